@@ -1,0 +1,82 @@
+"""Every error that kdfast raises on purpose.
+
+Messages are lower case, name what is at fault, say the remedy where there is one, and end with the value.
+All of them survive pickling, so that they reach the user whole from a DataLoader worker.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class KdfastError(Exception):
+    """Base of all errors of kdfast."""
+
+
+class DataError(KdfastError, ValueError):
+    """Bad input data: a record, a store, a tokenizer file.
+
+    Attributes:
+        source: the file (or another name of the input), if known.
+        line: 1-based line in it, if known.
+        column: 1-based column in bytes, if known.
+    """
+
+    def __init__(
+        self, message: str, source: str | None = None, line: int | None = None, column: int | None = None
+    ) -> None:
+        super().__init__(message, source, line, column)
+        self.message = message
+        self.source = source
+        self.line = line
+        self.column = column
+
+    def __str__(self) -> str:
+        place = ":".join(str(part) for part in (self.source, self.line, self.column) if part is not None)
+        return f"{place}: {self.message}" if place else self.message
+
+
+class SchemaError(KdfastError, ValueError):
+    """A tool definition whose parameters are no valid JSON Schema."""
+
+
+class ToolCallError(KdfastError, ValueError):
+    """A tool call that breaks its schema.
+
+    Attributes:
+        issues: one dict per defect, with `instance_path`, `schema_path` (JSON pointers) and `message`.
+    """
+
+    def __init__(self, message: str, issues: list[dict[str, Any]] | None = None) -> None:
+        super().__init__(message, issues)
+        self.message = message
+        self.issues = issues or []
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class ConfigError(KdfastError, ValueError):
+    """A config key that is unknown, of the wrong type or out of range; the message starts with its dotted path."""
+
+
+class TeacherError(KdfastError, RuntimeError):
+    """The teacher could not be loaded or did not answer.
+
+    Attributes:
+        status: HTTP status, for a teacher behind an API.
+        retryable: whether the same request may succeed later.
+    """
+
+    def __init__(self, message: str, status: int | None = None, retryable: bool = False) -> None:
+        super().__init__(message, status, retryable)
+        self.message = message
+        self.status = status
+        self.retryable = retryable
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class CheckpointError(KdfastError, RuntimeError):
+    """A checkpoint that is missing, damaged or of another run."""
