@@ -1,0 +1,1 @@
+"""Importers: each turns one public dataset into kdfast records (JSONL), one module a dataset."""
