@@ -1,15 +1,15 @@
 """Import of the Berkeley Function Calling Leaderboard (the data inside the PyPI package `bfcl-eval`).
 
-Single-turn categories with a ground truth become tool calls, the irrelevance categories become short synthetic
-refusals. What is left out is counted with its reason:
+Single-turn categories with a ground truth become tool calls, the irrelevance categories become short
+synthetic refusals. What is left out is counted with its reason:
 
 - `live_relevance` has neither a ground truth nor a right refusal;
-- a few ground truths (under 2 %) are ruled out by their own tool definition: a variable's name where an array is
-  asked for (mostly Java and JavaScript), a value outside the `enum`. A student must not learn calls that its
-  schema forbids, and a loosened schema would no longer be the one that the question was asked with.
+- a few ground truths (under 2 %) are ruled out by their own tool definition: a variable's name where an array
+  is asked for (mostly Java and JavaScript), a value outside the `enum`. A student must not learn calls that
+  its schema forbids, and a loosened schema would no longer be the one that the question was asked with.
 
-Java and JavaScript: BFCL lets models answer with source text (`"5L"`) and converts it; its ground truths hold plain
-JSON values (5). The imported calls use those values and the JSON types of the parameters.
+Java and JavaScript: BFCL lets models answer with source text (`"5L"`) and converts it; its ground truths hold
+plain JSON values (5). The imported calls use those values and the JSON types of the parameters.
 
 Source of the data: https://github.com/ShishirPatil/gorilla, Apache-2.0.
 """
@@ -72,7 +72,10 @@ class ImportSummary:
 
     def to_json(self) -> dict[str, Any]:
         """The summary as JSON values."""
-        return asdict(self) | {"train_path": str(self.train_path), "validation_path": str(self.validation_path)}
+        return asdict(self) | {
+            "train_path": str(self.train_path),
+            "validation_path": str(self.validation_path),
+        }
 
 
 @dataclass
@@ -92,7 +95,8 @@ def import_bfcl(
 ) -> ImportSummary:
     """Turns BFCL's single-turn data into `train.jsonl` and `validation.jsonl`, in kdfast's record form.
 
-    The same source, choice and seed give the same bytes. Both files are written beside and renamed when complete.
+    The same source, choice and seed give the same bytes. Both files are written beside and renamed when
+    complete.
 
     Args:
         source: the `bfcl-eval` wheel, or a directory that holds `bfcl_eval/data` (an unpacked wheel).
@@ -103,7 +107,8 @@ def import_bfcl(
         seed: of the split, the draw, the order and the refusals' wording.
 
     Raises:
-        DataError: the source is no BFCL data, a category is unknown, or there are fewer records than asked for.
+        DataError: the source is no BFCL data, a category is unknown, or there are fewer records than asked
+            for.
         OSError: a file cannot be read or written.
     """
     unknown = sorted(set(categories) - set(CATEGORIES))

@@ -1,4 +1,4 @@
-"""What a BFCL record should be answered with: tool calls from the ground truth, or a plainly worded refusal."""
+"""The answer to a BFCL record: tool calls from the ground truth, or a plainly worded refusal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NAMED_TOOLS = 3
 
 
 class BrokenTruthError(ValueError):
-    """A ground truth that its own tool definition rules out; the message is the reason, without the record's id."""
+    """A ground truth that its own tool definition rules out; the message is a reason to count by."""
 
 
 def ground_truth_calls(
@@ -29,16 +29,17 @@ def ground_truth_calls(
 ) -> list[dict[str, Any]]:
     """The calls that BFCL's `ground_truth` asks for, as `{"name", "arguments"}`, in its order.
 
-    Each argument takes its first non-empty accepted value that its schema allows. An accepted `""` marks the argument
-    as optional: it is left out, unless the schema requires it. Objects inside arguments hold accepted values per
-    key, one level deep, and are resolved in the same way.
+    Each argument takes its first non-empty accepted value that its schema allows. An accepted `""` marks the
+    argument as optional: it is left out, unless the schema requires it. Objects inside arguments hold
+    accepted values per key, one level deep, and are resolved in the same way.
 
     Args:
         ground_truth: one `{function name: {argument: [accepted values]}}` per call.
         schemas: the JSON Schema of each function's parameters, by function name.
 
     Raises:
-        BrokenTruthError: a call names no function of `schemas`, or no choice of accepted values satisfies its schema.
+        BrokenTruthError: a call names no function of `schemas`, or no choice of accepted values satisfies its
+            schema.
 
     Example:
         >>> schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
@@ -67,7 +68,7 @@ def refusal(question_id: str, tool_names: Sequence[str], seed: int) -> str:
 
     Example:
         >>> refusal("irrelevance_0", ["math.sum"], seed=0)
-        'I cannot do this with the tools at hand: math.sum cannot answer the request.'
+        'No call made: the request is outside what math.sum can do.'
 
     Raises:
         DataError: there are no tools.

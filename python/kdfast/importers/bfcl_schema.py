@@ -2,7 +2,8 @@
 
 BFCL describes parameters in a dialect of its own: Python, Java and JavaScript type names (`dict`, `float`,
 `tuple`, `HashMap`, `ArrayList`, `Bigint`, `any`, even an empty name), an `optional` flag, defaults of another
-type than the parameter. `json_schema` turns all of that, at any depth, into what a JSON Schema validator reads.
+type than the parameter. `json_schema` turns all of that, at any depth, into what a JSON Schema validator
+reads.
 """
 
 from __future__ import annotations
@@ -68,12 +69,16 @@ def json_type(bfcl_type: str) -> str | None:
     """
     name = bfcl_type.lower() if isinstance(bfcl_type, str) else bfcl_type
     if name not in _TYPES:
-        raise DataError(f"unknown parameter type; known are {', '.join(sorted(filter(None, _TYPES)))}: {bfcl_type!r}")
+        raise DataError(
+            f"unknown parameter type; known are {', '.join(sorted(filter(None, _TYPES)))}: {bfcl_type!r}"
+        )
     return _TYPES[name]
 
 
 def is_of_json_type(value: object, kind: str | None) -> bool:
-    """Whether a decoded JSON value has the JSON type `kind` (None: any; 5.0 is an integer, as in JSON Schema).
+    """Whether a decoded JSON value has the JSON type `kind`; None is any type.
+
+    As in JSON Schema, 5.0 is an integer and true is no number.
 
     Example:
         >>> is_of_json_type(True, "integer"), is_of_json_type(5.0, "integer"), is_of_json_type("x", None)
@@ -99,8 +104,8 @@ def json_schema(parameter: dict[str, Any]) -> dict[str, Any]:
     """The JSON Schema of one BFCL parameter description (a function's `parameters`, or any part of it).
 
     `any` and the empty type put no constraint on the type. A `default` or `enum` entry that is not of the
-    parameter's own type (mostly `null` for "not set") is left out, as is the `optional` flag: which arguments may be
-    missing is what `required` says. `required` keeps only names that exist.
+    parameter's own type (mostly `null` for "not set") is left out, as is the `optional` flag: which arguments
+    may be missing is what `required` says. `required` keeps only names that exist.
 
     Raises:
         DataError: a type name is unknown.
@@ -135,24 +140,30 @@ def conforms(value: object, schema: dict[str, Any]) -> bool:
     `format` is a note to the reader, as in JSON Schema's default, and is not checked.
 
     Example:
-        >>> conforms({"n": 2}, {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]})
-        True
-        >>> conforms("ten", {"type": "integer"})
-        False
+        >>> schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+        >>> conforms({"n": 2}, schema), conforms({"n": "two"}, schema), conforms({}, schema)
+        (True, False, False)
     """
     if not is_of_json_type(value, schema.get("type")):
         return False
-    if "enum" in schema and not any(type(value) is type(entry) and value == entry for entry in schema["enum"]):
+    if "enum" in schema and not any(_equal(value, entry) for entry in schema["enum"]):
         return False
-    if isinstance(value, list):
-        if not schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value)):
-            return False
-        return all(conforms(item, schema.get("items", {})) for item in value)
     if isinstance(value, dict):
-        properties = schema.get("properties", {})
-        return all(name in value for name in schema.get("required", [])) and all(
-            conforms(child, properties.get(name, {})) for name, child in value.items()
-        )
+        return _object_conforms(value, schema)
+    if isinstance(value, list):
+        in_size = schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value))
+        return bool(in_size) and all(conforms(item, schema.get("items", {})) for item in value)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return bool(schema.get("minimum", value) <= value <= schema.get("maximum", value))
     return True
+
+
+def _object_conforms(value: dict[str, Any], schema: dict[str, Any]) -> bool:
+    properties = schema.get("properties", {})
+    complete = all(name in value for name in schema.get("required", []))
+    return complete and all(conforms(child, properties.get(name, {})) for name, child in value.items())
+
+
+def _equal(value: object, entry: object) -> bool:
+    # true and 1 differ in JSON, 1 and 1.0 do not.
+    return value == entry and isinstance(value, bool) == isinstance(entry, bool)

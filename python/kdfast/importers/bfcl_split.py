@@ -1,7 +1,8 @@
 """Which imported records train and which are held out, without leakage.
 
-Two records belong together when they ask the same question (up to case, spaces and punctuation) or offer the same
-set of functions. Whole groups of records that hang together in this way, directly or through others, go to one side.
+Two records belong together when they ask the same question (up to case, spaces and punctuation) or offer the
+same set of functions. Whole groups of records that hang together in this way, directly or through others, go
+to one side.
 """
 
 from __future__ import annotations
@@ -89,7 +90,9 @@ def split(
     held_out = _held_out_quotas(available, shares)
     validation_groups = _choose_groups(groups, records, held_out)
     taken = {index for group in validation_groups for index in group}
-    validation = _draw(records, [index for group in validation_groups for index in group], held_out, rng, "validation")
+    validation = _draw(
+        records, [index for group in validation_groups for index in group], held_out, rng, "validation"
+    )
     rest = [index for index in range(len(records)) if index not in taken]
     remaining = Counter(_stratum(records[index]) for index in rest)
     train = _draw(records, rest, _train_quotas(remaining, shares), rng, "training")
@@ -148,7 +151,9 @@ def _proportional(available: Mapping[tuple[bool, str], int], total: int) -> dict
     """`total` split in proportion to `available`, by largest remainder; ties go to the earlier name."""
     everything = sum(available.values())
     if total > everything:
-        raise DataError(f"fewer records than asked for: {everything} fit the choice; ask for less, or choose more: {total}")
+        raise DataError(
+            f"fewer records ({everything}) than asked for; ask for less, or choose more categories: {total}"
+        )
     exact = {key: total * count / everything for key, count in available.items()} if everything else {}
     quotas = {key: int(value) for key, value in exact.items()}
     by_remainder = sorted(exact, key=lambda key: (quotas[key] - exact[key], key))
@@ -160,7 +165,7 @@ def _proportional(available: Mapping[tuple[bool, str], int], total: int) -> dict
 def _choose_groups(
     groups: list[list[int]], records: Sequence[dict[str, Any]], quotas: Mapping[tuple[bool, str], int]
 ) -> list[list[int]]:
-    """Groups to hold out: first those that fit the open quotas whole, then the smallest that fill what is left."""
+    """Groups to hold out: those that fit the open quotas whole, then the smallest that fill what is left."""
     missing = Counter(quotas)
     chosen, others = [], []
     for group in groups:
@@ -192,5 +197,6 @@ def _draw(
             left[stratum] -= 1
             drawn.append(records[index])
     if short := +left:
-        raise DataError(f"too few {side} records in {', '.join(sorted(name for _, name in short))}; short by: {short.total()}")
+        names = ", ".join(sorted(name for _, name in short))
+        raise DataError(f"too few {side} records in {names}; ask for less; short by: {short.total()}")
     return drawn

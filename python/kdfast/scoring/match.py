@@ -1,0 +1,191 @@
+"""Tool calls compared with BFCL's accepted values.
+
+`match_calls` follows the rules of BFCL's AST check (version 4, single-turn categories): the right number of
+calls in any order, every required argument, no unknown one, the type that the tool asks for (an int passes
+for a float; a value of the accepted value's own type passes as a "variable"), and a value among the accepted
+ones, where text is compared without case, spaces and `,./-_*^`. Objects are compared key by key, one level
+deep. Two deliberate differences: values are JSON values in every language (BFCL parses Java and JavaScript
+source text), and an input on which BFCL's check would crash is a mismatch.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Call = tuple[str, Any]  # function name, arguments
+
+_IGNORED = re.compile(r"[ ,./\-_*^]")
+_PYTHON_TYPES: dict[str, type[Any]] = {
+    "string": str,
+    "integer": int,
+    "number": float,
+    "boolean": bool,
+    "array": list,
+    "object": dict,
+    "null": type(None),
+}
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """Why calls are not what was asked for.
+
+    Attributes:
+        reason: one of `count`, `function`, `required`, `unexpected`, `type`, `value`, `missing`.
+        detail: the argument or function at fault, in words.
+    """
+
+    reason: str
+    detail: str
+
+
+def match_calls(
+    calls: Sequence[Call], accepted: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]
+) -> Mismatch | None:
+    """Compares calls with BFCL's ground truth; None when they match.
+
+    Each ground-truth call takes the first unused call that matches it, as in BFCL.
+
+    Args:
+        calls: (function name, arguments) of each call.
+        accepted: BFCL's ground truth, one `{function name: {argument: [accepted values]}}` per call.
+        tools: tool definitions with `parameters` as JSON Schema, plain or in OpenAI's form.
+
+    Example:
+        >>> parameters = {"properties": {"city": {"type": "string"}}, "required": ["city"]}
+        >>> tool = {"name": "f", "parameters": parameters}
+        >>> match_calls([("f", {"city": "new york"})], [{"f": {"city": ["New York", "NYC"]}}], [tool])
+        >>> match_calls([("f", {"city": "Rome"})], [{"f": {"city": ["New York", "NYC"]}}], [tool])
+        Mismatch(reason='value', detail="city: 'Rome' is none of ['New York', 'NYC']")
+    """
+    if len(calls) != len(accepted):
+        return Mismatch("count", f"{len(calls)} calls instead of {len(accepted)}")
+    parameters = {tool["name"]: tool.get("parameters", {}) for tool in map(_definition, tools)}
+    unused = list(calls)
+    for truth in accepted:
+        ((name, values),) = truth.items()
+        failures = []
+        for index, call in enumerate(unused):
+            failure = _match_call(call, name, values, parameters.get(name, {}))
+            if failure is None:
+                del unused[index]
+                break
+            failures.append(failure)
+        else:
+            # With several candidates, the one that called the right function tells most.
+            return next((failure for failure in failures if failure.reason != "function"), failures[0])
+    return None
+
+
+def _definition(tool: Mapping[str, Any]) -> Mapping[str, Any]:
+    function: Mapping[str, Any] = tool.get("function", tool)
+    return function
+
+
+def _match_call(
+    call: Call, name: str, accepted: Mapping[str, list[Any]], parameters: Mapping[str, Any]
+) -> Mismatch | None:
+    called, arguments = call
+    if called != name:
+        return Mismatch("function", f"{called} instead of {name}")
+    if not isinstance(arguments, dict):
+        return Mismatch("type", f"arguments are no object: {arguments!r}")
+    for key in parameters.get("required", []):
+        if key not in arguments:
+            return Mismatch("required", f"{key} is not given")
+    properties = parameters.get("properties", {})
+    failures = (_argument_failure(key, value, accepted, properties) for key, value in arguments.items())
+    missing = (
+        Mismatch("missing", f"{key} is not given and not optional")
+        for key, values in accepted.items()
+        if key not in arguments and "" not in values
+    )
+    return next((failure for failure in failures if failure is not None), None) or next(missing, None)
+
+
+def _argument_failure(
+    key: str, value: Any, accepted: Mapping[str, list[Any]], properties: Mapping[str, Any]
+) -> Mismatch | None:
+    if key not in properties or key not in accepted:
+        return Mismatch("unexpected", f"{key} is not asked for")
+    reason = _value_failure(value, accepted[key], properties[key])
+    if reason == "type":
+        return Mismatch("type", f"{key}: {value!r} is no {properties[key].get('type', 'string')}")
+    return Mismatch("value", f"{key}: {value!r} is none of {accepted[key]!r}") if reason else None
+
+
+def _value_failure(value: Any, accepted: list[Any], schema: Mapping[str, Any]) -> str | None:
+    """None when `value` is right, else "type" or "value"."""
+    expected = _python_type(schema)
+    item = _python_type(schema["items"]) if expected is list and "items" in schema else None
+    if expected is float and type(value) is int:
+        value = float(value)
+    accepted_type = _type_of_accepted(accepted)
+    if not _type_fits(value, expected, item, accepted):
+        return "type"
+    # A "variable": the ground truth is of another type than the tool asks for, so values are compared as they
+    # are.
+    if accepted_type not in (None, expected) or type(value) is not expected:
+        return None if value in accepted else "value"
+    if expected is dict:
+        right = any(_object_matches(value, answer) for answer in accepted if answer != "")
+    elif expected is list and item is dict:
+        right = any(_objects_match(value, answer) for answer in accepted)
+    elif expected is list:
+        right = _plain_items(value) in [_plain_items(answer) for answer in accepted]
+    elif expected is str:
+        right = _plain(value) in [_plain(answer) for answer in accepted if isinstance(answer, str)]
+    else:
+        right = value in accepted
+    return None if right else "value"
+
+
+def _python_type(schema: Mapping[str, Any]) -> type[Any]:
+    # A schema without a type is BFCL's `any`, which its check reads as text.
+    return _PYTHON_TYPES.get(schema.get("type", "string"), str)
+
+
+def _type_of_accepted(accepted: Iterable[Any]) -> type[Any] | None:
+    return next((type(answer) for answer in accepted if answer != ""), None)
+
+
+def _type_fits(value: Any, expected: type[Any], item: type[Any] | None, accepted: list[Any]) -> bool:
+    if type(value) is not expected:
+        return type(value) is _type_of_accepted(accepted)
+    if item is None:
+        return True
+    # Items are held against one accepted list at a time; an accepted value that is no list excuses them.
+    return any(
+        not isinstance(answer, list) or all(_type_fits(entry, item, None, answer) for entry in value)
+        for answer in accepted
+    )
+
+
+def _plain(value: Any) -> Any:
+    return _IGNORED.sub("", value).lower().replace("'", '"') if isinstance(value, str) else value
+
+
+def _plain_items(value: Any) -> Any:
+    # An accepted "" stands for an empty list.
+    return [_plain(entry) for entry in value] if isinstance(value, (list, str)) else value
+
+
+def _object_matches(value: Any, answer: Any) -> bool:
+    if not isinstance(value, dict) or not isinstance(answer, dict):
+        return False
+    return all(
+        key in answer and _plain(entry) in _plain_items(_as_list(answer[key])) for key, entry in value.items()
+    ) and all(key in value or "" in _as_list(choices) for key, choices in answer.items())
+
+
+def _objects_match(values: list[Any], answers: Any) -> bool:
+    if not isinstance(answers, (list, str)) or len(values) != len(answers):
+        return False
+    return all(_object_matches(value, answer) for value, answer in zip(values, answers, strict=True))
+
+
+def _as_list(choices: Any) -> list[Any]:
+    return choices if isinstance(choices, list) else [choices]

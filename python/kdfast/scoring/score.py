@@ -1,0 +1,157 @@
+"""The score of one answer, and the shares over many."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from kdfast.scoring.match import Call, Mismatch, match_calls
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """How one answer did.
+
+    Attributes:
+        should_call: whether the prompt asks for a call.
+        parsed: at least one complete call was found in the answer.
+        right_function: exactly the functions asked for were called, in any order.
+        schema_valid: calls were found and every one of them satisfies its tool's schema.
+        exact_match: the calls match BFCL's accepted values.
+        mismatch: why there is no exact match, for a prompt that asks for a call.
+    """
+
+    should_call: bool
+    parsed: bool
+    right_function: bool
+    schema_valid: bool
+    exact_match: bool
+    mismatch: Mismatch | None = None
+
+    @property
+    def false_call(self) -> bool:
+        """A call where none was due."""
+        return self.parsed and not self.should_call
+
+    @property
+    def missed_call(self) -> bool:
+        """No call where one was due."""
+        return self.should_call and not self.parsed
+
+    def to_json(self) -> dict[str, Any]:
+        """The score as JSON values."""
+        return asdict(self) | {"false_call": self.false_call, "missed_call": self.missed_call}
+
+
+def score_calls(
+    calls: Sequence[Call],
+    *,
+    all_valid: bool,
+    accepted: Sequence[Mapping[str, Any]] | None,
+    tools: Sequence[Mapping[str, Any]],
+    should_call: bool,
+) -> Score:
+    """Scores the calls found in one answer.
+
+    Args:
+        calls: (function name, arguments) of each complete call in the answer.
+        all_valid: whether all of them satisfy their schemas.
+        accepted: BFCL's ground truth; None where there is none (the prompt asks for no call).
+        tools: the tool definitions of the prompt.
+        should_call: whether the prompt asks for a call.
+
+    Example:
+        >>> score = score_calls([], all_valid=True, accepted=None, tools=[], should_call=False)
+        >>> score.false_call, score.missed_call
+        (False, False)
+    """
+    truth = accepted or []
+    mismatch = match_calls(calls, truth, tools) if should_call else None
+    wanted = sorted(name for call in truth for name in call)
+    return Score(
+        should_call=should_call,
+        parsed=bool(calls),
+        right_function=should_call and sorted(name for name, _ in calls) == wanted,
+        schema_valid=bool(calls) and all_valid,
+        exact_match=should_call and mismatch is None,
+        mismatch=mismatch,
+    )
+
+
+def score_answer(
+    text: str,
+    tools: Sequence[Mapping[str, Any]],
+    accepted: Sequence[Mapping[str, Any]] | None,
+    should_call: bool,
+) -> Score:
+    """Finds the tool calls in an answer's text and scores them, see `score_calls`.
+
+    Raises:
+        SchemaError: a tool's parameters are no valid JSON Schema.
+    """
+    from kdfast._rust import ToolSchema, find_tool_calls
+
+    found = find_tool_calls(text)
+    schema = ToolSchema(list(tools))
+    return score_calls(
+        [(call.name, call.arguments) for call in found],
+        all_valid=all(schema.is_valid(call) for call in found),
+        accepted=accepted,
+        tools=tools,
+        should_call=should_call,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """`count` of `total` prompts.
+
+    Example:
+        >>> str(Share(count=3, total=4)), str(Share(count=0, total=0))
+        ('3 of 4 (75 %)', 'no prompts')
+    """
+
+    count: int
+    total: int
+
+    @property
+    def fraction(self) -> float | None:
+        """The share in [0, 1]; None without prompts."""
+        return self.count / self.total if self.total else None
+
+    def __str__(self) -> str:
+        return (
+            f"{self.count} of {self.total} ({self.count / self.total:.0%})".replace("%", " %")
+            if self.total
+            else "no prompts"
+        )
+
+
+def summarise(scores: Iterable[Score]) -> dict[str, Share]:
+    """The shares of an evaluation.
+
+    `parsed`, `right_function`, `schema_valid` and `exact_match` are over the prompts that ask for a call,
+    `false_calls` over those that do not.
+
+    Example:
+        >>> missed = score_calls([], all_valid=True, accepted=[{"f": {}}], tools=[], should_call=True)
+        >>> {name: str(share) for name, share in summarise([missed]).items()}
+        {'parsed': '0 of 1 (0 %)', 'right_function': '0 of 1 (0 %)', 'schema_valid': '0 of 1 (0 %)',
+         'exact_match': '0 of 1 (0 %)', 'false_calls': 'no prompts'}
+    """
+    counts: Counter[str] = Counter()
+    due = other = 0
+    for score in scores:
+        due += score.should_call
+        other += not score.should_call
+        if score.should_call:
+            for name in ("parsed", "right_function", "schema_valid", "exact_match"):
+                counts[name] += getattr(score, name)
+        counts["false_calls"] += score.false_call
+    table = {
+        name: Share(count=counts[name], total=due)
+        for name in ("parsed", "right_function", "schema_valid", "exact_match")
+    }
+    return table | {"false_calls": Share(count=counts["false_calls"], total=other)}
