@@ -1,0 +1,87 @@
+"""The command line. Commands import what they need when they run, so that `--help` is instant."""
+
+# ruff: noqa: D301 (click's mark for a paragraph to leave alone is a real backspace)
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Sequence
+
+import click
+
+from kdfast.cli.config import config
+from kdfast.cli.data import data
+from kdfast.cli.door import run
+from kdfast.cli.recipes import teach, train
+
+__all__ = ["kdfast", "main", "run", "train_main"]
+
+
+def _print_version(context: click.Context, _: click.Parameter, asked: bool) -> None:
+    if not asked:
+        return
+    try:
+        version = importlib.metadata.version("kdfast")
+    except importlib.metadata.PackageNotFoundError:
+        version = "(version unknown: not installed as a package)"
+    click.echo(f"kdfast {version}")
+    context.exit()
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Print the version and exit.",
+)
+def kdfast() -> None:
+    """Distil a tool-calling language model into a small student that is fast on the device.
+
+    \b
+    The usual order:
+      kdfast data import bfcl WHEEL --out data     real tool-calling records
+      kdfast data inspect data/train.jsonl ...     look at them before paying for anything
+      kdfast config show CONFIG                    every value of a run, and where it comes from
+      kdfast teach CONFIG                          the teacher's log-probabilities
+      kdfast train CONFIG                          the student
+
+    \b
+    Exit codes: 0 done; 1 the machine failed (disk full, no permission) or a bug; 2 bad config,
+    data or arguments; 3 a gate failed; 5 teacher unavailable; 130 stopped, resumable.
+    KDFAST_TRACEBACK=1 shows where an error came from.
+    """
+
+
+for command in (train, teach, config, data):
+    kdfast.add_command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`kdfast`: runs one command.
+
+    Args:
+        arguments: without the program's name; None = the process's own.
+
+    Returns:
+        The exit code.
+
+    Examples:
+        >>> main(["config", "show", "missing.yaml"])  # and one line on stderr
+        2
+    """
+    return run(kdfast, arguments, "kdfast")
+
+
+def train_main(arguments: Sequence[str] | None = None) -> int:
+    """`kdfast-train`: the same as `kdfast train`.
+
+    Args:
+        arguments: without the program's name; None = the process's own.
+
+    Returns:
+        The exit code.
+    """
+    return run(train, arguments, "kdfast-train")

@@ -1,0 +1,46 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kdfast.config import DataConfig
+from kdfast.errors import ConfigError
+
+# Whether a path exists is for the code that opens it: one message and one exit code, whoever calls.
+PATH: click.ParamType[Any] = click.Path(path_type=Path)
+
+config_file = click.argument("config_file", metavar="CONFIG", type=PATH)
+overrides = click.argument("overrides", metavar="[KEY=VALUE]...", nargs=-1)
+tokenizer = click.option(
+    "--tokenizer", type=PATH, required=True, help="tokenizer.json, or a directory that holds one."
+)
+template = click.option(
+    "--template",
+    default=DataConfig.default("template"),
+    show_default=True,
+    help=DataConfig.key("template").help,
+)
+
+
+class Shapes(click.ParamType[Any]):
+    """`128,256,512`, checked as the config checks `data.shapes`."""
+
+    name = "INT,INT..."
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """The lengths as a tuple, ascending."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            lengths = [int(part) for part in str(value).split(",")]
+            return DataConfig(train=Path("-"), tokenizer=Path("-"), shapes=tuple(lengths)).shapes
+        except ConfigError as error:
+            self.fail(str(error).removeprefix("data.shapes: "), param, ctx)
+        except ValueError:
+            self.fail(f"must be lengths like 512,1024,2048, got {value!r}", param, ctx)

@@ -1,0 +1,137 @@
+"""`kdfast data`: import, look at, prepare, audit and export records."""
+
+# ruff: noqa: D301 (click's mark for a paragraph to leave alone is a real backspace)
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from kdfast.cli.arguments import PATH, Shapes, config_file, overrides, template, tokenizer
+from kdfast.cli.imports import import_group
+from kdfast.config import DataConfig, load_config
+
+
+@click.group()
+def data() -> None:
+    """Import, look at, prepare, audit and export records."""
+
+
+data.add_command(import_group)
+
+
+@data.command()
+@click.argument("file", type=PATH)
+@tokenizer
+@template
+@click.option(
+    "--shapes",
+    type=Shapes(),
+    default=DataConfig.default("shapes"),
+    show_default=",".join(map(str, DataConfig.default("shapes"))),
+    help="Padded lengths in tokens.",
+)
+@click.option("--rows", "max_rows", type=click.IntRange(min=1), help="Look at the first N records only.")
+@click.option(
+    "--line", type=click.IntRange(min=1), help="Show the record of this line as the example, not the first."
+)
+def inspect(
+    file: Path,
+    tokenizer: Path,
+    template: str,
+    shapes: tuple[int, ...],
+    max_rows: int | None,
+    line: int | None,
+) -> int | None:
+    """Show what training would see of FILE, a JSONL file of records.
+
+    Counts, lengths in tokens, how the rows fall into the shapes and what padding wastes, the share of records
+    that need a tool, rejected lines with their reasons, and one example with its spans coloured: prompt,
+    answer, call, tool name, arguments, turn end. Writes nothing.
+
+    \b
+    Examples:
+      kdfast data inspect data/train.jsonl --tokenizer models/teacher
+      kdfast data inspect data/train.jsonl --tokenizer models/teacher --shapes 128,256,512 --line 17
+
+    \b
+    Exit codes: 0 looked at (rejected lines are shown, not fatal); 1 the machine failed or a bug;
+    2 no such file, or nothing in it could be read.
+    """
+    from kdfast import prepare
+
+    return prepare.inspect(
+        file, tokenizer=tokenizer, template=template, shapes=shapes, max_rows=max_rows, line=line
+    )
+
+
+@data.command()
+@config_file
+@overrides
+def prepare(config_file: Path, overrides: tuple[str, ...]) -> int | None:
+    """Tokenise and annotate the records of CONFIG into token stores.
+
+    Training does this by itself when it has to; here it is done beforehand, for example on a machine without
+    an accelerator. A store that fits the records, tokenizer and template is left as it is.
+
+    \b
+    Examples:
+      kdfast data prepare configs/quickstart.yaml
+      kdfast data prepare configs/quickstart.yaml data.on_error=quarantine
+
+    \b
+    Exit codes: 0 prepared; 1 the machine failed or a bug; 2 bad config or data.
+    """
+    config = load_config(config_file, overrides)
+    from kdfast import prepare
+
+    return prepare.prepare(config)
+
+
+@data.command()
+@click.argument("directory", type=PATH)
+def audit(directory: Path) -> int | None:
+    """Check every byte of DIRECTORY, a token store or a teacher store.
+
+    Opening a store checks its headers and lengths; this reads it whole and compares the checksums.
+
+    \b
+    Example:
+      kdfast data audit .cache/quickstart/teacher-store
+
+    \b
+    Exit codes: 0 whole; 1 the machine failed or a bug; 2 damaged (the error names the segment), or no store.
+    """
+    from kdfast import prepare
+
+    return prepare.audit(directory)
+
+
+@data.command()
+@click.argument("file", type=PATH)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["parquet", "datasets"]),
+    default="parquet",
+    show_default=True,
+    help="One Parquet file, or a directory for `datasets.load_from_disk` (needs the extra kdfast[datasets]).",
+)
+@click.option("--out", type=PATH, required=True, help="The file or directory to write.")
+@tokenizer
+@template
+def export(file: Path, format_: str, out: Path, tokenizer: Path, template: str) -> int | None:
+    """Write the rows of FILE, a JSONL file, for other tools: tokens, labels, masks and metadata.
+
+    \b
+    Examples:
+      kdfast data export data/train.jsonl --tokenizer models/teacher --out train.parquet
+      kdfast data export data/train.jsonl --tokenizer models/teacher --format datasets --out train
+
+    \b
+    Exit codes: 0 written; 1 the machine failed or a bug; 2 bad data or an output that is in the way.
+    """
+    from kdfast import prepare
+
+    return prepare.export(file, out, format=format_, tokenizer=tokenizer, template=template)

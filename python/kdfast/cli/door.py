@@ -1,0 +1,130 @@
+"""The one door out of a command: every error becomes one line on stderr and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+import click
+
+from kdfast.errors import KdfastError, TeacherError
+
+INTERRUPTED = 130
+
+# What the user named is missing or of the wrong kind: an input error, where other OSErrors are the machine's.
+_WRONG_PATH = (FileNotFoundError, IsADirectoryError, NotADirectoryError, FileExistsError)
+
+_REMEDIES = {
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "a part of this path is a file; choose another",
+    errno.EISDIR: "name a file instead",
+    errno.EEXIST: "choose another path or remove it",
+    errno.ENOSPC: "free some space or write elsewhere",
+    errno.EDQUOT: "free some space or write elsewhere",
+    errno.EFBIG: "raise the limit on file sizes (ulimit -f) or write elsewhere",
+    errno.EACCES: "change its permissions or choose another path",
+    errno.EPERM: "change its permissions or choose another path",
+    errno.EROFS: "write elsewhere",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+}
+
+
+def run(command: click.Command, arguments: Sequence[str] | None, prog_name: str) -> int:
+    """Runs a command and reports its failure, if any.
+
+    Args:
+        command: the command or group.
+        arguments: without the program's name; None = the process's own.
+        prog_name: what usage lines call the program.
+
+    Returns:
+        The exit code: what the command returned, 0 where that is None, else the error's.
+    """
+    try:
+        with _terminate_like_interrupt():
+            result = command.main(
+                None if arguments is None else list(arguments), prog_name, standalone_mode=False
+            )
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return error.exit_code
+    except click.ClickException as error:
+        print(f"error: {error.format_message()} (see {_help_command(error, prog_name)})", file=sys.stderr)
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except (KdfastError, OSError, MemoryError) as error:
+        if os.environ.get("KDFAST_TRACEBACK") == "1":
+            traceback.print_exc()
+        print(f"error: {message(error)}", file=sys.stderr)
+        return exit_code(error)
+    except Exception as error:  # noqa: BLE001 - the last resort of the whole program
+        traceback.print_exc()
+        print(f"error: this is a bug in kdfast, please report it: {_one_line(repr(error))}", file=sys.stderr)
+        return 1
+    return result if type(result) is int else 0
+
+
+def exit_code(error: BaseException) -> int:
+    """The exit code for an error that a command raised on purpose.
+
+    Examples:
+        >>> exit_code(TeacherError("no answer")), exit_code(FileNotFoundError()), exit_code(PermissionError())
+        (5, 2, 1)
+    """
+    if isinstance(error, TeacherError):
+        return 5
+    return 2 if isinstance(error, (KdfastError, *_WRONG_PATH)) else 1
+
+
+def message(error: BaseException) -> str:
+    """An error in one line: what, the remedy, where.
+
+    Examples:
+        >>> message(FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "data.jsonl"))
+        'no such file or directory (check the path): data.jsonl'
+    """
+    if isinstance(error, MemoryError):
+        return "out of memory; lower train.micro_batch_size, teacher.batch_tokens or data.shapes"
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        reason = error.strerror[:1].lower() + error.strerror[1:]
+        known = error.errno in _REMEDIES and error.strerror == os.strerror(error.errno)
+        remedy = f" ({_REMEDIES[error.errno]})" if known and error.errno else ""
+        text = f"{reason}{remedy}" + (f": {error.filename}" if error.filename is not None else "")
+    notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+    return _one_line(text + notes)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split("\n"))
+
+
+def _help_command(error: click.ClickException, prog_name: str) -> str:
+    context = getattr(error, "ctx", None)
+    return f"{context.command_path if context else prog_name} --help"
+
+
+@contextmanager
+def _terminate_like_interrupt() -> Iterator[None]:
+    """SIGTERM (from a scheduler, from `kill`) ends a command the way Ctrl-C does, clean-up included."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

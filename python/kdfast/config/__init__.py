@@ -1,0 +1,35 @@
+"""The config of a run: seven sections, one strict loader, no torch.
+
+Examples:
+    >>> from kdfast.config import TrainConfig, config_from_dict
+    >>> TrainConfig(num_steps=0)
+    Traceback (most recent call last):
+    ...
+    kdfast.errors.ConfigError: train.num_steps: must be an integer >= 1, got 0
+"""
+
+from kdfast.config.arch import ArchConfig
+from kdfast.config.config import SECTIONS, Config
+from kdfast.config.data import DataConfig
+from kdfast.config.io import IOConfig
+from kdfast.config.kd import KDConfig
+from kdfast.config.loader import config_from_dict, load_config
+from kdfast.config.optimizer import OptimizerConfig
+from kdfast.config.section import Section
+from kdfast.config.teacher import TeacherConfig
+from kdfast.config.train import TrainConfig
+
+__all__ = [
+    "SECTIONS",
+    "ArchConfig",
+    "Config",
+    "DataConfig",
+    "IOConfig",
+    "KDConfig",
+    "OptimizerConfig",
+    "Section",
+    "TeacherConfig",
+    "TrainConfig",
+    "config_from_dict",
+    "load_config",
+]

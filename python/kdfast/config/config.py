@@ -1,0 +1,142 @@
+"""The whole config: all sections, what they say together, and how it is saved and compared."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kdfast.config.arch import ArchConfig
+from kdfast.config.data import DataConfig
+from kdfast.config.io import IOConfig
+from kdfast.config.kd import KDConfig
+from kdfast.config.optimizer import OptimizerConfig
+from kdfast.config.section import Section, invalid
+from kdfast.config.teacher import TeacherConfig
+from kdfast.config.train import TrainConfig
+from kdfast.errors import ConfigError
+
+SECTIONS: dict[str, type[Section]] = {
+    section.section: section
+    for section in (ArchConfig, DataConfig, TeacherConfig, OptimizerConfig, TrainConfig, KDConfig, IOConfig)
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Everything that decides a run. It is valid by construction.
+
+    Attributes:
+        origins: for each dotted key where its value comes from: "default", "file:line", "override", or
+            "given" from Python. Two configs with the same values are equal whatever their origins.
+
+    Examples:
+        >>> from kdfast.config import config_from_dict
+        >>> config = config_from_dict(
+        ...     {
+        ...         "arch": {"init": "models/small"},
+        ...         "data": {"train": "train.jsonl", "tokenizer": "models/small"},
+        ...         "io": {"run_dir": "runs/first"},
+        ...     },
+        ...     overrides=["train.num_steps=50"],
+        ... )
+        >>> config.train.num_steps, config.origins["train.num_steps"], config.origins["train.seed"]
+        (50, 'override', 'default')
+        >>> config.to_dict()["data"]["shapes"]
+        [512, 1024, 2048, 4096]
+    """
+
+    arch: ArchConfig
+    data: DataConfig
+    teacher: TeacherConfig
+    optimizer: OptimizerConfig
+    train: TrainConfig
+    kd: KDConfig
+    io: IOConfig
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Checks what the sections say together.
+
+        Raises:
+            ConfigError: starts with the dotted path of the key at fault.
+        """
+        arch, data, train = self.arch, self.data, self.train
+        if arch.init == "teacher" and self.teacher.model is None:
+            raise ConfigError("arch.init: 'teacher' needs teacher.model; set that, or another arch.init")
+        longest = arch.max_position_embeddings
+        if data.shapes[-1] > (longest or data.shapes[-1]):
+            allowed = f"at least the largest of data.shapes ({data.shapes[-1]})"
+            raise invalid("arch.max_position_embeddings", allowed, longest)
+        if self.optimizer.warmup_steps > train.num_steps:
+            allowed = f"at most train.num_steps ({train.num_steps})"
+            raise invalid("optimizer.warmup_steps", allowed, self.optimizer.warmup_steps)
+        for name in ("eval_prompts", "eval_irrelevance_prompts"):
+            if getattr(train, name) and data.validation is None:
+                raise invalid(f"train.{name}", "0 unless data.validation is set", getattr(train, name))
+
+    def sections(self) -> Iterator[Section]:
+        """The sections, in the order of the file."""
+        for name in SECTIONS:
+            yield getattr(self, name)
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """All resolved values as plain Python (for YAML or JSON), section by section."""
+        return {section.section: section.to_dict() for section in self.sections()}
+
+    def to_yaml(self) -> str:
+        """All resolved values as a config file that loads to an equal config."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, width=100)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes all resolved values as a config file, atomically.
+
+        Args:
+            path: the file; it is replaced whole, or not touched.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        target = Path(path)
+        beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        try:
+            with beside.open("w", encoding="utf-8") as file:
+                file.write(self.to_yaml())
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(target)
+        finally:
+            beside.unlink(missing_ok=True)
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of all resolved values; equal configs have equal fingerprints."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+
+    def conflicts(self, saved: Config) -> list[str]:
+        """What forbids to resume another config's run with this one.
+
+        Args:
+            saved: the config that the run was started with.
+
+        Returns:
+            One line for each key that differs and may not change on resume: `train.seed: 1, the run has 0`.
+            Steps, validation, checkpoint and logging keys may change, and so may the run folder's place.
+        """
+        return [
+            f"{section.section}.{name}: {value}, the run has {saved.to_dict()[section.section][name]}"
+            for section in self.sections()
+            for name, value in section.to_dict().items()
+            if value != saved.to_dict()[section.section][name] and not section.key(name).on_resume
+        ]
+
+
+def required_keys(section: type[Section]) -> tuple[str, ...]:
+    """The keys of a section that have no default."""
+    return tuple(name for name in section.names() if section.default(name) is dataclasses.MISSING)

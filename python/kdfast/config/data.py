@@ -1,0 +1,114 @@
+"""Section `data`: the records, the tokenizer, the template and the shapes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from kdfast.config.section import Key, Section, invalid
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig(Section):
+    """What is read, and how it becomes batches. Relative paths start at the current directory.
+
+    Examples:
+        >>> data = DataConfig(train="train.jsonl", tokenizer="tokenizer.json", shapes=[128, 256])
+        >>> data.shapes
+        (128, 256)
+        >>> DataConfig(train="train.jsonl", tokenizer="tokenizer.json", shapes=[256, 128])
+        Traceback (most recent call last):
+        ...
+        kdfast.errors.ConfigError: data.shapes: must be sorted and without repeats, got [256, 128]
+    """
+
+    section: ClassVar[str] = "data"
+
+    train: Annotated[Path, Key("Training records, a JSONL file.")]
+    validation: Annotated[
+        Path | None, Key("Held-out records, a JSONL file; null = neither validation nor evaluation.")
+    ] = None
+    tokenizer: Annotated[Path, Key("tokenizer.json, or a directory that holds one.")]
+    template: Annotated[
+        str,
+        Key("Chat template: 'hermes' (kdfast's own, knows tools), 'tokenizer' (its own) or a .jinja file."),
+    ] = "hermes"
+    shapes: Annotated[
+        tuple[int, ...],
+        Key("Padded lengths in tokens, ascending; a row takes the smallest that holds it.", minimum=1),
+    ] = (512, 1024, 2048, 4096)
+    shape_probs: Annotated[
+        Literal["natural", "production"] | tuple[float, ...],
+        Key(
+            "How a step's shape is drawn: 'natural' (the data's own shares), 'production' (short ones more"
+            " often: 0.5/0.3/0.15/0.05 for four) or one weight a shape.",
+            minimum=0,
+        ),
+    ] = "natural"
+    shape_upweight_every: Annotated[
+        int, Key("Every so many steps the rarest shape is drawn more often; 0 = never.", minimum=0)
+    ] = 0
+    shape_upweight_factor: Annotated[
+        float, Key("By how much the rarest shape's probability is multiplied at those steps.", minimum=1)
+    ] = 2.0
+    supervise: Annotated[
+        Literal["last", "all"], Key("Which assistant turns are learned: the 'last' one, or 'all'.")
+    ] = "last"
+    on_error: Annotated[
+        Literal["raise", "quarantine"],
+        Key("A bad line stops the load ('raise') or is set aside with its reason ('quarantine')."),
+    ] = "raise"
+    max_rejected_fraction: Annotated[
+        float, Key("With 'quarantine': the load fails above this share of bad lines.", minimum=0, maximum=1)
+    ] = 0.01
+    max_line_bytes: Annotated[int, Key("A longer line is an error, not a memory problem.", minimum=1)] = (
+        64 * 1024 * 1024
+    )
+    allow_reasoning: Annotated[
+        bool,
+        Key("Accept records with teacher_reasoning_content. Many teacher services forbid training on it."),
+    ] = False
+    prefix_tokens: Annotated[
+        int, Key("Tokens kept of the teacher's first call (teacher_prefix_ids).", minimum=1)
+    ] = 25
+    workers: Annotated[
+        int,
+        Key("DataLoader processes; 0 = batches are made in the training process.", minimum=0, on_resume=True),
+    ] = 0
+    threads: Annotated[
+        int,
+        Key(
+            "Threads of the Rust core; 0 = one a CPU. The result never depends on it.",
+            minimum=0,
+            on_resume=True,
+        ),
+    ] = 0
+    cache: Annotated[
+        Path | None,
+        Key("Where prepared token stores are kept; null = beside each dataset.", on_resume=True),
+    ] = None
+
+    def check(self) -> None:
+        """Checks shapes, their weights, the template, and that validation is not the training data."""
+        if not self.shapes:
+            raise invalid("data.shapes", "a list of at least one length", [])
+        if list(self.shapes) != sorted(set(self.shapes)):
+            raise invalid("data.shapes", "sorted and without repeats", list(self.shapes))
+        if isinstance(self.shape_probs, tuple):
+            if len(self.shape_probs) != len(self.shapes):
+                allowed = f"one weight for each of the {len(self.shapes)} data.shapes"
+                raise invalid("data.shape_probs", allowed, list(self.shape_probs))
+            if not sum(self.shape_probs) > 0:
+                raise invalid("data.shape_probs", "weights with a sum above 0", list(self.shape_probs))
+        if self.shape_probs == "production" and not 1 <= len(self.shapes) <= 4:
+            allowed = (
+                f"'natural' or one weight a shape ('production' knows up to 4, there are {len(self.shapes)})"
+            )
+            raise invalid("data.shape_probs", allowed, self.shape_probs)
+        named = self.template in ("hermes", "tokenizer")
+        if not named and (not self.template.endswith(".jinja") or "\0" in self.template):
+            allowed = "'hermes', 'tokenizer' or the path of a .jinja file"
+            raise invalid("data.template", allowed, self.template)
+        if self.validation == self.train:
+            raise invalid("data.validation", "another file than data.train", self.validation)

@@ -1,0 +1,133 @@
+"""The one way from YAML and overrides to a `Config`: wrong keys, types and ranges are refused by name."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from kdfast.config.config import SECTIONS, Config, required_keys
+from kdfast.config.document import Entry, parse_value, read_entries
+from kdfast.config.section import Section
+from kdfast.errors import ConfigError
+
+
+def load_config(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Config:
+    """Loads a config file.
+
+    Paths in it stay as they are written: a relative one starts at the current directory, not at the file.
+
+    Args:
+        path: a YAML file of sections (`train:`) of keys (`num_steps: 100`).
+        overrides: `section.key=value` each, the value in YAML; later ones win over earlier ones and the file.
+
+    Returns:
+        The valid config; `Config.origins` says where each value comes from.
+
+    Raises:
+        ConfigError: the message starts with the dotted path of the key at fault, and its note is the place in
+            the file; where the YAML itself is broken, the message starts with file:line:column.
+        OSError: the file cannot be read (`FileNotFoundError`, `IsADirectoryError`...).
+    """
+    return _build([*read_entries(Path(path)), *_parse_overrides(overrides)])
+
+
+def config_from_dict(values: Mapping[str, object], overrides: Iterable[str] = ()) -> Config:
+    """The same from plain values, such as `Config.to_dict` returns.
+
+    Args:
+        values: section name -> key -> value.
+        overrides: as for `load_config`.
+
+    Returns:
+        The valid config.
+
+    Raises:
+        ConfigError: as for `load_config`.
+
+    Examples:
+        >>> config_from_dict({"train": {"num_step": 10}})
+        Traceback (most recent call last):
+        ...
+        kdfast.errors.ConfigError: train.num_step: unknown key, did you mean 'num_steps'?
+    """
+    entries = []
+    for section, keys in values.items():
+        if isinstance(keys, Mapping):
+            entries += [Entry(section, str(key), value, "given") for key, value in keys.items()]
+        else:
+            entries.append(Entry(section, None, keys, "given"))
+    return _build([*entries, *_parse_overrides(overrides)])
+
+
+def _parse_overrides(overrides: Iterable[str]) -> Iterable[Entry]:
+    for text in overrides:
+        name, equals, value = text.partition("=")
+        section, dot, key = name.strip().partition(".")
+        if not (equals and dot and section and key):
+            raise ConfigError(
+                f"override: must be section.key=value, such as train.num_steps=10, got {text!r}"
+            )
+        try:
+            yield Entry(section, key, parse_value(value), "override")
+        except ValueError as error:
+            raise ConfigError(f"{name.strip()}: not valid YAML ({error}), got {value!r}") from None
+
+
+def _build(entries: Iterable[Entry]) -> Config:
+    values: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
+    origins = {f"{name}.{key}": "default" for name, section in SECTIONS.items() for key in section.names()}
+    try:
+        for entry in entries:
+            # Set first, so that the error about this entry can say where it stands.
+            origins[f"{entry.section}.{entry.key}" if entry.key else entry.section] = entry.origin
+            section = _known_section(entry)
+            key = _known_key(entry, section)
+            values[entry.section][key] = section.convert(key, entry.value)
+        return Config(
+            **{name: _section(section, values[name]) for name, section in SECTIONS.items()},  # type: ignore[arg-type]
+            origins=origins,
+        )
+    except ConfigError as error:
+        origin = origins.get(str(error).partition(": ")[0], "default")
+        if origin not in ("default", "override", "given"):
+            error.add_note(origin)
+        raise
+
+
+def _section(section: type[Section], values: Mapping[str, Any]) -> Section:
+    for key in required_keys(section):
+        if key not in values:
+            raise ConfigError(
+                f"{section.section}.{key}: required; set it to {section.describe(key)}"
+                f" ({section.key(key).help.rstrip('.')})"
+            )
+    return section(**values)
+
+
+def _known_section(entry: Entry) -> type[Section]:
+    section = SECTIONS.get(entry.section)
+    if section is None:
+        homes = [
+            f"{name}.{entry.section}" for name, other in SECTIONS.items() if entry.section in other.names()
+        ]
+        close = homes[:1] or difflib.get_close_matches(entry.section, SECTIONS, n=1)
+        raise ConfigError(f"{entry.section}: unknown section, {_suggest(close, SECTIONS)}")
+    return section
+
+
+def _known_key(entry: Entry, section: type[Section]) -> str:
+    if entry.key is None:
+        raise ConfigError(f"{entry.section}: must be a mapping of keys to values, got {entry.value!r}")
+    if entry.key not in section.names():
+        close = difflib.get_close_matches(entry.key, section.names(), n=1)
+        homes = [f"{name}.{entry.key}" for name, other in SECTIONS.items() if entry.key in other.names()]
+        suggestion = _suggest(close or homes[:1], section.names())
+        raise ConfigError(f"{entry.section}.{entry.key}: unknown key, {suggestion}")
+    return entry.key
+
+
+def _suggest(close: list[str], known: Iterable[str]) -> str:
+    return f"did you mean '{close[0]}'?" if close else f"known are {', '.join(known)}"

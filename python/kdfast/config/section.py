@@ -1,0 +1,221 @@
+"""What every section of a config shares: how a key is declared, checked and explained.
+
+A section is a frozen keyword-only dataclass. Its annotations are the types that a key accepts, `Key` adds the
+bounds and the help text, and building the section checks all of it: a section that exists is valid.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import types
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+
+from kdfast.errors import ConfigError
+
+# YAML 1.1 reads `1e-4` (no dot) as text. Everyone means the number.
+_EXPONENT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
+_NOUNS = {
+    bool: "true or false",
+    int: "an integer",
+    float: "a number",
+    str: "a text",
+    Path: "a path",
+    type(None): "null",
+}
+_PLURALS = {int: "integers", float: "numbers", str: "texts", Path: "paths"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Key:
+    """What is said about a key beside its type: `num_steps: Annotated[int, Key("...", minimum=1)] = 1`.
+
+    Attributes:
+        help: one sentence for `kdfast config keys`.
+        minimum: the value (each item, in a list) is >= this.
+        above: it is > this.
+        maximum: it is <= this.
+        below: it is < this.
+        on_resume: whether `--resume` accepts another value than the interrupted run had.
+    """
+
+    help: str
+    _: dataclasses.KW_ONLY
+    minimum: float = -math.inf
+    above: float = -math.inf
+    maximum: float = math.inf
+    below: float = math.inf
+    on_resume: bool = False
+
+    def limits(self) -> str:
+        """The bounds in words, such as `> 0 and <= 1`."""
+        bounds = {">=": self.minimum, ">": self.above, "<=": self.maximum, "<": self.below}
+        return " and ".join(f"{sign} {bound:g}" for sign, bound in bounds.items() if math.isfinite(bound))
+
+    def accepts(self, number: float) -> bool:
+        """Whether a number is within the bounds."""
+        return self.minimum <= number <= self.maximum and self.above < number < self.below
+
+
+class _MismatchError(Exception):
+    """The value does not fit the type; told to the user as a ConfigError that knows the key."""
+
+
+def invalid(path: str, allowed: str, value: object) -> ConfigError:
+    """The error for a value that a key does not accept.
+
+    Examples:
+        >>> str(invalid("train.num_steps", "an integer >= 1", 0))
+        'train.num_steps: must be an integer >= 1, got 0'
+    """
+    shown = repr(str(value) if isinstance(value, Path) else value)
+    return ConfigError(
+        f"{path}: must be {allowed}, got {shown if len(shown) <= 120 else shown[:117] + '...'}"
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Section:
+    """One section of the config; subclasses set `section` to its name."""
+
+    section: ClassVar[str]
+    _hints: ClassVar[dict[str, Any]]
+
+    def __init_subclass__(cls) -> None:
+        cls._hints = get_type_hints(cls, include_extras=True)
+
+    def __post_init__(self) -> None:
+        for name in self.names():
+            object.__setattr__(self, name, self.convert(name, getattr(self, name)))
+        self.check()
+
+    def check(self) -> None:
+        """Checks what several keys of the section say together; raises ConfigError."""
+
+    def unused(self) -> frozenset[str]:
+        """The keys that mean nothing under the section's other values."""
+        return frozenset()
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """The names of the section's keys, in the order of their declaration."""
+        return tuple(field.name for field in dataclasses.fields(cls))
+
+    @classmethod
+    def key(cls, name: str) -> Key:
+        """What the section says about one key."""
+        key: Key = cls._hints[name].__metadata__[0]
+        return key
+
+    @classmethod
+    def default(cls, name: str) -> Any:
+        """The default of one key; `dataclasses.MISSING` for a required one."""
+        return cls.__dataclass_fields__[name].default
+
+    @classmethod
+    def convert(cls, name: str, value: object) -> Any:
+        """A value in the type that a key declares.
+
+        Args:
+            name: the key.
+            value: as read from YAML, or given in Python.
+
+        Returns:
+            The value: a list as tuple, a text as `Path` where the key is one, an integer as float likewise.
+
+        Raises:
+            ConfigError: wrong type or out of range.
+        """
+        try:
+            return _convert(value, cls._hints[name].__origin__, cls.key(name))
+        except _MismatchError:
+            raise invalid(f"{cls.section}.{name}", cls.describe(name), value) from None
+
+    @classmethod
+    def describe(cls, name: str) -> str:
+        """What a key accepts, in words."""
+        return _describe(cls._hints[name].__origin__, cls.key(name))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The section as plain values: paths as text, tuples as lists."""
+        return {name: _plain(getattr(self, name)) for name in self.names()}
+
+
+def _convert(value: object, hint: Any, key: Key) -> Any:
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return _convert_union(value, args, key)
+    if origin is tuple:
+        return _convert_list(value, args, key)
+    if origin is Literal:
+        fits, result = isinstance(value, str) and value in args, value
+    elif hint is float:
+        fits, result = _number(value, key)
+    elif hint is Path:
+        fits, result = _path(value)
+    else:
+        fits, result = type(value) is hint, value  # not isinstance: a bool is no integer here
+        fits = fits and (not isinstance(value, int) or key.accepts(value))
+    if not fits:
+        raise _MismatchError
+    return result
+
+
+def _convert_union(value: object, options: tuple[Any, ...], key: Key) -> Any:
+    for option in options:
+        try:
+            return _convert(value, option, key)
+        except _MismatchError:
+            continue
+    raise _MismatchError
+
+
+def _convert_list(value: object, items: tuple[Any, ...], key: Key) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise _MismatchError
+    if items[-1] is not Ellipsis and len(value) != len(items):
+        raise _MismatchError
+    return tuple(_convert(item, items[0], key) for item in value)
+
+
+def _number(value: object, key: Key) -> tuple[bool, object]:
+    if isinstance(value, str) and _EXPONENT.fullmatch(value):
+        value = float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False, value
+    try:
+        number = float(value)
+    except OverflowError:
+        return False, value
+    return math.isfinite(number) and key.accepts(number), number
+
+
+def _path(value: object) -> tuple[bool, object]:
+    if not isinstance(value, str | Path) or not str(value).strip() or "\0" in str(value):
+        return False, value
+    path = Path(value)
+    return True, path.expanduser() if path.parts[:1] == ("~",) else path
+
+
+def _describe(hint: Any, key: Key) -> str:
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return _either([_describe(option, key) for option in args])
+    if origin is Literal:
+        return _either([repr(choice) for choice in args])
+    if origin is tuple:
+        count = "" if args[-1] is Ellipsis else f"{len(args)} "
+        return f"a list of {count}{_PLURALS[args[0]]} {key.limits()}".rstrip()
+    return f"{_NOUNS[hint]} {key.limits() if hint in (int, float) else ''}".rstrip()
+
+
+def _either(options: list[str]) -> str:
+    return options[0] if len(options) == 1 else f"{', '.join(options[:-1])} or {options[-1]}"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
