@@ -21,7 +21,7 @@ from kdfast.losses.term import IGNORE_INDEX, Term
 
 
 class _RowCrossEntropy(torch.autograd.Function):
-    """-log softmax(logits)[label] of the chosen rows; one [N,V] buffer, where the forward forms the gradient."""
+    """-log softmax(logits)[label] of the chosen rows; the forward forms the gradient, in one buffer."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, rows: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
