@@ -28,8 +28,8 @@ data.add_command(import_group)
 @click.option(
     "--shapes",
     type=Shapes(),
-    default=DataConfig.default("shapes"),
-    show_default=",".join(map(str, DataConfig.default("shapes"))),
+    default=",".join(map(str, DataConfig.default("shapes"))),
+    show_default=True,
     help="Padded lengths in tokens.",
 )
 @click.option("--rows", "max_rows", type=click.IntRange(min=1), help="Look at the first N records only.")

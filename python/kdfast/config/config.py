@@ -93,7 +93,7 @@ class Config:
 
     def to_yaml(self) -> str:
         """All resolved values as a config file that loads to an equal config."""
-        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, width=100)
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, width=100)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes all resolved values as a config file, atomically.

@@ -16,12 +16,19 @@ from kdfast.errors import ConfigError
 
 @dataclass(frozen=True)
 class Entry:
-    """One `section: {key: value}` of a file."""
+    """One key of a file, or (key None) the head of a section.
+
+    Attributes:
+        section: its section.
+        key: its name in the section; None for the section itself.
+        value: its value; for the section itself what stands in place of a mapping of keys, normally None.
+        origin: "file:line".
+    """
 
     section: str
-    key: str | None  # None: the section itself, where its value is no mapping
+    key: str | None
     value: Any
-    origin: str  # "file:line"
+    origin: str
 
 
 def read_entries(path: Path) -> list[Entry]:
@@ -98,14 +105,12 @@ def _entries(text: str, source: str) -> Iterator[Entry]:
         if not isinstance(root, yaml.MappingNode):
             raise ConfigError(f"{source}: must hold sections of keys, such as 'train: {{num_steps: 100}}'")
         for name, line, node in _pairs(loader, root, source, ""):
-            if isinstance(node, yaml.MappingNode):
-                for key, key_line, value in _pairs(loader, node, source, f"{name}."):
-                    yield Entry(name, key, _construct(loader, value, source), f"{source}:{key_line}")
+            if not isinstance(node, yaml.MappingNode):
+                yield Entry(name, None, _construct(loader, node, source), f"{source}:{line}")
                 continue
-            value = _construct(loader, node, source)
-            # `teacher:` with every key commented out is an empty section, not a mistake.
-            if value is not None:
-                yield Entry(name, None, value, f"{source}:{line}")
+            yield Entry(name, None, None, f"{source}:{line}")
+            for key, key_line, value in _pairs(loader, node, source, f"{name}."):
+                yield Entry(name, key, _construct(loader, value, source), f"{source}:{key_line}")
     finally:
         loader.dispose()
 

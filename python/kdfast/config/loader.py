@@ -55,10 +55,9 @@ def config_from_dict(values: Mapping[str, object], overrides: Iterable[str] = ()
     """
     entries = []
     for section, keys in values.items():
-        if isinstance(keys, Mapping):
-            entries += [Entry(section, str(key), value, "given") for key, value in keys.items()]
-        else:
-            entries.append(Entry(section, None, keys, "given"))
+        mapping = keys if isinstance(keys, Mapping) else {}
+        entries.append(Entry(section, None, None if isinstance(keys, Mapping) else keys, "given"))
+        entries += [Entry(section, str(key), value, "given") for key, value in mapping.items()]
     return _build([*entries, *_parse_overrides(overrides)])
 
 
@@ -84,8 +83,14 @@ def _build(entries: Iterable[Entry]) -> Config:
             # Set first, so that the error about this entry can say where it stands.
             origins[f"{entry.section}.{entry.key}" if entry.key else entry.section] = entry.origin
             section = _known_section(entry)
-            key = _known_key(entry, section)
-            values[entry.section][key] = section.convert(key, entry.value)
+            if entry.key is not None:
+                _check_key(entry.key, section)
+                values[entry.section][entry.key] = section.convert(entry.key, entry.value)
+            # `teacher:` with every key commented out is an empty section, not a mistake.
+            elif entry.value is not None:
+                raise ConfigError(
+                    f"{entry.section}: must be a mapping of keys to values, got {entry.value!r}"
+                )
         return Config(
             **{name: _section(section, values[name]) for name, section in SECTIONS.items()},  # type: ignore[arg-type]
             origins=origins,
@@ -118,15 +123,12 @@ def _known_section(entry: Entry) -> type[Section]:
     return section
 
 
-def _known_key(entry: Entry, section: type[Section]) -> str:
-    if entry.key is None:
-        raise ConfigError(f"{entry.section}: must be a mapping of keys to values, got {entry.value!r}")
-    if entry.key not in section.names():
-        close = difflib.get_close_matches(entry.key, section.names(), n=1)
-        homes = [f"{name}.{entry.key}" for name, other in SECTIONS.items() if entry.key in other.names()]
+def _check_key(key: str, section: type[Section]) -> None:
+    if key not in section.names():
+        close = difflib.get_close_matches(key, section.names(), n=1)
+        homes = [f"{name}.{key}" for name, other in SECTIONS.items() if key in other.names()]
         suggestion = _suggest(close or homes[:1], section.names())
-        raise ConfigError(f"{entry.section}.{entry.key}: unknown key, {suggestion}")
-    return entry.key
+        raise ConfigError(f"{section.section}.{key}: unknown key, {suggestion}")
 
 
 def _suggest(close: list[str], known: Iterable[str]) -> str:

@@ -52,7 +52,7 @@ class Key:
     def limits(self) -> str:
         """The bounds in words, such as `> 0 and <= 1`."""
         bounds = {">=": self.minimum, ">": self.above, "<=": self.maximum, "<": self.below}
-        return " and ".join(f"{sign} {bound:g}" for sign, bound in bounds.items() if math.isfinite(bound))
+        return " and ".join(f"{sign} {bound}" for sign, bound in bounds.items() if math.isfinite(bound))
 
     def accepts(self, number: float) -> bool:
         """Whether a number is within the bounds."""
@@ -136,7 +136,8 @@ class Section:
     @classmethod
     def describe(cls, name: str) -> str:
         """What a key accepts, in words."""
-        return _describe(cls._hints[name].__origin__, cls.key(name))
+        options = _options(cls._hints[name].__origin__, cls.key(name).limits())
+        return options[0] if len(options) == 1 else f"{', '.join(options[:-1])} or {options[-1]}"
 
     def to_dict(self) -> dict[str, Any]:
         """The section as plain values: paths as text, tuples as lists."""
@@ -199,20 +200,17 @@ def _path(value: object) -> tuple[bool, object]:
     return True, path.expanduser() if path.parts[:1] == ("~",) else path
 
 
-def _describe(hint: Any, key: Key) -> str:
+def _options(hint: Any, limits: str) -> list[str]:
+    """What a type accepts, in words, one entry an alternative."""
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        return _either([_describe(option, key) for option in args])
+        return [option for arg in args for option in _options(arg, limits)]
     if origin is Literal:
-        return _either([repr(choice) for choice in args])
+        return [repr(choice) for choice in args]
     if origin is tuple:
         count = "" if args[-1] is Ellipsis else f"{len(args)} "
-        return f"a list of {count}{_PLURALS[args[0]]} {key.limits()}".rstrip()
-    return f"{_NOUNS[hint]} {key.limits() if hint in (int, float) else ''}".rstrip()
-
-
-def _either(options: list[str]) -> str:
-    return options[0] if len(options) == 1 else f"{', '.join(options[:-1])} or {options[-1]}"
+        return [f"a list of {count}{_PLURALS[args[0]]} {limits}".rstrip()]
+    return [f"{_NOUNS[hint]} {limits if hint in (int, float) else ''}".rstrip()]
 
 
 def _plain(value: Any) -> Any:
