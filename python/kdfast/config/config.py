@@ -112,6 +112,9 @@ class Config:
                 file.flush()
                 os.fsync(file.fileno())
             beside.replace(target)
+        except OSError as error:
+            error.filename, error.filename2 = str(target), None  # a full disk is reported without a name
+            raise
         finally:
             beside.unlink(missing_ok=True)
 
