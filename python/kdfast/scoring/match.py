@@ -52,7 +52,8 @@ def match_calls(
     Args:
         calls: (function name, arguments) of each call.
         accepted: BFCL's ground truth, one `{function name: {argument: [accepted values]}}` per call.
-        tools: tool definitions with `parameters` as JSON Schema, plain or in OpenAI's form.
+        tools: tool definitions with `parameters` as JSON Schema, plain or in OpenAI's form; without any, the
+            types of the accepted values are the ones asked for.
 
     Example:
         >>> parameters = {"properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -67,9 +68,10 @@ def match_calls(
     unused = list(calls)
     for truth in accepted:
         ((name, values),) = truth.items()
+        asked = parameters.get(name, {}) if tools else _parameters_of(values)
         failures = []
         for index, call in enumerate(unused):
-            failure = _match_call(call, name, values, parameters.get(name, {}))
+            failure = _match_call(call, name, values, asked)
             if failure is None:
                 del unused[index]
                 break
@@ -80,9 +82,35 @@ def match_calls(
     return None
 
 
+def accepted_from_calls(calls: Sequence[Call]) -> list[dict[str, Any]]:
+    """The ground truth, in BFCL's form, that accepts exactly the values of `calls`.
+
+    Example:
+        >>> accepted_from_calls([("f", {"n": 3, "at": {"x": 1}})])
+        [{'f': {'n': [3], 'at': [{'x': [1]}]}}]
+    """
+    return [
+        {name: {key: [_accepting(value)] for key, value in arguments.items()}} for name, arguments in calls
+    ]
+
+
+def _accepting(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: [entry] for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_accepting(entry) if isinstance(entry, dict) else entry for entry in value]
+    return value
+
+
 def _definition(tool: Mapping[str, Any]) -> Mapping[str, Any]:
     function: Mapping[str, Any] = tool.get("function", tool)
     return function
+
+
+def _parameters_of(accepted: Mapping[str, list[Any]]) -> dict[str, Any]:
+    kinds = {python: json for json, python in _PYTHON_TYPES.items()}
+    types = {key: _type_of_accepted(values) for key, values in accepted.items()}
+    return {"properties": {key: {"type": kinds[kind]} if kind else {} for key, kind in types.items()}}
 
 
 def _match_call(

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from kdfast.scoring.match import Call, Mismatch, match_calls
+from kdfast.scoring.match import Call, Mismatch, accepted_from_calls, match_calls
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ def score_calls(
     calls: Sequence[Call],
     *,
     all_valid: bool,
-    accepted: Sequence[Mapping[str, Any]] | None,
+    accepted: Sequence[Mapping[str, Any]],
     tools: Sequence[Mapping[str, Any]],
     should_call: bool,
 ) -> Score:
@@ -58,24 +58,23 @@ def score_calls(
     Args:
         calls: (function name, arguments) of each complete call in the answer.
         all_valid: whether all of them satisfy their schemas.
-        accepted: BFCL's ground truth; None where there is none (the prompt asks for no call).
+        accepted: BFCL's ground truth; empty where no call is due.
         tools: the tool definitions of the prompt.
         should_call: whether the prompt asks for a call.
 
     Example:
-        >>> score = score_calls([], all_valid=True, accepted=None, tools=[], should_call=False)
+        >>> score = score_calls([], all_valid=True, accepted=[], tools=[], should_call=False)
         >>> score.false_call, score.missed_call
         (False, False)
     """
-    truth = accepted or []
-    mismatch = match_calls(calls, truth, tools) if should_call else None
-    wanted = sorted(name for call in truth for name in call)
+    mismatch = match_calls(calls, accepted, tools) if should_call else None
+    wanted = sorted(name for call in accepted for name in call)
     return Score(
         should_call=should_call,
         parsed=bool(calls),
         right_function=should_call and sorted(name for name, _ in calls) == wanted,
         schema_valid=bool(calls) and all_valid,
-        exact_match=should_call and mismatch is None,
+        exact_match=should_call and bool(calls) and mismatch is None,
         mismatch=mismatch,
     )
 
@@ -83,10 +82,19 @@ def score_calls(
 def score_answer(
     text: str,
     tools: Sequence[Mapping[str, Any]],
+    *,
     accepted: Sequence[Mapping[str, Any]] | None,
+    reference_text: str,
     should_call: bool,
 ) -> Score:
     """Finds the tool calls in an answer's text and scores them, see `score_calls`.
+
+    Args:
+        text: what the model wrote.
+        tools: the tool definitions of the prompt; without any, every call counts as valid.
+        accepted: BFCL's ground truth; None = exactly the calls of `reference_text`.
+        reference_text: the right answer.
+        should_call: whether the prompt asks for a call.
 
     Raises:
         SchemaError: a tool's parameters are no valid JSON Schema.
@@ -94,10 +102,14 @@ def score_answer(
     from kdfast._rust import ToolSchema, find_tool_calls
 
     found = find_tool_calls(text)
-    schema = ToolSchema(list(tools))
+    schema = ToolSchema(list(tools)) if tools else None
+    if accepted is None:
+        accepted = accepted_from_calls(
+            [(call.name, call.arguments) for call in find_tool_calls(reference_text)]
+        )
     return score_calls(
         [(call.name, call.arguments) for call in found],
-        all_valid=all(schema.is_valid(call) for call in found),
+        all_valid=schema is None or all(schema.is_valid(call) for call in found),
         accepted=accepted,
         tools=tools,
         should_call=should_call,
