@@ -69,10 +69,7 @@ impl Error {
     }
 
     pub fn tool_call(message: impl Into<String>, issues: Vec<Issue>) -> Self {
-        Self {
-            issues,
-            ..Self::new(Kind::ToolCall, message)
-        }
+        Self { issues, ..Self::new(Kind::ToolCall, message) }
     }
 
     /// An operating-system error on `path`; `doing` is a verb ("read", "write").

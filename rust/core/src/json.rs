@@ -1,1 +1,463 @@
-//! 
+//! A strict JSON scanner (RFC 8259): validates as it goes and knows the byte at which a text goes wrong.
+//!
+//! It builds no tree. A caller walks objects and arrays entry by entry and keeps the spans it wants.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use memchr::memchr2;
+
+/// Objects and arrays inside each other; one level more is an error.
+pub const MAX_DEPTH: usize = 128;
+
+/// Where (byte offset into the text) and why a text is not JSON.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JsonError {
+    pub offset: usize,
+    pub reason: String,
+}
+
+/// What a value is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Null,
+    Bool,
+    Number,
+    String,
+    Array,
+    Object,
+}
+
+impl Kind {
+    /// The kind's name in error messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::Bool => "boolean",
+            Self::Number => "number",
+            Self::String => "string",
+            Self::Array => "array",
+            Self::Object => "object",
+        }
+    }
+}
+
+/// A validated value: its kind and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Value {
+    pub kind: Kind,
+    pub span: Range<usize>,
+}
+
+/// A validated string as it stands in the text, without its quotes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawStr<'a> {
+    pub raw: &'a str,
+    pub span: Range<usize>,
+    escaped: bool,
+}
+
+impl<'a> RawStr<'a> {
+    /// The string that is meant, escapes resolved.
+    pub fn text(&self) -> Cow<'a, str> {
+        if self.escaped { Cow::Owned(unescape(self.raw)) } else { Cow::Borrowed(self.raw) }
+    }
+}
+
+/// A position in a JSON text.
+#[derive(Debug, Clone)]
+pub struct Cursor<'a> {
+    text: &'a str,
+    position: usize,
+    depth: usize,
+}
+
+type Scan<T> = Result<T, JsonError>;
+
+impl<'a> Cursor<'a> {
+    /// Starts at byte `position`, which must be a character boundary of `text`.
+    pub fn new(text: &'a str, position: usize) -> Self {
+        Self { text, position, depth: 0 }
+    }
+
+    pub fn position(&self) -> usize {
+        self.position
+    }
+
+    /// The text that was scanned.
+    pub fn slice(&self, span: Range<usize>) -> &'a str {
+        &self.text[span]
+    }
+
+    /// Moves over white space.
+    pub fn skip_space(&mut self) {
+        while matches!(self.byte(), Some(b' ' | b'\n' | b'\r' | b'\t')) {
+            self.position += 1;
+        }
+    }
+
+    /// The kind of the value that comes next, white space skipped, by its first character.
+    pub fn peek(&mut self) -> Scan<Kind> {
+        self.skip_space();
+        match self.byte() {
+            Some(b'{') => Ok(Kind::Object),
+            Some(b'[') => Ok(Kind::Array),
+            Some(b'"') => Ok(Kind::String),
+            Some(b't' | b'f') => Ok(Kind::Bool),
+            Some(b'n') => Ok(Kind::Null),
+            Some(b'0'..=b'9') => Ok(Kind::Number),
+            Some(b'-') if !self.rest().starts_with("-Inf") => Ok(Kind::Number),
+            _ => Err(self.unexpected("a value")),
+        }
+    }
+
+    /// Validates and passes one value.
+    pub fn value(&mut self) -> Scan<Value> {
+        let kind = self.peek()?;
+        let start = self.position;
+        match kind {
+            Kind::Object => self.object(|cursor, _| cursor.value().map(drop))?,
+            Kind::Array => self.array(|cursor, _| cursor.value().map(drop))?,
+            Kind::String => drop(self.string()?),
+            Kind::Number => drop(self.number()?),
+            Kind::Bool if self.byte() == Some(b't') => self.literal("true")?,
+            Kind::Bool => self.literal("false")?,
+            Kind::Null => self.literal("null")?,
+        }
+        Ok(Value { kind, span: start..self.position })
+    }
+
+    /// Passes an object; `entry` is called at each value with its key and must pass the value.
+    pub fn object<E: From<JsonError>>(
+        &mut self,
+        mut entry: impl FnMut(&mut Self, RawStr<'a>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.open(b'{', "'{'")?;
+        if !self.closes(b'}') {
+            loop {
+                self.skip_space();
+                if self.byte() != Some(b'"') {
+                    return Err(self.unexpected("a key in double quotes").into());
+                }
+                let key = self.string()?;
+                self.skip_space();
+                self.expect(b':', "':' after the key")?;
+                entry(self, key)?;
+                if self.separated(b'}', "',' or '}'")? {
+                    break;
+                }
+            }
+        }
+        self.depth -= 1;
+        Ok(())
+    }
+
+    /// Passes an array; `item` is called at each value with its index and must pass the value.
+    pub fn array<E: From<JsonError>>(
+        &mut self,
+        mut item: impl FnMut(&mut Self, usize) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.open(b'[', "'['")?;
+        if !self.closes(b']') {
+            for index in 0.. {
+                item(self, index)?;
+                if self.separated(b']', "',' or ']'")? {
+                    break;
+                }
+            }
+        }
+        self.depth -= 1;
+        Ok(())
+    }
+
+    /// Passes a string.
+    pub fn string(&mut self) -> Scan<RawStr<'a>> {
+        self.skip_space();
+        self.expect(b'"', "a string")?;
+        let start = self.position;
+        let mut escaped = false;
+        loop {
+            let rest = &self.text.as_bytes()[self.position..];
+            let Some(plain) = memchr2(b'"', b'\\', rest) else {
+                self.no_control(rest.len())?;
+                return Err(self.error_at(self.text.len(), "the text ends inside a string"));
+            };
+            self.no_control(plain)?;
+            self.position += plain;
+            if self.text.as_bytes()[self.position] == b'"' {
+                break;
+            }
+            escaped = true;
+            self.escape()?;
+        }
+        let span = start..self.position;
+        self.position += 1;
+        Ok(RawStr { raw: &self.text[span.clone()], span, escaped })
+    }
+
+    /// Passes a number and gives its text.
+    pub fn number(&mut self) -> Scan<&'a str> {
+        self.skip_space();
+        let start = self.position;
+        if self.byte() == Some(b'-') {
+            self.position += 1;
+        }
+        if self.byte() == Some(b'0') {
+            self.position += 1;
+            if self.byte().is_some_and(|byte| byte.is_ascii_digit()) {
+                return Err(self.error_at(start, "a number must not have leading zeros"));
+            }
+        } else {
+            self.digits()?;
+        }
+        if self.byte() == Some(b'.') {
+            self.position += 1;
+            self.digits()?;
+        }
+        if matches!(self.byte(), Some(b'e' | b'E')) {
+            self.position += 1;
+            if matches!(self.byte(), Some(b'+' | b'-')) {
+                self.position += 1;
+            }
+            self.digits()?;
+        }
+        Ok(&self.text[start..self.position])
+    }
+
+    /// Nothing but white space may follow.
+    pub fn end(&mut self) -> Scan<()> {
+        self.skip_space();
+        if self.position == self.text.len() { Ok(()) } else { Err(self.unexpected("the end of the text")) }
+    }
+
+    /// An error at `offset`.
+    pub fn error_at(&self, offset: usize, reason: impl Into<String>) -> JsonError {
+        JsonError { offset, reason: reason.into() }
+    }
+
+    fn byte(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.position).copied()
+    }
+
+    fn rest(&self) -> &'a str {
+        &self.text[self.position..]
+    }
+
+    fn open(&mut self, bracket: u8, name: &str) -> Scan<()> {
+        self.skip_space();
+        let offset = self.position;
+        self.expect(bracket, name)?;
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return Err(self.error_at(offset, format!("nested deeper than {MAX_DEPTH} levels")));
+        }
+        Ok(())
+    }
+
+    fn closes(&mut self, bracket: u8) -> bool {
+        self.skip_space();
+        let closed = self.byte() == Some(bracket);
+        self.position += usize::from(closed);
+        closed
+    }
+
+    /// After an entry: true at the closing bracket, false at a comma.
+    fn separated(&mut self, bracket: u8, names: &str) -> Scan<bool> {
+        if self.closes(bracket) {
+            return Ok(true);
+        }
+        self.expect(b',', names)?;
+        Ok(false)
+    }
+
+    fn expect(&mut self, byte: u8, name: &str) -> Scan<()> {
+        if self.byte() != Some(byte) {
+            return Err(self.unexpected(name));
+        }
+        self.position += 1;
+        Ok(())
+    }
+
+    fn literal(&mut self, word: &str) -> Scan<()> {
+        if !self.rest().starts_with(word) {
+            return Err(self.unexpected("a value"));
+        }
+        self.position += word.len();
+        Ok(())
+    }
+
+    fn digits(&mut self) -> Scan<()> {
+        let start = self.position;
+        while self.byte().is_some_and(|byte| byte.is_ascii_digit()) {
+            self.position += 1;
+        }
+        if self.position == start { Err(self.unexpected("a digit")) } else { Ok(()) }
+    }
+
+    fn escape(&mut self) -> Scan<()> {
+        let backslash = self.position;
+        match self.text.as_bytes().get(backslash + 1) {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.position += 2,
+            Some(b'u') => {
+                let unit = self.hex4(backslash)?;
+                let paired = match unit {
+                    0xD800..=0xDBFF if self.rest().starts_with("\\u") => {
+                        matches!(self.hex4(self.position)?, 0xDC00..=0xDFFF)
+                    }
+                    0xD800..=0xDFFF => false,
+                    _ => true,
+                };
+                if !paired {
+                    return Err(self.error_at(backslash, format!("lone surrogate \\u{unit:04x}")));
+                }
+            }
+            Some(_) => return Err(self.error_at(backslash, "unknown escape in a string")),
+            None => return Err(self.error_at(self.text.len(), "the text ends inside a string")),
+        }
+        Ok(())
+    }
+
+    /// The code unit of the `\uXXXX` at `backslash`; moves behind it.
+    fn hex4(&mut self, backslash: usize) -> Scan<u16> {
+        let digits = self.text.as_bytes().get(backslash + 2..backslash + 6);
+        let digits = digits.filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+        let unit = digits.and_then(|digits| u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
+        self.position = backslash + 6;
+        unit.ok_or_else(|| self.error_at(backslash, "\\u needs four hexadecimal digits"))
+    }
+
+    /// The next `length` bytes of a string hold no control character.
+    fn no_control(&self, length: usize) -> Scan<()> {
+        let part = &self.text.as_bytes()[self.position..self.position + length];
+        // Without an early exit this becomes vector code.
+        if part.iter().fold(false, |found, &byte| found | (byte < 0x20)) {
+            let at = part.iter().position(|&byte| byte < 0x20).unwrap_or(0);
+            let reason = format!("control character U+{:04X} in a string must be escaped", part[at]);
+            return Err(self.error_at(self.position + at, reason));
+        }
+        Ok(())
+    }
+
+    /// The error for what stands here instead of `wanted`.
+    fn unexpected(&self, wanted: &str) -> JsonError {
+        let rest = self.rest();
+        let constant = ["NaN", "Infinity", "-Infinity"].into_iter().find(|name| rest.starts_with(name));
+        let reason = match (constant, rest.chars().next()) {
+            (Some(name), _) => format!("{name} is not a JSON number"),
+            (None, Some(found)) => format!("expected {wanted}, found {found:?}"),
+            (None, None) => format!("expected {wanted}, found the end of the text"),
+        };
+        self.error_at(self.position, reason)
+    }
+}
+
+/// Validates that `text` is one JSON value.
+pub fn validate(text: &str) -> Result<Value, JsonError> {
+    let mut cursor = Cursor::new(text, 0);
+    let value = cursor.value()?;
+    cursor.end()?;
+    Ok(value)
+}
+
+/// Resolves the escapes of a validated string.
+fn unescape(raw: &str) -> String {
+    let mut text = String::with_capacity(raw.len());
+    let mut rest = raw;
+    while let Some(at) = memchr::memchr(b'\\', rest.as_bytes()) {
+        text.push_str(&rest[..at]);
+        let code = rest.as_bytes()[at + 1];
+        rest = &rest[at + 2..];
+        match code {
+            b'b' => text.push('\u{8}'),
+            b'f' => text.push('\u{c}'),
+            b'n' => text.push('\n'),
+            b'r' => text.push('\r'),
+            b't' => text.push('\t'),
+            b'u' => {
+                let first = code_unit(rest);
+                let second =
+                    if (0xD800..0xDC00).contains(&first) { Some(code_unit(&rest[6..])) } else { None };
+                text.extend(char::decode_utf16([first].into_iter().chain(second)).flatten());
+                rest = &rest[if second.is_some() { 10 } else { 4 }..];
+            }
+            quoted => text.push(char::from(quoted)),
+        }
+    }
+    text.push_str(rest);
+    text
+}
+
+fn code_unit(hex: &str) -> u16 {
+    u16::from_str_radix(&hex[..4], 16).expect("validated by Cursor::hex4")
+}
+
+/// `text` as a JSON string, quotes included, as Python's `json.dumps(ensure_ascii=False)` writes it.
+pub fn quote(text: &str, out: &mut String) {
+    out.push('"');
+    for character in text.chars() {
+        match character {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{c}' => out.push_str("\\f"),
+            control if control < ' ' => out.push_str(&format!("\\u{:04x}", control as u32)),
+            plain => out.push(plain),
+        }
+    }
+    out.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fails(text: &str) -> (usize, String) {
+        let error = validate(text).unwrap_err();
+        (error.offset, error.reason)
+    }
+
+    #[test]
+    fn valid_texts_pass() {
+        for text in ["{}", " [1, -0.5e+3, 0] ", "\"\\ud83d\\ude00\"", "{\"a\": {\"a\": null}}", "true"] {
+            validate(text).unwrap_or_else(|error| panic!("{text}: {error:?}"));
+        }
+    }
+
+    #[test]
+    fn errors_name_the_byte() {
+        assert_eq!(fails("{\"a\": NaN}"), (6, "NaN is not a JSON number".into()));
+        assert_eq!(fails("[-Infinity]"), (1, "-Infinity is not a JSON number".into()));
+        assert_eq!(fails("[\"\\ud800\"]"), (2, "lone surrogate \\ud800".into()));
+        assert_eq!(fails("\"\\udc00\"").0, 1);
+        assert_eq!(fails("\"\\ud800\\u0041\"").0, 1);
+        assert_eq!(fails("[1,]"), (3, "expected a value, found ']'".into()));
+        assert_eq!(fails("{\"a\":1,}").0, 7);
+        assert_eq!(fails("01").0, 0);
+        assert_eq!(fails("1.").0, 2);
+        assert_eq!(fails("\"a\u{1}\"").0, 2);
+        assert_eq!(fails("\"abc"), (4, "the text ends inside a string".into()));
+        assert_eq!(fails("\"\\u12\"").0, 1);
+        assert_eq!(fails("{} x").0, 3);
+        assert_eq!(fails("").0, 0);
+    }
+
+    #[test]
+    fn depth_is_limited() {
+        let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        assert!(validate(&nested(MAX_DEPTH)).is_ok());
+        assert_eq!(fails(&nested(MAX_DEPTH + 1)).0, MAX_DEPTH);
+    }
+
+    #[test]
+    fn strings_are_unescaped_and_quoted() {
+        let text = "\"a\\\"\\\\\\/\\b\\f\\n\\r\\t\\u00e9\\ud83d\\ude00z\"";
+        let string = Cursor::new(text, 0).string().unwrap();
+        assert_eq!(string.text(), "a\"\\/\u{8}\u{c}\n\r\té😀z");
+        let mut quoted = String::new();
+        quote("a\"\\\n\u{1}é", &mut quoted);
+        assert_eq!(quoted, "\"a\\\"\\\\\\n\\u0001é\"");
+    }
+}

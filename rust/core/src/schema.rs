@@ -1,34 +1,262 @@
 //! Tool definitions compiled to JSON Schema validators.
 
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, TryLockError};
+
+use jsonschema::Validator;
+use jsonschema::error::ValidationErrorKind;
+use serde_json::{Map, Value, json};
+
 use crate::error::Issue;
-use crate::{Result, tool_call::ToolCall};
+use crate::json::Cursor;
+use crate::tool_call::ToolCall;
+use crate::{Error, Result};
+
+/// Compiled schemas that [`ToolSchema::cached`] keeps before it starts afresh.
+const CACHE_ENTRIES: usize = 4096;
+
+/// The longest message of an issue, in characters: some quote the whole instance.
+const MESSAGE_LIMIT: usize = 300;
 
 /// The compiled argument schemas of a set of tools.
 #[derive(Debug)]
-pub struct ToolSchema {}
+pub struct ToolSchema {
+    /// In the order of the definitions.
+    names: Vec<String>,
+    tools: HashMap<String, Tool>,
+}
+
+#[derive(Debug)]
+struct Tool {
+    definition: Value,
+    validator: Validator,
+    required: Vec<String>,
+}
 
 impl ToolSchema {
     /// Compiles `tools`: JSON array of `{name, description, parameters}` or of OpenAI's `{type: function, function: {...}}`.
-    pub fn new(_tools: &str) -> Result<Self> {
-        todo!()
-    }
-
-    /// Everything that is wrong with `call`; empty when it is valid.
-    pub fn issues(&self, _call: &ToolCall) -> Vec<Issue> {
-        todo!()
-    }
-
-    pub fn is_valid(&self, _call: &ToolCall) -> bool {
-        todo!()
-    }
-
-    /// True when every `required` argument of the called tool is present (top level). False for an unknown tool.
-    pub fn required_present(&self, _call: &ToolCall) -> bool {
-        todo!()
+    ///
+    /// Missing or null `parameters` mean any object. A schema may refer to itself, never to a file or an address. The same
+    /// name twice is an error unless both definitions are equal.
+    pub fn new(tools: &str) -> Result<Self> {
+        let parsed: Value = serde_json::from_str(tools)
+            .map_err(|error| Error::schema(format!("tools: not JSON: {error}")))?;
+        let Value::Array(definitions) = parsed else {
+            return Err(Error::schema("tools: expected an array of tool definitions"));
+        };
+        let mut schema = Self { names: Vec::new(), tools: HashMap::new() };
+        for (index, definition) in definitions.iter().enumerate() {
+            schema.add(index, definition)?;
+        }
+        Ok(schema)
     }
 
     /// The compiled schema of `tools`, from a cache keyed by the text's hash.
-    pub fn cached(_tools: &str) -> Result<std::sync::Arc<Self>> {
-        todo!()
+    ///
+    /// The cache never blocks: while another thread holds it (or held it when this process was forked) the schema is compiled anew.
+    pub fn cached(tools: &str) -> Result<Arc<Self>> {
+        static CACHE: LazyLock<Mutex<HashMap<[u8; 32], Arc<ToolSchema>>>> = LazyLock::new(Mutex::default);
+        let lock = || match CACHE.try_lock() {
+            Ok(cache) => Some(cache),
+            Err(TryLockError::Poisoned(poisoned)) => Some(PoisonError::into_inner(poisoned)),
+            Err(TryLockError::WouldBlock) => None,
+        };
+        let key = *blake3::hash(tools.as_bytes()).as_bytes();
+        if let Some(found) = lock().and_then(|cache| cache.get(&key).cloned()) {
+            return Ok(found);
+        }
+        let compiled = Arc::new(Self::new(tools)?);
+        if let Some(mut cache) = lock() {
+            if cache.len() >= CACHE_ENTRIES {
+                cache.clear();
+            }
+            cache.insert(key, Arc::clone(&compiled));
+        }
+        Ok(compiled)
+    }
+
+    /// The tools' names, in the order of the definitions.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Everything that is wrong with `call`; empty when it is valid.
+    pub fn issues(&self, call: &ToolCall) -> Vec<Issue> {
+        let Some(tool) = self.tools.get(&call.name) else {
+            return vec![self.unknown(&call.name)];
+        };
+        match serde_json::from_str::<Value>(&call.arguments) {
+            Ok(arguments) => tool.validator.iter_errors(&arguments).map(|error| issue(&error)).collect(),
+            Err(error) => vec![Issue {
+                instance_path: "/arguments".to_owned(),
+                schema_path: String::new(),
+                message: format!("cannot be read: {error}"),
+            }],
+        }
+    }
+
+    pub fn is_valid(&self, call: &ToolCall) -> bool {
+        self.tools.get(&call.name).is_some_and(|tool| {
+            serde_json::from_str(&call.arguments)
+                .is_ok_and(|arguments: Value| tool.validator.is_valid(&arguments))
+        })
+    }
+
+    /// True when every `required` argument of the called tool is present (top level). False for an unknown tool.
+    pub fn required_present(&self, call: &ToolCall) -> bool {
+        let Some(tool) = self.tools.get(&call.name) else { return false };
+        let mut present = HashSet::new();
+        let scanned = Cursor::new(&call.arguments, 0).object(|cursor, key| {
+            present.insert(key.text().into_owned());
+            cursor.value().map(drop)
+        });
+        scanned.is_ok_and(|()| tool.required.iter().all(|name| present.contains(name)))
+    }
+
+    fn add(&mut self, index: usize, definition: &Value) -> Result<()> {
+        let function = function(index, definition)?;
+        let Some(Value::String(name)) = function.get("name") else {
+            return Err(Error::schema(format!("tools[{index}]: no name")));
+        };
+        let parameters = match function.get("parameters") {
+            None | Some(Value::Null) => json!({"type": "object"}),
+            Some(parameters @ Value::Object(_)) => parameters.clone(),
+            Some(other) => {
+                let found = short(&other.to_string());
+                return Err(Error::schema(format!(
+                    "tool {name:?}: parameters must be an object, got {found}"
+                )));
+            }
+        };
+        if let Some(earlier) = self.tools.get(name) {
+            if earlier.definition == *definition {
+                return Ok(());
+            }
+            return Err(Error::schema(format!("tools[{index}]: a tool named {name:?} is already defined")));
+        }
+        let validator = jsonschema::options().offline().build(&parameters).map_err(|error| {
+            let place = error.instance_path().as_str();
+            let what = short(&error.to_string());
+            Error::schema(format!("tool {name:?}: parameters{place}: not a valid JSON Schema: {what}"))
+        })?;
+        let required = parameters.get("required").and_then(Value::as_array).into_iter().flatten();
+        let required = required.filter_map(|name| name.as_str().map(str::to_owned)).collect();
+        self.names.push(name.clone());
+        self.tools.insert(name.clone(), Tool { definition: definition.clone(), validator, required });
+        Ok(())
+    }
+
+    fn unknown(&self, name: &str) -> Issue {
+        let mut known = self.names.iter().take(10).cloned().collect::<Vec<_>>().join(", ");
+        if self.names.len() > 10 {
+            known.push_str(", ...");
+        }
+        Issue {
+            instance_path: "/name".to_owned(),
+            schema_path: String::new(),
+            message: format!("unknown tool {name:?}; known are: {known}"),
+        }
+    }
+}
+
+/// The function's definition, taken out of OpenAI's wrapper where it has one.
+fn function(index: usize, definition: &Value) -> Result<&Map<String, Value>> {
+    let object = definition.as_object();
+    let inner = object.and_then(|object| match object.get("function") {
+        Some(function) => function.as_object(),
+        None => Some(object),
+    });
+    inner.ok_or_else(|| {
+        let found = short(&definition.to_string());
+        Error::schema(format!("tools[{index}]: expected an object with name and parameters, got {found}"))
+    })
+}
+
+fn issue(error: &jsonschema::ValidationError<'_>) -> Issue {
+    let message = match error.kind() {
+        ValidationErrorKind::Required { property } => format!("the argument {property} is missing"),
+        ValidationErrorKind::AdditionalProperties { unexpected } => {
+            format!("unexpected arguments: {}", unexpected.join(", "))
+        }
+        _ => short(&error.to_string()),
+    };
+    Issue {
+        instance_path: format!("/arguments{}", error.instance_path().as_str()),
+        schema_path: error.schema_path().as_str().to_owned(),
+        message,
+    }
+}
+
+fn short(text: &str) -> String {
+    if text.chars().count() <= MESSAGE_LIMIT {
+        return text.to_owned();
+    }
+    text.chars().take(MESSAGE_LIMIT).chain("...".chars()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tool_call::find_tool_calls;
+
+    const TOOLS: &str = r#"[
+        {"name": "f", "parameters": {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": false}},
+        {"type": "function", "function": {"name": "g"}}
+    ]"#;
+
+    fn call(name: &str, arguments: &str) -> ToolCall {
+        let text = format!("<tool_call>{{\"name\": \"{name}\", \"arguments\": {arguments}}}</tool_call>");
+        find_tool_calls(&text).remove(0)
+    }
+
+    #[test]
+    fn issues_say_what_and_where() {
+        let schema = ToolSchema::new(TOOLS).unwrap();
+        let said = |name, arguments| {
+            let call = call(name, arguments);
+            let issues = schema.issues(&call);
+            assert_eq!(schema.is_valid(&call), issues.is_empty());
+            issues
+                .into_iter()
+                .map(|issue| format!("{}: {}", issue.instance_path, issue.message))
+                .collect::<Vec<_>>()
+        };
+        assert!(said("f", r#"{"n": 1}"#).is_empty());
+        assert!(said("g", r#"{"anything": [1]}"#).is_empty());
+        assert_eq!(said("f", "{}"), ["/arguments: the argument \"n\" is missing"]);
+        assert_eq!(said("f", r#"{"n": 1, "x": 2}"#), ["/arguments: unexpected arguments: x"]);
+        assert_eq!(said("f", r#"{"n": "1"}"#), ["/arguments/n: \"1\" is not of type \"integer\""]);
+        assert_eq!(said("h", "{}"), ["/name: unknown tool \"h\"; known are: f, g"]);
+    }
+
+    #[test]
+    fn required_arguments_are_looked_for_at_the_top() {
+        let schema = ToolSchema::cached(TOOLS).unwrap();
+        assert!(schema.required_present(&call("f", r#"{"\u006e": "not an integer"}"#)));
+        assert!(!schema.required_present(&call("f", r#"{"m": {"n": 1}}"#)));
+        assert!(schema.required_present(&call("g", "{}")));
+        assert!(!schema.required_present(&call("h", "{}")));
+        assert!(Arc::ptr_eq(&schema, &ToolSchema::cached(TOOLS).unwrap()));
+    }
+
+    #[test]
+    fn bad_definitions_are_schema_errors() {
+        for (tools, says) in [
+            ("{}", "expected an array"),
+            ("[", "not JSON"),
+            ("[1]", "tools[0]: expected an object"),
+            ("[{}]", "tools[0]: no name"),
+            (r#"[{"name": "f", "parameters": 1}]"#, "parameters must be an object"),
+            (
+                r#"[{"name": "f", "parameters": {"type": "dict"}}]"#,
+                "parameters/type: not a valid JSON Schema",
+            ),
+            (r#"[{"name": "f", "parameters": {"$ref": "http://localhost/x"}}]"#, "tool \"f\""),
+            (r#"[{"name": "f", "parameters": {"$ref": "file:///etc/passwd"}}]"#, "tool \"f\""),
+            (r#"[{"name": "f"}, {"name": "f", "parameters": {}}]"#, "already defined"),
+        ] {
+            let error = ToolSchema::new(tools).unwrap_err();
+            assert!(error.message.contains(says), "{tools}: {}", error.message);
+        }
     }
 }

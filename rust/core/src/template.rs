@@ -1,29 +1,149 @@
 //! Chat templates, rendered as `transformers.apply_chat_template` renders them.
+//!
+//! The engine is minijinja, set up the way transformers sets up Jinja2 (`trim_blocks`, `lstrip_blocks`, loop controls, `tojson`
+//! without HTML escapes, `raise_exception`, `strftime_now`, `{% generation %}`) and taught Python's ways of printing.
+//! Known differences, all of them unusual: `a.items` without a call sees a key named `items` where Jinja2 sees the method,
+//! and a fraction beyond 1e16 that is joined with `~` is written in full where Python writes an exponent.
 
-use crate::Result;
+mod builtins;
+mod python;
+mod values;
+
+use indexmap::IndexMap;
+use minijinja::Environment;
+use minijinja::value::Value;
+
+use crate::{Error, Result};
+use values::Dict;
+
+const NAME: &str = "chat template";
 
 /// A compiled chat template.
 #[derive(Debug)]
-pub struct ChatTemplate {}
+pub struct ChatTemplate {
+    source: String,
+    environment: Environment<'static>,
+    tokens: Vec<(&'static str, String)>,
+}
 
 impl ChatTemplate {
-    /// Compiles `source` (Jinja). `bos_token` and `eos_token` are what the template sees under these names.
-    pub fn new(_source: &str, _bos_token: &str, _eos_token: &str) -> Result<Self> {
-        todo!()
+    /// Compiles `source` (Jinja). `bos_token` and `eos_token` are what the template sees under these names; an empty one
+    /// stays undefined, as for a tokenizer that has none.
+    pub fn new(source: &str, bos_token: &str, eos_token: &str) -> Result<Self> {
+        let mut environment = builtins::environment();
+        environment
+            .add_template_owned(NAME, scope_generation_blocks(source))
+            .map_err(|error| failure(&error))?;
+        let tokens = [("bos_token", bos_token), ("eos_token", eos_token)];
+        let tokens = tokens.into_iter().filter(|(_, token)| !token.is_empty());
+        let tokens = tokens.map(|(name, token)| (name, token.to_owned())).collect();
+        Ok(Self { source: source.to_owned(), environment, tokens })
     }
 
     /// Renders `messages` (JSON array) with `tools` (JSON array) as text.
-    pub fn render(
-        &self,
-        _messages: &str,
-        _tools: Option<&str>,
-        _add_generation_prompt: bool,
-    ) -> Result<String> {
-        todo!()
+    pub fn render(&self, messages: &str, tools: Option<&str>, add_generation_prompt: bool) -> Result<String> {
+        let mut context: IndexMap<String, Value> = IndexMap::new();
+        let tools = tools.map(|tools| values::parse("tools", tools)).transpose()?;
+        context.insert("messages".into(), values::parse_messages(messages)?);
+        context.insert("tools".into(), tools.unwrap_or(Value::from(())));
+        context.insert("documents".into(), Value::from(()));
+        context.insert("add_generation_prompt".into(), add_generation_prompt.into());
+        context.extend(
+            self.tokens.iter().map(|(name, token)| ((*name).to_owned(), Value::from(token.as_str()))),
+        );
+        let template = self.environment.get_template(NAME).map_err(|error| failure(&error))?;
+        template.render(Value::from_object(Dict(context))).map_err(|error| failure(&error))
     }
 
     /// The Jinja text.
     pub fn source(&self) -> &str {
-        todo!()
+        &self.source
+    }
+}
+
+/// Says what the template itself said (`raise_exception`), or what the engine found wrong and at which line.
+fn failure(error: &minijinja::Error) -> Error {
+    if let Some(message) = builtins::raised(error) {
+        return Error::data(format!("the chat template refused the messages: {message}"));
+    }
+    let line = error.line().map_or(String::new(), |line| format!(", line {line}"));
+    let what = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+    Error::data(format!("the chat template failed{line}: {what}"))
+}
+
+/// Rewrites `{% generation %}` ... `{% endgeneration %}` (a mark of transformers for the assistant's tokens) as a `with` block,
+/// which prints its inside and gives it a scope of its own, as transformers' tag does. White space control is kept.
+fn scope_generation_blocks(source: &str) -> String {
+    let mut out = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(at) = rest.find("{%") {
+        let (before, tag) = rest.split_at(at);
+        let length = tag.find("%}").map_or(tag.len(), |end| end + 2);
+        let inner = tag[2..length].trim_end_matches("%}");
+        let word = inner.trim_matches(|sign: char| sign.is_whitespace() || sign == '-' || sign == '+');
+        let replacement = match word {
+            "generation" => Some("with"),
+            "endgeneration" => Some("endwith"),
+            _ => None,
+        };
+        out.push_str(before);
+        match replacement {
+            Some(new) => {
+                out.push_str(&tag[..length].replacen(word, new, 1));
+                rest = &tag[length..];
+            }
+            // Only past the opening: a string in the tag may hold the closing sign.
+            None => {
+                out.push_str("{%");
+                rest = &tag[2..];
+            }
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn render(source: &str, messages: &str) -> Result<String> {
+        ChatTemplate::new(source, "<s>", "")?.render(messages, None, true)
+    }
+
+    #[test]
+    fn values_print_as_in_python() {
+        let messages = r#"[{"b": true, "n": null, "f": 1e22, "i": 123456789012345678901234567890123456789012, "l": ["it's", 1.0, {"é": "\n"}]}]"#;
+        let printed = render("{{ messages[0] }}", messages).unwrap();
+        assert_eq!(
+            printed,
+            "{'b': True, 'n': None, 'f': 1e+22, 'i': 123456789012345678901234567890123456789012, 'l': [\"it's\", 1.0, {'é': '\\n'}]}"
+        );
+        let json = render("{{ messages[0]|tojson }}", messages).unwrap();
+        assert_eq!(
+            json,
+            r#"{"b": true, "n": null, "f": 1e+22, "i": 123456789012345678901234567890123456789012, "l": ["it's", 1.0, {"é": "\n"}]}"#
+        );
+    }
+
+    #[test]
+    fn blocks_are_trimmed_and_generation_is_transparent() {
+        let source = "{% for m in messages %}\n  {% generation %}\n{{ m.c }}\n  {%- endgeneration -%}\n{% endfor %}\nend\n";
+        assert_eq!(render(source, r#"[{"c": "x"}, {"c": "y"}]"#).unwrap(), "xyend");
+    }
+
+    #[test]
+    fn tokens_tools_and_methods() {
+        let source = "{{ bos_token }}{{ eos_token is defined }}{{ tools is none }}{{ messages[0].a.strip().split(',')[-1][1:] }}";
+        assert_eq!(render(source, r#"[{"a": " x,yz "}]"#).unwrap(), "<s>FalseTruez");
+    }
+
+    #[test]
+    fn failures_are_data_errors() {
+        let raised = render("{{ raise_exception('roles must alternate') }}", "[]").unwrap_err();
+        assert_eq!(raised.to_string(), "the chat template refused the messages: roles must alternate");
+        assert!(ChatTemplate::new("{% if %}", "", "").unwrap_err().message.contains("line 1"));
+        assert!(render("{{ messages.x.y }}", "[]").is_err());
+        assert!(render("", "{").unwrap_err().message.starts_with("messages:"));
     }
 }

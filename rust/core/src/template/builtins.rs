@@ -1,0 +1,106 @@
+//! What chat templates find in their environment.
+
+use std::fmt;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Kwargs, Value, ValueKind};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
+use minijinja_contrib::pycompat;
+
+use super::python::{self, Dumps};
+
+/// An environment like the one that transformers makes.
+pub fn environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+    environment.set_syntax(syntax.expect("the delimiters are the standard ones"));
+    environment.set_undefined_behavior(UndefinedBehavior::Lenient);
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_unknown_method_callback(pycompat::unknown_method_callback);
+    environment.set_formatter(|out, _, value| out.write_str(&python::str_of(value)).map_err(Error::from));
+    environment.add_filter("tojson", tojson);
+    environment.add_filter("string", |value: &Value| python::str_of(value));
+    environment.add_test("sequence", is_sequence);
+    environment.add_function("raise_exception", raise_exception);
+    environment.add_function("strftime_now", strftime_now);
+    environment
+}
+
+/// The message of `raise_exception`, if that is what `error` comes from.
+pub fn raised(error: &minijinja::Error) -> Option<&str> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(current) = cause {
+        if let Some(Raised(message)) = current.downcast_ref() {
+            return Some(message);
+        }
+        cause = current.source();
+    }
+    None
+}
+
+#[derive(Debug)]
+struct Raised(String);
+
+impl fmt::Display for Raised {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Raised {}
+
+fn raise_exception(message: &Value) -> Result<Value, Error> {
+    let message = python::str_of(message);
+    Err(Error::new(ErrorKind::InvalidOperation, message.clone()).with_source(Raised(message)))
+}
+
+/// The local time now; as in transformers, a template that uses it renders differently from day to day.
+fn strftime_now(format: &str) -> Result<String, Error> {
+    use std::fmt::Write;
+    let mut text = String::new();
+    match write!(text, "{}", chrono::Local::now().naive_local().format(format)) {
+        Ok(()) => Ok(text),
+        Err(_) => {
+            Err(Error::new(ErrorKind::InvalidOperation, format!("strftime_now: unknown format {format:?}")))
+        }
+    }
+}
+
+/// As in Jinja2, everything with a length and an index: dicts and strings too.
+fn is_sequence(value: &Value) -> bool {
+    value.is_undefined() || matches!(value.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::String)
+}
+
+/// `json.dumps(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False)`.
+fn tojson(
+    value: &Value,
+    ensure_ascii: Option<bool>,
+    indent: Option<Value>,
+    separators: Option<Value>,
+    named: Kwargs,
+) -> Result<String, Error> {
+    let indent = match indent.or(named.get("indent")?).filter(|indent| !indent.is_none()) {
+        None => None,
+        Some(width) => Some(match width.as_str() {
+            Some(text) => text.to_owned(),
+            None => " ".repeat(width.as_usize().unwrap_or(0)),
+        }),
+    };
+    let separators: Option<Value> = separators.or(named.get("separators")?);
+    let (item_separator, key_separator) = match separators.filter(|separators| !separators.is_none()) {
+        Some(pair) => {
+            (python::str_of(&pair.get_item_by_index(0)?), python::str_of(&pair.get_item_by_index(1)?))
+        }
+        None if indent.is_some() => (",".to_owned(), ": ".to_owned()),
+        None => (", ".to_owned(), ": ".to_owned()),
+    };
+    let options = Dumps {
+        ensure_ascii: ensure_ascii.or(named.get("ensure_ascii")?).unwrap_or(false),
+        sort_keys: named.get::<Option<bool>>("sort_keys")?.unwrap_or(false),
+        indent,
+        item_separator,
+        key_separator,
+    };
+    named.assert_all_used()?;
+    options.dumps(value)
+}
