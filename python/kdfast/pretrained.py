@@ -1,0 +1,119 @@
+"""Loading a Hugging Face causal language model: quietly, offline, every weight accounted for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+
+from kdfast.errors import KdfastError
+
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
+"""Model types whose logits are the output layer applied to the last hidden states, nothing in between."""
+
+_BROKEN = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    SafetensorError,
+    StrictDataclassError,
+)
+"""What transformers raises on a directory that is missing, incomplete or damaged."""
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keeps transformers' progress bars and remarks off the terminal; errors still come as exceptions."""
+    logging: Any = transformers.utils.logging
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def load_model_config(path: Path, *, error: type[KdfastError], name: str) -> PretrainedConfig:
+    """The model's config.
+
+    Args:
+        path: a model directory, or a .gguf file.
+        error: what to raise.
+        name: what the path is, for the message.
+
+    Raises:
+        KdfastError: of the class `error`: nothing there, not readable, or of a family not in `FAMILIES`.
+    """
+    if not path.exists():
+        raise error(f"{name}: no such file or directory; give a Hugging Face model directory: {path}")
+    try:
+        with quiet_transformers():
+            config: PretrainedConfig = (
+                AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
+                if path.is_file()
+                else AutoConfig.from_pretrained(path, local_files_only=True)
+            )
+    except _BROKEN as cause:
+        raise error(
+            f"{name}: no readable config.json, give a Hugging Face model directory: {path}"
+        ) from cause
+    if config.model_type not in FAMILIES:
+        raise error(f"{name}: model type must be one of {', '.join(FAMILIES)}: {config.model_type}")
+    return config
+
+
+def load_causal_lm(
+    directory: Path, *, dtype: torch.dtype, error: type[KdfastError], name: str
+) -> PreTrainedModel:
+    """The model of a directory, on the CPU, in evaluation mode.
+
+    Args:
+        directory: as `save_pretrained` writes it (safetensors only: no pickle is ever loaded).
+        dtype: of the weights.
+        error: what to raise.
+        name: what the directory is, for the message.
+
+    Raises:
+        KdfastError: of the class `error`: missing, damaged, incomplete, or of a family not in `FAMILIES`.
+    """
+    config = load_model_config(directory, error=error, name=name)
+    try:
+        with quiet_transformers():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                directory,
+                config=config,
+                dtype=dtype,
+                local_files_only=True,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
+    except _BROKEN as cause:
+        reason = " ".join(str(cause).split())[:200]
+        raise error(
+            f"{name}: cannot load the model, fetch or save it again ({reason}): {directory}"
+        ) from cause
+    model: PreTrainedModel = loaded[0]
+    info: dict[str, Any] = loaded[1]
+    # transformers fills what is missing with random numbers and only remarks on it
+    for problem in ("missing_keys", "mismatched_keys", "error_msgs"):
+        if info.get(problem):
+            first = json.dumps(sorted(map(str, info[problem]))[:3])
+            raise error(
+                f"{name}: the model has {problem.replace('_', ' ')} {first}, save it again: {directory}"
+            )
+    model.train(False)
+    return model

@@ -1,0 +1,101 @@
+"""Saving the student so that any Hugging Face tool loads it: weights, tokenizer, chat template, turn end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from kdfast.errors import DataError
+from kdfast.pretrained import quiet_transformers
+from kdfast.student.vocabulary import read_pieces
+
+
+def write_student(
+    model: PreTrainedModel, directory: Path, *, tokenizer: Path, chat_template: str, turn_end: str
+) -> None:
+    """Writes the student's files into an existing directory, and nothing else.
+
+    Args:
+        model: the student.
+        directory: where to.
+        tokenizer: a `tokenizer.json`, or the directory that holds one.
+        chat_template: the template that the student was trained with.
+        turn_end: the token that ends a turn: the student's end of sequence.
+
+    Raises:
+        DataError: the tokenizer cannot be read or does not know `turn_end`.
+    """
+    pieces = read_pieces(tokenizer)
+    if turn_end not in pieces:
+        raise DataError(f"the tokenizer has no token for the end of a turn: {turn_end!r}", str(tokenizer))
+    end = pieces.index(turn_end)
+    model.config.eos_token_id = end
+    model.config.name_or_path = ""
+    generation = model.generation_config
+    generation.eos_token_id = end
+    if generation.pad_token_id is None:
+        generation.pad_token_id = end
+    with quiet_transformers():
+        model.save_pretrained(directory)
+    source = tokenizer if tokenizer.is_dir() else tokenizer.parent
+    shutil.copyfile(
+        source / "tokenizer.json" if tokenizer.is_dir() else tokenizer, directory / "tokenizer.json"
+    )
+    settings = _tokenizer_settings(source / "tokenizer_config.json")
+    settings |= {"eos_token": turn_end, "pad_token": settings.get("pad_token") or turn_end}
+    (directory / "tokenizer_config.json").write_text(
+        json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+    (directory / "chat_template.jinja").write_text(chat_template, encoding="utf-8")
+
+
+def _tokenizer_settings(path: Path) -> dict[str, Any]:
+    """The tokenizer's own settings, less those that name another template or another machine."""
+    settings: dict[str, Any] = {}
+    if path.exists():
+        try:
+            settings = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as cause:
+            raise DataError("this is no JSON object", str(path)) from cause
+    dropped = ("chat_template", "is_local", "local_files_only", "name_or_path", "auto_map")
+    settings = {key: value for key, value in settings.items() if key not in dropped}
+    return {"tokenizer_class": "PreTrainedTokenizerFast", **settings}
+
+
+def save_student(
+    model: PreTrainedModel, directory: Path, *, tokenizer: Path, chat_template: str, turn_end: str
+) -> None:
+    """Writes the student's directory whole or not at all; one that is there already is replaced.
+
+    Args:
+        model: as in `write_student`, like the arguments below.
+        directory: the student's own; its parent is made when missing.
+        tokenizer: a `tokenizer.json`, or the directory that holds one.
+        chat_template: the template's text.
+        turn_end: the token that ends a turn.
+
+    Raises:
+        DataError: as in `write_student`.
+        OSError: it cannot be written.
+    """
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    beside = directory.with_name(f".{directory.name}.tmp-{os.getpid()}")
+    former = directory.with_name(f".{directory.name}.old-{os.getpid()}")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir()
+    try:
+        write_student(model, beside, tokenizer=tokenizer, chat_template=chat_template, turn_end=turn_end)
+        for file in beside.iterdir():
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
+        if directory.exists():
+            directory.rename(former)
+        beside.rename(directory)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(former, ignore_errors=True)
