@@ -1,1 +1,52 @@
-"""kdfast: distil a tool-calling language model into a small student that is fast on the device by construction."""
+"""kdfast: distil a tool-calling language model into a small student that is fast on the device by construction.
+
+Names are imported when they are first used, so that `import kdfast` loads neither torch nor the Rust core.
+
+Examples:
+    >>> import kdfast
+    >>> [call.name for call in kdfast.find_tool_calls('<tool_call>{"name": "f", "arguments": {}}</tool_call>')]
+    ['f']
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kdfast._rust import ToolCall, ToolSchema, find_tool_calls, is_valid_tool_json
+    from kdfast.config import Config, load_config
+    from kdfast.data import KDDataset, collate_kd_batch
+    from kdfast.shapes import sample_enumerated_shape, truncate_batch_to_shape
+
+_HOMES = {
+    "Config": "kdfast.config",
+    "KDDataset": "kdfast.data",
+    "ToolCall": "kdfast._rust",
+    "ToolSchema": "kdfast._rust",
+    "collate_kd_batch": "kdfast.data",
+    "find_tool_calls": "kdfast._rust",
+    "is_valid_tool_json": "kdfast._rust",
+    "load_config": "kdfast.config",
+    "sample_enumerated_shape": "kdfast.shapes",
+    "truncate_batch_to_shape": "kdfast.shapes",
+}
+
+__all__ = [
+    "Config",
+    "KDDataset",
+    "ToolCall",
+    "ToolSchema",
+    "collate_kd_batch",
+    "find_tool_calls",
+    "is_valid_tool_json",
+    "load_config",
+    "sample_enumerated_shape",
+    "truncate_batch_to_shape",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'kdfast' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
