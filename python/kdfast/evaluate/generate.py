@@ -50,8 +50,8 @@ def generate(
         on_progress: called after every step with (prompts ended, tokens generated).
 
     Returns:
-        The new token ids per prompt, in the order of `prompts`, without the token that ended them; an answer of
-        `max_new_tokens` ids was cut.
+        The new token ids per prompt, in the order of `prompts`, without the token that ended them; an answer
+        of `max_new_tokens` ids was cut.
 
     Raises:
         ValueError: a prompt is empty, or `max_new_tokens` is not positive.

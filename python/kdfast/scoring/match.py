@@ -4,8 +4,11 @@
 calls in any order, every required argument, no unknown one, the type that the tool asks for (an int passes
 for a float; a value of the accepted value's own type passes as a "variable"), and a value among the accepted
 ones, where text is compared without case, spaces and `,./-_*^`. Objects are compared key by key, one level
-deep. Two deliberate differences: values are JSON values in every language (BFCL parses Java and JavaScript
-source text), and an input on which BFCL's check would crash is a mismatch.
+deep.
+
+It differs on purpose in three points: values are JSON values in every language (BFCL parses Java and
+JavaScript source text), list items of any type are not held to be text, and what makes BFCL's check crash is
+a mismatch.
 """
 
 from __future__ import annotations
@@ -108,9 +111,16 @@ def _definition(tool: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _parameters_of(accepted: Mapping[str, list[Any]]) -> dict[str, Any]:
-    kinds = {python: json for json, python in _PYTHON_TYPES.items()}
-    types = {key: _type_of_accepted(values) for key, values in accepted.items()}
-    return {"properties": {key: {"type": kinds[kind]} if kind else {} for key, kind in types.items()}}
+    return {"properties": {key: _schema_of(values) for key, values in accepted.items()}}
+
+
+def _schema_of(accepted: list[Any]) -> dict[str, Any]:
+    kind = next(
+        (name for name, python in _PYTHON_TYPES.items() if python is _type_of_accepted(accepted)), None
+    )
+    lists = [answer for answer in accepted if isinstance(answer, list)]
+    of_objects = any(isinstance(entry, dict) for answer in lists for entry in answer)
+    return ({"type": kind} if kind else {}) | ({"items": {"type": "object"}} if of_objects else {})
 
 
 def _match_call(
@@ -148,7 +158,8 @@ def _argument_failure(
 def _value_failure(value: Any, accepted: list[Any], schema: Mapping[str, Any]) -> str | None:
     """None when `value` is right, else "type" or "value"."""
     expected = _python_type(schema)
-    item = _python_type(schema["items"]) if expected is list and "items" in schema else None
+    items = schema.get("items", {})
+    item = _python_type(items) if expected is list and "type" in items else None
     if expected is float and type(value) is int:
         value = float(value)
     accepted_type = _type_of_accepted(accepted)
