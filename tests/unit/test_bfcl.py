@@ -1,4 +1,4 @@
-"""The importer of BFCL: schemas, calls, refusals, split, files."""
+"""The importer of BFCL: what it reads, writes, leaves out and refuses."""
 
 import hashlib
 import json
@@ -10,9 +10,8 @@ import pytest
 
 from kdfast.errors import DataError
 from kdfast.importers.bfcl import CALL_CATEGORIES, CATEGORIES, import_bfcl
-from kdfast.importers.bfcl_calls import BrokenTruthError, ground_truth_calls, refusal
-from kdfast.importers.bfcl_schema import conforms, json_schema
-from kdfast.importers.bfcl_split import Shares, components, split
+from kdfast.importers.bfcl_schema import conforms
+from kdfast.importers.bfcl_split import Shares
 from kdfast.scoring import match_calls
 
 WHEELS = sorted((Path(__file__).parents[2] / ".cache" / "wheels").glob("bfcl_eval-*.whl"))
@@ -69,144 +68,6 @@ TINY = ("simple_python", "multiple", "irrelevance")
 
 def read(path):
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-@pytest.mark.parametrize(
-    ("bfcl", "expected"),
-    [
-        ({"type": "dict"}, {"type": "object"}),
-        ({"type": "float"}, {"type": "number"}),
-        ({"type": "tuple", "items": {"type": "float"}}, {"type": "array", "items": {"type": "number"}}),
-        ({"type": "String"}, {"type": "string"}),
-        ({"type": "char"}, {"type": "string"}),
-        ({"type": "long"}, {"type": "integer"}),
-        ({"type": "Bigint"}, {"type": "integer"}),
-        ({"type": "double"}, {"type": "number"}),
-        ({"type": "Boolean"}, {"type": "boolean"}),
-        ({"type": "HashMap"}, {"type": "object"}),
-        ({"type": "ArrayList", "items": {"type": "any"}}, {"type": "array", "items": {}}),
-        ({"type": "any", "description": "what you like"}, {"description": "what you like"}),
-        ({"type": ""}, {}),
-        ({"type": "string", "optional": True, "default": None}, {"type": "string"}),
-        ({"type": "integer", "default": 3}, {"type": "integer", "default": 3}),
-        ({"type": "integer", "default": "three"}, {"type": "integer"}),
-        ({"type": "integer", "default": True}, {"type": "integer"}),
-        ({"type": "string", "enum": ["a", None, "b"]}, {"type": "string", "enum": ["a", "b"]}),
-        ({"type": "integer", "enum": ["1", "2"]}, {"type": "integer"}),
-        ({"type": "string", "items": {"type": "string"}}, {"type": "string"}),
-        ({"type": "integer", "maximum": 10, "minimum": True}, {"type": "integer", "maximum": 10}),
-    ],
-)
-def test_types_and_keywords_become_json_schema(bfcl, expected):
-    assert json_schema(bfcl) == expected
-
-
-def test_schemas_are_converted_at_any_depth_and_required_keeps_known_names_only():
-    inner = {"type": "dict", "properties": {"x": {"type": "float"}}, "required": ["x", "gone"]}
-    outer = {
-        "type": "dict",
-        "properties": {"points": {"type": "array", "items": inner}},
-        "required": ["points"],
-    }
-    assert json_schema(outer) == {
-        "type": "object",
-        "properties": {
-            "points": {
-                "type": "array",
-                "items": {"type": "object", "properties": {"x": {"type": "number"}}, "required": ["x"]},
-            }
-        },
-        "required": ["points"],
-    }
-
-
-def test_an_unknown_type_is_an_error_that_names_it():
-    with pytest.raises(DataError, match=r"unknown parameter type.*'strnig'"):
-        json_schema({"type": "dict", "properties": {"a": {"type": "strnig"}}})
-
-
-@pytest.mark.parametrize(
-    ("value", "schema", "verdict"),
-    [
-        (5.0, {"type": "integer"}, True),
-        (5.5, {"type": "integer"}, False),
-        (True, {"type": "integer"}, False),
-        (1, {"type": "number"}, True),
-        (1, {"type": "boolean"}, False),
-        (None, {"type": "null"}, True),
-        (True, {"enum": [1]}, False),
-        (1.0, {"enum": [1]}, True),
-        ([1, 2, 3], {"type": "array", "maxItems": 2}, False),
-        ([1, "b"], {"type": "array", "items": {"type": "integer"}}, False),
-        (11, {"type": "integer", "maximum": 10}, False),
-        ({"a": 1}, {"type": "object", "properties": {"a": {"type": "string"}}}, False),
-        ({"b": 1}, {"type": "object", "properties": {}, "required": ["a"]}, False),
-    ],
-)
-def test_conforms(value, schema, verdict):
-    assert conforms(value, schema) is verdict
-
-
-def call_of(accepted, properties, required=()):
-    schema = json_schema({"type": "dict", "properties": properties, "required": list(required)})
-    ((call),) = ground_truth_calls([{"f": accepted}], {"f": schema})
-    return call["arguments"]
-
-
-def test_first_non_empty_accepted_value_and_optional_ones_left_out():
-    properties = {name: {"type": "integer"} for name in "abc"}
-    assert call_of({"a": [1, 2], "b": ["", 5], "c": [7, ""]}, properties, ["a", "c"]) == {"a": 1, "c": 7}
-
-
-def test_a_required_text_that_may_only_be_empty_is_given_as_empty():
-    assert call_of({"a": [""]}, {"a": {"type": "string"}}, ["a"]) == {"a": ""}
-
-
-def test_a_value_that_the_schema_forbids_gives_way_to_the_next():
-    assert call_of({"a": ["variable", 4]}, {"a": {"type": "integer"}}) == {"a": 4}
-
-
-def test_objects_in_arguments_are_resolved_one_level_deep():
-    properties = {
-        "o": {"type": "dict"},
-        "l": {"type": "array", "items": {"type": "dict"}},
-        "p": {"type": "dict"},
-    }
-    accepted = {
-        "o": [{"x": [3, 4], "y": ["", 1], "z": [["s", "t"]]}],
-        "l": [[{"x": ["u"]}, {"x": ["v", "w"]}]],
-        "p": [{"at": [{"lat": 10.5}], "plain": "text"}],
-    }
-    assert call_of(accepted, properties) == {
-        "o": {"x": 3, "z": ["s", "t"]},
-        "l": [{"x": "u"}, {"x": "v"}],
-        "p": {"at": {"lat": 10.5}, "plain": "text"},
-    }
-
-
-@pytest.mark.parametrize(
-    ("truth", "reason"),
-    [
-        ({"g": {}}, "not among the tools"),
-        ({"f": {"a": [1], "zz": [2]}}, "does not define"),
-        ({"f": {"a": ["myVariable"]}}, "no accepted value"),
-        ({"f": {"a": []}}, "without any accepted value"),
-        ({"f": {}}, "no accepted value"),
-    ],
-)
-def test_ground_truths_that_their_tools_rule_out(truth, reason):
-    schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
-    with pytest.raises(BrokenTruthError, match=reason):
-        ground_truth_calls([truth], {"f": schema})
-
-
-def test_refusals_name_the_tools_and_do_not_depend_on_order():
-    texts = {refusal(f"q{i}", ["a.b", "c", "d", "e", "f"], seed=1) for i in range(50)}
-    assert 2 <= len(texts) <= 4
-    assert all("a.b, c, d and 2 more" in text for text in texts)
-    assert refusal("q7", ["a"], seed=1) == refusal("q7", ["a"], seed=1)
-    with pytest.raises(DataError, match="at least one tool"):
-        refusal("q", [], seed=1)
 
 
 def test_import_writes_records_in_kdfast_form(tmp_path):
@@ -326,45 +187,10 @@ def test_an_irrelevance_share_alone_keeps_as_many_rows_as_it_allows(tmp_path):
     assert summary.train == {"simple_python": 8, "multiple": 8, "irrelevance": 4}
 
 
-def labelled(question, tool, category="simple_python"):
-    return {
-        "messages": [{"role": "user", "content": question}],
-        "tools": [{"name": tool}],
-        "tool_should_be_used": True,
-        "metadata": {"category": category},
-    }
-
-
-def test_components_join_through_questions_and_function_sets():
-    records = [
-        labelled("What is X?", "a"),
-        labelled("unrelated", "b"),
-        labelled("  what is x ", "c"),
-        labelled("else", "c"),
-        labelled("?!", "d"),
-        labelled("!!", "e"),
-    ]
-    assert components(records) == [[0, 2, 3], [1], [4], [5]]
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_no_component_lies_on_both_sides(seed):
-    records = [labelled(f"question {i}", f"tool {i // 3}") for i in range(60)]
-    train, validation = split(records, Shares(validation_rows=10), seed)
-    assert len(validation) == 10
-    held_out = {record["tools"][0]["name"] for record in validation}
-    assert not held_out & {record["tools"][0]["name"] for record in train}
-    # 10 is no multiple of 3: one component gives one record, its other two are dropped and not leaked.
-    assert len(train) == 60 - 12
-
-
 def test_too_few_records_is_an_error(tmp_path):
     wheel = write_wheel(tmp_path / "w.whl")
     with pytest.raises(DataError, match=r"fewer records \(\d+\) than asked for.*100"):
         import_bfcl(wheel, tmp_path / "o", categories=TINY, shares=Shares(rows=100, validation_rows=2))
-    one_tool = [labelled(f"question {i}", "same") for i in range(4)]
-    with pytest.raises(DataError, match="fewer records"):
-        split(one_tool, Shares(rows=2, validation_rows=2), 0)
     assert not (tmp_path / "o").exists()
 
 
