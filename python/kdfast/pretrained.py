@@ -14,7 +14,7 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
-from kdfast.errors import KdfastError
+from kdfast.errors import ConfigError, KdfastError
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
 """Model types whose logits are the output layer applied to the last hidden states, nothing in between."""
@@ -30,6 +30,25 @@ _BROKEN = (
     StrictDataclassError,
 )
 """What transformers raises on a directory that is missing, incomplete or damaged."""
+
+
+def resolve_device(name: str = "auto") -> torch.device:
+    """The device of a name; "auto" is cuda, else mps, else cpu.
+
+    Raises:
+        ConfigError: the device is not there.
+
+    Example:
+        >>> resolve_device("cpu")
+        device(type='cpu')
+    """
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(device for device, there in present.items() if there)
+    if not present.get(name, False):
+        there = ", ".join(device for device, found in present.items() if found)
+        raise ConfigError(f"device: this machine has {there}; choose one of these or 'auto': {name}")
+    return torch.device(name)
 
 
 @contextmanager

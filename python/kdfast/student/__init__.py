@@ -1,6 +1,7 @@
 """The student: a Hugging Face causal language model of the Llama family."""
 
-from kdfast.student.build import build_student, chosen_layers, keep_layers, resolve_device
+from kdfast.pretrained import resolve_device
+from kdfast.student.build import build_student, chosen_layers, keep_layers
 from kdfast.student.estimate import activation_bytes, estimate
 from kdfast.student.logits import hidden_and_head, supervised_logits
 from kdfast.student.save import save_student, write_student

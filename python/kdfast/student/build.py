@@ -14,25 +14,6 @@ from kdfast.errors import ConfigError
 from kdfast.pretrained import load_causal_lm
 
 
-def resolve_device(name: str = "auto") -> torch.device:
-    """The device of a name; "auto" is cuda, else mps, else cpu.
-
-    Raises:
-        ConfigError: the device is not there.
-
-    Example:
-        >>> resolve_device("cpu")
-        device(type='cpu')
-    """
-    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        name = next(device for device, there in present.items() if there)
-    if not present.get(name, False):
-        there = ", ".join(device for device, found in present.items() if found)
-        raise ConfigError(f"device: this machine has {there}; choose one of these or 'auto': {name}")
-    return torch.device(name)
-
-
 def scratch_config(
     arch: ArchConfig, *, vocab_size: int | None = None, max_position_embeddings: int | None = None
 ) -> LlamaConfig:
