@@ -1,1 +1,343 @@
-//! 
+//! Datasets: JSON lines read in blocks, parsed by several threads, handed on in file order.
+
+use std::fs::File;
+use std::io::Read;
+use std::ops::Range;
+use std::path::Path;
+
+use memchr::{memchr, memrchr};
+use rayon::prelude::*;
+
+use crate::fields::{self, FieldError, Record};
+use crate::{Error, Result};
+
+pub use crate::quarantine::{OnError, Quarantine, Rejected};
+
+/// Bytes read at a time. Memory is bounded by the block and the longest line, not by the file.
+const BLOCK: usize = 1 << 20;
+
+/// Bytes of a line end beyond the line, at most (CRLF).
+const LINE_END: usize = 2;
+
+const BOM: &[u8] = b"\xef\xbb\xbf";
+
+/// How a dataset is read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReadOptions {
+    pub on_error: OnError,
+    /// With [`OnError::Quarantine`]: more than this share of bad lines fails the load.
+    pub max_rejected_fraction: f64,
+    /// A longer line fails the load, quarantine or not: it cannot be held.
+    pub max_line_bytes: usize,
+    /// Take records with `teacher_reasoning_content`.
+    pub allow_reasoning: bool,
+    /// 0: one a core. The result is the same for any number.
+    pub threads: usize,
+}
+
+impl Default for ReadOptions {
+    fn default() -> Self {
+        Self {
+            on_error: OnError::Raise,
+            max_rejected_fraction: 0.01,
+            max_line_bytes: 64 << 20,
+            allow_reasoning: false,
+            threads: 0,
+        }
+    }
+}
+
+/// What was read.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Summary {
+    /// The JSON object of the file's header, if it has one.
+    pub header: Option<String>,
+    /// Good records.
+    pub records: u64,
+    /// Bad lines.
+    pub rejected: u64,
+    /// Blake3 of the file's bytes.
+    pub content_hash: [u8; 32],
+}
+
+/// Reads the dataset at `path`, giving `sink` the lines of each block in file order, parsed or rejected.
+///
+/// Lines end in LF or CRLF; a byte order mark on line 1 is skipped; blank lines are skipped but counted; the last line
+/// needs no newline. Whether a rejected line fails the load is the sink's to say (see [`Quarantine`]).
+///
+/// Errors: `Io` when the file cannot be read; `Data` for a line beyond the limit and for a file that holds no records.
+pub fn read(
+    path: &Path,
+    options: &ReadOptions,
+    sink: &mut dyn FnMut(Vec<std::result::Result<Record, Rejected>>) -> Result<()>,
+) -> Result<Summary> {
+    let pool = pool(options.threads)?;
+    let mut blocks = Blocks::open(path, options.max_line_bytes)?;
+    let mut summary = Summary::default();
+    let mut next_line = 1;
+    let mut opening = true;
+    while let Some(block) = blocks.next()? {
+        let mut lines = split(block, &mut next_line, options.max_line_bytes);
+        if opening && let Some(first) = lines.kept.first() {
+            opening = false;
+            summary.header = header(&block[first.range.clone()]);
+            lines.kept.drain(..usize::from(summary.header.is_some()));
+        }
+        let parse = |line: &Line| parse(block, line, options.allow_reasoning);
+        let parsed: Vec<_> = match &pool {
+            Some(pool) => pool.install(|| lines.kept.par_iter().map(parse).collect()),
+            None => lines.kept.iter().map(parse).collect(),
+        };
+        let bad = parsed.iter().filter(|line| line.is_err()).count() as u64;
+        summary.rejected += bad;
+        summary.records += parsed.len() as u64 - bad;
+        if !parsed.is_empty() {
+            sink(parsed)?;
+        }
+        if let Some(line) = lines.too_long {
+            return Err(too_long(path, line, options.max_line_bytes));
+        }
+    }
+    if summary.records + summary.rejected == 0 {
+        return Err(Error::data("holds no records").in_file(path));
+    }
+    summary.content_hash = *blocks.hasher.finalize().as_bytes();
+    Ok(summary)
+}
+
+/// A pool of this call's own: one that outlived the call would be dead in a forked child.
+pub(crate) fn pool(threads: usize) -> Result<Option<rayon::ThreadPool>> {
+    let threads = match threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        given => given,
+    };
+    if threads == 1 {
+        return Ok(None);
+    }
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    pool.map(Some).map_err(|error| Error::data(format!("cannot start {threads} threads: {error}")))
+}
+
+/// The file in blocks of whole lines, in one buffer that is used again.
+struct Blocks<'p> {
+    path: &'p Path,
+    file: File,
+    hasher: blake3::Hasher,
+    buffer: Vec<u8>,
+    /// Bytes of the buffer that are read.
+    filled: usize,
+    /// Bytes of the buffer that were handed out.
+    taken: usize,
+    max_line_bytes: usize,
+    ended: bool,
+}
+
+impl<'p> Blocks<'p> {
+    fn open(path: &'p Path, max_line_bytes: usize) -> Result<Self> {
+        let file = File::open(path).map_err(|error| Error::io("read", path, &error))?;
+        Ok(Self {
+            path,
+            file,
+            hasher: blake3::Hasher::new(),
+            buffer: vec![0; BLOCK],
+            filled: 0,
+            taken: 0,
+            max_line_bytes,
+            ended: false,
+        })
+    }
+
+    /// The next whole lines; or the start of a line beyond the limit, or the end of the file, without their newline.
+    fn next(&mut self) -> Result<Option<&[u8]>> {
+        self.buffer.copy_within(self.taken..self.filled, 0);
+        self.filled -= self.taken;
+        self.taken = 0;
+        while self.taken == 0 && !self.ended {
+            let fresh = self.filled;
+            self.fill()?;
+            let newline = memrchr(b'\n', &self.buffer[fresh..self.filled]);
+            if let Some(at) = newline {
+                self.taken = fresh + at + 1;
+            } else if self.filled > self.max_line_bytes.saturating_add(LINE_END) {
+                self.taken = self.filled;
+            }
+        }
+        if self.ended {
+            self.taken = self.filled;
+        }
+        Ok(Some(&self.buffer[..self.taken]).filter(|block| !block.is_empty()))
+    }
+
+    /// Reads until the buffer, made larger if it is full, holds a block more or the file ends.
+    fn fill(&mut self) -> Result<()> {
+        if self.buffer.len() == self.filled {
+            self.buffer.resize(self.filled * 2, 0);
+        }
+        while self.filled < self.buffer.len() && !self.ended {
+            let room = &mut self.buffer[self.filled..];
+            match self.file.read(room) {
+                Ok(0) => self.ended = true,
+                Ok(count) => {
+                    self.hasher.update(&room[..count]);
+                    self.filled += count;
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Error::io("read", self.path, &error)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A line that is not blank.
+struct Line {
+    /// From 1.
+    number: u64,
+    /// Its bytes in the block, without the newline.
+    range: Range<usize>,
+}
+
+struct Lines {
+    kept: Vec<Line>,
+    /// The number of a line beyond the limit, the last that was looked at.
+    too_long: Option<u64>,
+}
+
+fn split(block: &[u8], next_line: &mut u64, max_line_bytes: usize) -> Lines {
+    let mut lines = Lines { kept: Vec::new(), too_long: None };
+    let mut start = 0;
+    while start < block.len() && lines.too_long.is_none() {
+        let length = memchr(b'\n', &block[start..]).unwrap_or(block.len() - start);
+        let line = Line { number: *next_line, range: start..start + length };
+        let content = content(&block[line.range.clone()], line.number);
+        if content.1.len() > max_line_bytes {
+            lines.too_long = Some(line.number);
+        } else if !content.1.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r')) {
+            lines.kept.push(line);
+        }
+        *next_line += 1;
+        start += length + 1;
+    }
+    lines
+}
+
+/// What a line holds, without a byte order mark (on line 1) and a carriage return; and how many bytes precede it.
+fn content(line: &[u8], number: u64) -> (usize, &[u8]) {
+    let marked = number == 1 && line.starts_with(BOM);
+    let skipped = if marked { BOM.len() } else { 0 };
+    let line = &line[skipped..];
+    (skipped, line.strip_suffix(b"\r").unwrap_or(line))
+}
+
+fn parse(block: &[u8], line: &Line, allow_reasoning: bool) -> std::result::Result<Record, Rejected> {
+    let raw = &block[line.range.clone()];
+    let (skipped, content) = content(raw, line.number);
+    let parsed = utf8(content).and_then(|text| fields::parse(text, line.number, allow_reasoning));
+    parsed.map_err(|error| Rejected {
+        line: line.number,
+        column: error.offset.map(|offset| (skipped + offset) as u64 + 1),
+        reason: error.reason,
+        raw: raw.to_vec(),
+    })
+}
+
+fn utf8(content: &[u8]) -> std::result::Result<&str, FieldError> {
+    std::str::from_utf8(content).map_err(|error| {
+        let offset = error.valid_up_to();
+        FieldError { offset: Some(offset), reason: format!("invalid UTF-8: byte 0x{:02x}", content[offset]) }
+    })
+}
+
+/// The header, if `line` (the first that is not blank) is one. A line that is not even JSON is left to the parser.
+fn header(line: &[u8]) -> Option<String> {
+    let content = line.strip_prefix(BOM).unwrap_or(line);
+    fields::header(std::str::from_utf8(content).ok()?).ok().flatten()
+}
+
+fn too_long(path: &Path, line: u64, limit: usize) -> Error {
+    let message =
+        format!("the line is longer than {limit} bytes; if that is right, raise data.max_line_bytes");
+    Error::data(message).at(&path.display().to_string(), line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    const GOOD: &str = r#"{"prompt": "p", "teacher_text": "t"}"#;
+
+    fn load(bytes: &[u8], options: &ReadOptions) -> Result<(Summary, Vec<Record>, Vec<Rejected>)> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(bytes).unwrap();
+        let (mut good, mut bad) = (Vec::new(), Vec::new());
+        let summary = read(file.path(), options, &mut |lines| {
+            for line in lines {
+                match line {
+                    Ok(record) => good.push(record),
+                    Err(rejected) => bad.push(rejected),
+                }
+            }
+            Ok(())
+        })?;
+        Ok((summary, good, bad))
+    }
+
+    #[test]
+    fn lines_are_counted_in_every_style() {
+        let text = format!("\u{feff}{GOOD}\r\n\n \t\r\n{GOOD}\nnope\n{GOOD}");
+        let (summary, good, bad) = load(text.as_bytes(), &ReadOptions::default()).unwrap();
+        assert_eq!(good.iter().map(|record| record.line).collect::<Vec<_>>(), [1, 4, 6]);
+        assert_eq!((bad[0].line, bad[0].column, bad[0].raw.as_slice()), (5, Some(1), &b"nope"[..]));
+        assert_eq!((summary.records, summary.rejected), (3, 1));
+        assert_eq!(summary.content_hash, *blake3::hash(text.as_bytes()).as_bytes());
+    }
+
+    #[test]
+    fn columns_count_bytes_of_the_line() {
+        let (_, _, bad) =
+            load("\u{feff}{\"é\": x}\n{\"a\": \"\u{1}\"}".as_bytes(), &ReadOptions::default()).unwrap();
+        assert_eq!((bad[0].column, bad[1].column), (Some(11), Some(8)));
+        let (_, _, bad) = load(b"{\"a\": \"\xff\"}", &ReadOptions::default()).unwrap();
+        assert_eq!((bad[0].column, bad[0].reason.as_str()), (Some(8), "invalid UTF-8: byte 0xff"));
+    }
+
+    #[test]
+    fn blocks_and_threads_do_not_matter() {
+        let long = "x".repeat(3 << 20);
+        let mut text = String::from("{\"__header__\": {\"v\": 1}}\n");
+        for index in 0..9000 {
+            let answer =
+                if index == 5000 { long.as_str() } else { "an answer of some length, so that blocks fill" };
+            let close = if index % 1000 == 7 { "" } else { "}" };
+            text += &format!(
+                "{{\"prompt\": \"{index}\", \"truth_text\": \"{answer} {index}\", \"id\": {index}{close}\n"
+            );
+        }
+        let one = load(text.as_bytes(), &ReadOptions { threads: 1, ..ReadOptions::default() }).unwrap();
+        let four = load(text.as_bytes(), &ReadOptions { threads: 4, ..ReadOptions::default() }).unwrap();
+        assert_eq!((one.0.records, one.0.rejected, one.0.header.as_deref()), (8991, 9, Some("{\"v\": 1}")));
+        assert_eq!(one, four);
+        assert_eq!(one.1.iter().find(|record| record.line == 5002).unwrap().metadata, "{\"id\": 5000}");
+    }
+
+    #[test]
+    fn limits_and_empty_files() {
+        let short = ReadOptions { max_line_bytes: GOOD.len(), ..ReadOptions::default() };
+        assert_eq!(load(format!("{GOOD}\r\n{GOOD}").as_bytes(), &short).unwrap().1.len(), 2);
+        let error = load(format!("{GOOD}\n{GOOD} \n").as_bytes(), &short).unwrap_err();
+        assert_eq!((error.line, error.message.contains("max_line_bytes")), (Some(2), true));
+        let endless = ReadOptions { max_line_bytes: 3 << 20, ..ReadOptions::default() };
+        assert_eq!(load(&vec![b'x'; 9 << 20], &endless).unwrap_err().line, Some(1));
+        for empty in ["", "\n\n", "{\"__header__\": {}}\n"] {
+            assert_eq!(
+                load(empty.as_bytes(), &ReadOptions::default()).unwrap_err().message,
+                "holds no records"
+            );
+        }
+        let gone = read(Path::new("/no/such.jsonl"), &ReadOptions::default(), &mut |_| Ok(())).unwrap_err();
+        assert_eq!(gone.errno, Some(2));
+        let folder = read(&std::env::temp_dir(), &ReadOptions::default(), &mut |_| Ok(())).unwrap_err();
+        assert_eq!(folder.kind, crate::Kind::Io);
+    }
+}
