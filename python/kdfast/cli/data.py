@@ -32,7 +32,6 @@ data.add_command(import_group)
     show_default=True,
     help="Padded lengths in tokens.",
 )
-@click.option("--rows", "max_rows", type=click.IntRange(min=1), help="Look at the first N records only.")
 @click.option(
     "--line", type=click.IntRange(min=1), help="Show the record of this line as the example, not the first."
 )
@@ -41,14 +40,14 @@ def inspect(
     tokenizer: Path,
     template: str,
     shapes: tuple[int, ...],
-    max_rows: int | None,
     line: int | None,
 ) -> int | None:
     """Show what training would see of FILE, a JSONL file of records.
 
     Counts, lengths in tokens, how the rows fall into the shapes and what padding wastes, the share of records
     that need a tool, rejected lines with their reasons, and one example with its spans coloured: prompt,
-    answer, call, tool name, arguments, turn end. Writes nothing.
+    answer, call, tool name, arguments, turn end. Bad lines are put aside in FILE.rejected.jsonl; the token store
+    stays beside the file, so that training starts at once.
 
     \b
     Examples:
@@ -62,7 +61,7 @@ def inspect(
     from kdfast import prepare
 
     return prepare.inspect(
-        file, tokenizer=tokenizer, template=template, shapes=shapes, max_rows=max_rows, line=line
+        file, tokenizer=tokenizer, template=template, shapes=shapes, line=line
     )
 
 

@@ -1,0 +1,145 @@
+"""From rows to a padded batch: one Rust call for rows of a dataset, numpy for plain dicts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdfast.errors import DataError
+
+if TYPE_CHECKING:
+    from kdfast.data.dataset import KDDataset
+
+_PADS: dict[str, float] = {
+    "attention_mask": 0,
+    "labels": -100,
+    "response_mask": 0,
+    "tool_call_mask": 0,
+    "tool_name_mask": 0,
+    "tool_args_mask": 0,
+    "teacher_topk_ids": 0,
+    "teacher_topk_logp": -np.inf,
+    "teacher_tail_logp": 0,
+    "teacher_topk_mask": 0,
+    "teacher_attention_mask": 0,
+}
+"""Fields with one entry a token, and what pads them (`input_ids` takes `pad_id`)."""
+
+_PER_ROW = (
+    "tool_should_be_used",
+    "required_fields_present",
+    "response_start",
+    "response_length",
+    "teacher_length",
+    "source",
+    "row",
+)
+
+
+class Rows(Sequence[dict[str, Any]]):
+    """Some rows of a dataset, not loaded yet: what `KDDataset.__getitems__` gives and `collate_kd_batch` takes."""
+
+    def __init__(self, dataset: KDDataset, indices: Sequence[int]) -> None:
+        self.dataset = dataset
+        self.indices = list(indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Rows: ...
+    def __getitem__(self, index: int | slice) -> dict[str, Any] | Rows:
+        if isinstance(index, slice):
+            return Rows(self.dataset, self.indices[index])
+        return self.dataset[self.indices[index]]
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (self.dataset[index] for index in self.indices)
+
+
+def collate_kd_batch(
+    rows: Rows | Sequence[Mapping[str, Any]], *, shapes: Sequence[int] | None = None, pad_id: int = 0
+) -> dict[str, Tensor]:
+    """Collates rows into one batch, padded up to the smallest shape that holds the longest of them.
+
+    Args:
+        rows: `KDDataset.__getitems__(indices)` (one Rust call), or the dicts that `KDDataset[i]` gives.
+        shapes: padded lengths in tokens, ascending; None = the dataset's own (for dicts: the longest row's length).
+        pad_id: fills `input_ids` where `attention_mask` is 0.
+
+    Returns:
+        the batch contract: `input_ids`, `attention_mask`, `labels` [B,T] int64 (labels are already aligned with the
+        logits, -100 = not supervised); `response_mask`, `tool_call_mask`, `tool_name_mask`, `tool_args_mask` [B,T]
+        bool; `teacher_attention_mask` [B,T] int64; `teacher_prefix_ids` [B,N] int64 padded by -100;
+        `tool_should_be_used`, `required_fields_present` [B] bool; `response_start`, `response_length`,
+        `teacher_length`, `row` [B] int64; `source` [B] int8. With a teacher store that knows one of the rows also
+        `teacher_topk_ids` [B,T,K] int32, `teacher_topk_logp` [B,T,K] and `teacher_tail_logp` [B,T] float32,
+        `teacher_topk_mask` [B,T] bool.
+
+    Raises:
+        DataError: a row is longer than the largest shape.
+        ValueError: no rows.
+
+    Examples:
+        >>> row = {"input_ids": torch.tensor([5, 6]), "attention_mask": torch.tensor([1, 1])}
+        >>> row |= {"labels": torch.tensor([6, -100])}
+        >>> collate_kd_batch([row, row], shapes=[4])["labels"]
+        tensor([[   6, -100, -100, -100],
+                [   6, -100, -100, -100]])
+    """
+    if not len(rows):
+        raise ValueError("rows must not be empty")
+    if isinstance(rows, Rows):
+        return rows.dataset.collate(rows.indices, shapes=shapes, pad_id=pad_id)
+    length = pick_shape(max(len(row["input_ids"]) for row in rows), shapes)
+    return _pad_dicts(rows, length, pad_id)
+
+
+def pick_shape(longest: int, shapes: Sequence[int] | None) -> int:
+    """The smallest shape that holds `longest` tokens; `longest` itself without shapes.
+
+    Raises:
+        DataError: none does.
+
+    Examples:
+        >>> pick_shape(100, [64, 128, 256])
+        128
+    """
+    if shapes is None:
+        return longest
+    fitting = [shape for shape in shapes if shape >= longest]
+    if not fitting:
+        raise DataError(f"a row of {longest} tokens is longer than the largest shape: {max(shapes)}")
+    return min(fitting)
+
+
+def _pad_dicts(rows: Sequence[Mapping[str, Any]], length: int, pad_id: int) -> dict[str, Tensor]:
+    batch: dict[str, Tensor] = {}
+    for name, pad in {"input_ids": pad_id, **_PADS}.items():
+        known = [row[name] for row in rows if name in row]
+        if known:
+            batch[name] = torch.stack([_pad(row.get(name), length, pad, known[0]) for row in rows])
+    if any("teacher_prefix_ids" in row for row in rows):
+        prefixes = [torch.as_tensor(row["teacher_prefix_ids"]) for row in rows]
+        width = max(len(prefix) for prefix in prefixes)
+        batch["teacher_prefix_ids"] = torch.stack([_pad(p, width, -100, prefixes[0]) for p in prefixes])
+    for name in _PER_ROW:
+        if all(name in row for row in rows):
+            batch[name] = torch.stack([torch.as_tensor(row[name]) for row in rows])
+    return batch
+
+
+def _pad(value: Any, length: int, pad: float, like: Any) -> Tensor:
+    """The value [L,...] padded to [length,...]; all padding where a row lacks an optional field."""
+    like = torch.as_tensor(like)
+    padded = torch.full((length, *like.shape[1:]), pad, dtype=like.dtype)
+    if value is not None:
+        value = torch.as_tensor(value)
+        padded[: len(value)] = value
+    return padded

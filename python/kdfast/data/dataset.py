@@ -1,0 +1,220 @@
+"""`KDDataset`: the token rows of one JSONL file, mapped from its store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from kdfast import _rust
+from kdfast.config.data import DataConfig
+from kdfast.data.collate import Rows, pick_shape
+from kdfast.data.template import load_template
+from kdfast.errors import DataError
+
+DEFAULT_SHAPES = (512, 1024, 2048, 4096)
+
+PathLike = str | os.PathLike[str]
+
+
+class KDDataset(Dataset[dict[str, Any]]):
+    """Rows of a distillation dataset, ready for a plain torch DataLoader (workers and fork included).
+
+    The first use parses, renders, tokenises and annotates the file into a token store beside it; later uses map that
+    store and start at once. A record with a teacher's answer and a different ground truth gives two rows.
+
+    Attributes:
+        store: the token store; `rows` are the indices in it, `lengths` their tokens.
+        teacher: the store of teacher log-probabilities, if any.
+        lengths: [rows] int32, tokens of each row after dropping middle turns where it was too long.
+        shapes: padded lengths in tokens, ascending.
+        reused: the token store was there already.
+        rejected: bad lines that were put aside (only with `on_error="quarantine"`).
+        too_long: lines of the records that were left out because they do not fit (only with `on_error="quarantine"`).
+
+    Examples:
+        >>> dataset = KDDataset("train.jsonl", "tokenizer.json", max_seq_length=512)  # doctest: +SKIP
+        >>> loader = DataLoader(dataset, batch_size=8, collate_fn=collate_kd_batch)  # doctest: +SKIP
+    """
+
+    def __init__(  # noqa: PLR0913 - a dataset's settings, each with its name and default
+        self,
+        path: PathLike,
+        tokenizer_path: PathLike,
+        max_seq_length: int = 2048,
+        *,
+        shapes: Sequence[int] | None = None,
+        template: str = "hermes",
+        supervise: str = "last",
+        prefix_tokens: int = 25,
+        on_error: str = "raise",
+        max_rejected_fraction: float = 0.01,
+        max_line_bytes: int = 64 * 1024 * 1024,
+        allow_reasoning: bool = False,
+        cache: PathLike | None = None,
+        teacher_store: PathLike | None = None,
+        threads: int = 0,
+    ) -> None:
+        """Opens the file's token store, building it when it is not there.
+
+        Args:
+            path: records, JSONL.
+            tokenizer_path: tokenizer.json, or a directory that holds it.
+            max_seq_length: longest row in tokens; the largest of `shapes` when these are given.
+            shapes: padded lengths, ascending; None = 512, 1024, 2048, 4096 up to `max_seq_length`.
+            template: "hermes", "tokenizer" or the path of a .jinja file.
+            supervise: "last" or "all" assistant turns.
+            prefix_tokens: tokens kept of the teacher's first call.
+            on_error: "raise", or "quarantine" bad lines.
+            max_rejected_fraction: with "quarantine", the load fails above this share.
+            max_line_bytes: longest line.
+            allow_reasoning: accept `teacher_reasoning_content`.
+            cache: directory of token stores; None = `.kdfast` beside the file.
+            teacher_store: file of the teacher store; None = the log-probabilities that the records carry, if any.
+            threads: of the Rust core; 0 = one a CPU.
+
+        Raises:
+            DataError: a bad record, tokenizer, template or store; the message names file, line and remedy.
+            OSError: a file cannot be read or written.
+        """
+        self.path, self.threads = Path(path), threads
+        self.shapes = _shapes(shapes, max_seq_length)
+        self.template = load_template(template, Path(tokenizer_path))
+        self.tokenizer_path = Path(tokenizer_path)
+        self.tokenizer = _rust.Tokenizer.from_file(tokenizer_path)
+        report = _rust.TokenStore.build(
+            path,
+            cache if cache is not None else self.path.parent / ".kdfast",
+            self.tokenizer,
+            _rust.ChatTemplate(self.template.source, bos_token=self.template.bos_token, eos_token=self.template.eos_token),
+            supervise=supervise,
+            prefix_tokens=prefix_tokens,
+            on_error=on_error,
+            max_rejected_fraction=max_rejected_fraction,
+            max_line_bytes=max_line_bytes,
+            allow_reasoning=allow_reasoning,
+            threads=threads,
+        )
+        self.reused, self.rejected = report.reused, report.rejected
+        self.store = _rust.TokenStore.open(report.path)
+        teacher = teacher_store if teacher_store is not None else self.store.record_teacher_path
+        self.teacher = _rust.TeacherStore.open(teacher) if teacher is not None else None
+        fitted = self.store.fit(self.shapes[-1])
+        self.rows = np.flatnonzero(fitted >= 0)
+        self.lengths = fitted[self.rows]
+        self.too_long = self._check_fit(fitted, on_error, max_rejected_fraction)
+
+    @classmethod
+    def from_config(
+        cls, data: DataConfig, path: Path, teacher_store: Path | None = None
+    ) -> KDDataset:
+        """The dataset of a config's `data` section: its `train` or `validation` file."""
+        return cls(
+            path,
+            data.tokenizer,
+            shapes=data.shapes,
+            template=data.template,
+            supervise=data.supervise,
+            prefix_tokens=data.prefix_tokens,
+            on_error=data.on_error,
+            max_rejected_fraction=data.max_rejected_fraction,
+            max_line_bytes=data.max_line_bytes,
+            allow_reasoning=data.allow_reasoning,
+            cache=data.cache,
+            teacher_store=teacher_store,
+            threads=data.threads,
+        )
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """One row, not padded: the fields of the batch contract without their batch axis."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"row out of range, the dataset has {len(self)}: {index}")
+        index = range(len(self))[index]
+        batch = self.collate([index], shapes=[int(self.lengths[index])])
+        return {name: value[0] for name, value in batch.items()}
+
+    def __getitems__(self, indices: Sequence[int]) -> Rows:
+        """Many rows at once, for `collate_kd_batch`."""
+        return Rows(self, indices)
+
+    @property
+    def turn_end_ids(self) -> list[int]:
+        """The token ids that end an assistant's turn."""
+        return [int(token) for token in self.store.header()["kdfast.turn_end_ids"].split()]
+
+    def ids(self, index: int) -> list[int]:
+        """All token ids of a row, as it was before any turn was dropped."""
+        ids: list[int] = self.store.row(int(self.rows[index]))["ids"].tolist()
+        return ids
+
+    def should_call(self) -> list[bool]:
+        """[rows] whether a tool call is due."""
+        return [bool(self.store.row(int(row))["tool_should_be_used"]) for row in self.rows]
+
+    def encode(self, text: str) -> list[int]:
+        """The token ids of a text."""
+        return self.tokenizer.encode(text)
+
+    def pieces(self) -> list[str]:
+        """The text of every id; bytes that are no UTF-8 become U+FFFD."""
+        return [self.tokenizer.decode([token]) for token in range(self.tokenizer.vocab_size)]
+
+    def collate(
+        self, indices: Sequence[int], *, shapes: Sequence[int] | None = None, pad_id: int = 0
+    ) -> dict[str, Tensor]:
+        """A padded batch of the rows `indices`; see `collate_kd_batch`."""
+        chosen = np.asarray(indices, dtype=np.int64)
+        shape = pick_shape(int(self.lengths[chosen].max()), shapes or self.shapes)
+        arrays = _rust.collate(
+            self.store, self.rows[chosen], shape, pad_id, teacher=self.teacher, threads=self.threads
+        )
+        batch = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        batch["row"] = torch.from_numpy(chosen)
+        return batch
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Stores are mapped again where the copy arrives (a DataLoader worker that was spawned)."""
+        return self.__dict__ | {
+            "store": self.store.path,
+            "teacher": self.teacher.path if self.teacher is not None else None,
+            "tokenizer": None,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """The other half of `__getstate__`."""
+        self.__dict__.update(state)
+        self.store = _rust.TokenStore.open(state["store"])
+        self.teacher = _rust.TeacherStore.open(state["teacher"]) if state["teacher"] is not None else None
+        self.tokenizer = _rust.Tokenizer.from_file(self.tokenizer_path)
+
+    def _check_fit(self, fitted: np.ndarray[Any, Any], on_error: str, limit: float) -> list[int]:
+        """The lines of the rows that do not fit; an error unless these may be left out."""
+        outside = np.flatnonzero(fitted < 0)
+        lines = sorted({self.store.line(int(row)) for row in outside})
+        if not lines:
+            return []
+        first = int(outside[0])
+        message = (
+            f"{len(lines)} record(s) do not fit the largest shape even without the middle turns of their "
+            f"conversations (the first has {self.store.lengths()[first]} tokens); add a larger shape, shorten them, or "
+            f"set on_error to 'quarantine' to leave them out: {self.shapes[-1]}"
+        )
+        if on_error == "raise" or len(lines) > limit * len(fitted):
+            raise DataError(message, str(self.path), lines[0])
+        return lines
+
+
+def _shapes(shapes: Sequence[int] | None, max_seq_length: int) -> tuple[int, ...]:
+    """The given shapes, or the default ones up to the limit (which is then the largest)."""
+    if shapes is not None:
+        return tuple(shapes)
+    return (*(shape for shape in DEFAULT_SHAPES if shape < max_seq_length), max_seq_length)

@@ -1,0 +1,144 @@
+"""What training would see of a file: counts, lengths, shapes, rejected lines, an example with its spans."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from kdfast.data import KDDataset
+from kdfast.errors import DataError
+from kdfast.shapes import shape_use
+
+_STYLES = {
+    "prompt": "dim",
+    "answer": "green",
+    "call": "cyan",
+    "arguments": "yellow",
+    "name": "bold magenta",
+    "turn end": "bold red",
+}
+_MOST_REASONS = 10
+
+
+def inspect(path: Path, *, tokenizer: Path, template: str, shapes: tuple[int, ...], line: int | None) -> None:
+    """Prints what training would see of a JSONL file. Bad lines are put aside and shown, not fatal.
+
+    Raises:
+        DataError: nothing in it can be read, or no row comes from `line`.
+        OSError: a file cannot be read or written.
+    """
+    console = Console()
+    dataset = KDDataset(
+        path,
+        tokenizer,
+        shapes=shapes,
+        template=template,
+        on_error="quarantine",
+        max_rejected_fraction=1.0,
+    )
+    rows = [dataset.store.row(int(row)) for row in dataset.rows]
+    if not rows:
+        raise DataError("no record in it can be used; the reasons are in the file's .rejected.reasons.jsonl", str(path))
+    _print_counts(console, path, dataset, rows)
+    _print_shapes(console, dataset)
+    _print_rejected(console, path, dataset)
+    _print_example(console, dataset, rows, line)
+
+
+def _print_counts(console: Console, path: Path, dataset: KDDataset, rows: list[dict[str, Any]]) -> None:
+    table = Table(title=str(path), title_justify="left", show_header=False)
+    due = sum(bool(row["tool_should_be_used"]) for row in rows)
+    truths = sum(int(row["source"]) == 1 for row in rows)
+    lines = {row["line"] for row in rows}
+    table.add_row("records", f"{len(lines)}")
+    table.add_row("rows", f"{len(rows)} ({len(rows) - truths} teacher's answers, {truths} ground truths)")
+    table.add_row("tool calls due", f"{due} of {len(rows)} ({due / len(rows):.0%})")
+    for name, lengths in (
+        ("tokens a row", dataset.lengths),
+        ("of them the answer", np.array([row["response_length"] for row in rows])),
+    ):
+        table.add_row(name, _distribution(lengths))
+    supervised = sum(int((row["supervised"][:, 1] - row["supervised"][:, 0]).sum()) for row in rows)
+    total = int(dataset.lengths.sum())
+    table.add_row("supervised tokens", f"{supervised} of {total} ({supervised / total:.1%})")
+    lossy = sum(bool(row["prompt_lossy"]) for row in rows)
+    if lossy:
+        table.add_row("prompts with bytes lost", f"{lossy}: the tokenizer has no token for some of their bytes")
+    console.print(table)
+
+
+def _distribution(values: NDArray[Any]) -> str:
+    p50, p95 = np.percentile(values, [50, 95], method="inverted_cdf")
+    return f"mean {values.mean():.0f}, median {p50:.0f}, p95 {p95:.0f}, longest {values.max():.0f}"
+
+
+def _print_shapes(console: Console, dataset: KDDataset) -> None:
+    table = Table("shape", "rows", "", "padding", title="Shapes", title_justify="left")
+    uses = shape_use(dataset.lengths, dataset.shapes)
+    most = max(use.rows for use in uses)
+    for use in uses:
+        bar = "█" * round(30 * use.rows / most)
+        table.add_row(str(use.shape), str(use.rows), bar, f"{use.padding_fraction:.0%}" if use.rows else "-")
+    padded = sum(use.shape * use.rows for use in uses)
+    table.add_row("all", str(len(dataset)), "", f"{1 - dataset.lengths.sum() / padded:.0%}")
+    console.print(table)
+    if dataset.too_long:
+        first = ", ".join(map(str, dataset.too_long[:10]))
+        console.print(f"[red]{len(dataset.too_long)} records fit no shape[/red]; lines {first}", highlight=False)
+
+
+def _print_rejected(console: Console, path: Path, dataset: KDDataset) -> None:
+    if not dataset.rejected:
+        console.print("no line was rejected")
+        return
+    console.print(f"[red]{dataset.rejected} lines were rejected[/red]; they are in {path}.rejected.jsonl")
+    reasons = path.with_name(path.name + ".rejected.reasons.jsonl").read_text(encoding="utf-8").splitlines()
+    for number, text in enumerate(reasons):
+        if number == _MOST_REASONS:
+            console.print(f"  ... and {len(reasons) - number} more")
+            break
+        entry = json.loads(text)
+        place = ":".join(str(part) for part in (entry["line"], entry["column"]) if part is not None)
+        console.print(f"  line {place}: {entry['reason']}", highlight=False, markup=False)
+
+
+def _print_example(console: Console, dataset: KDDataset, rows: list[dict[str, Any]], line: int | None) -> None:
+    chosen = next((row for row in rows if line is None or row["line"] == line), None)
+    if chosen is None:
+        raise DataError("no row comes from the line that --line names", str(dataset.path), line)
+    legend = Text("Example: line ").append(str(chosen["line"])).append(" (")
+    for name, style in _STYLES.items():
+        legend.append(f" {name} ", style=style)
+    console.print(legend.append(")"))
+    text = Text()
+    for piece, style in _coloured(dataset, chosen):
+        text.append(piece, style=style)
+    console.print(text, soft_wrap=True)
+
+
+def _coloured(dataset: KDDataset, row: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Runs of the row's text with one style each; a character split over tokens stays whole."""
+    kinds = np.full(len(row["ids"]), "prompt", dtype=object)
+    for start, end in row["supervised"]:
+        kinds[start:end] = "answer"
+    for kind, name in (
+        ("call", "tool_call"),
+        ("arguments", "tool_args"),
+        ("name", "tool_name"),
+        ("turn end", "turn_end"),
+    ):
+        for start, end in row["spans"][name]:
+            kinds[start:end] = kind
+    start = 0
+    for index in range(1, len(kinds) + 1):
+        if index == len(kinds) or kinds[index] != kinds[start]:
+            yield dataset.tokenizer.decode(row["ids"][start:index].tolist()), _STYLES[kinds[start]]
+            start = index

@@ -1,0 +1,84 @@
+"""The evaluation by generation, before and after training: does the student call tools?"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from kdfast.config import Config
+from kdfast.data import KDDataset
+from kdfast.display import Display
+from kdfast.errors import DataError
+from kdfast.evaluate import Decoding, EvalPrompt, evaluate
+
+
+def choose_prompts(dataset: KDDataset, tools: int, others: int) -> list[EvalPrompt]:
+    """The first `tools` held-out prompts that need a call and the first `others` that need none.
+
+    Raises:
+        DataError: the file has fewer.
+    """
+    prompts: dict[bool, list[EvalPrompt]] = {True: [], False: []}
+    wanted = {True: tools, False: others}
+    seen: set[int] = set()
+    for index in dataset.rows.tolist():
+        info = dataset.store.row(index)
+        should_call = bool(info["tool_should_be_used"])
+        # a record with two rows (teacher and truth) is one prompt
+        if info["line"] in seen or len(prompts[should_call]) >= wanted[should_call]:
+            continue
+        seen.add(info["line"])
+        ids = info["ids"].tolist()
+        start = int(info["response_start"])
+        answer = [token for token in ids[start:] if token not in dataset.turn_end_ids]
+        prompts[should_call].append(
+            EvalPrompt(
+                ids=ids[:start],
+                tools=info["tools"] or "",
+                metadata=info["metadata"],
+                reference_text=dataset.tokenizer.decode(answer),
+                should_call=should_call,
+            )
+        )
+    for should_call, key in ((True, "eval_prompts"), (False, "eval_irrelevance_prompts")):
+        if len(prompts[should_call]) < wanted[should_call]:
+            raise DataError(
+                f"train.{key} asks for more held-out prompts than the file has "
+                f"({len(prompts[should_call])}): {wanted[should_call]}",
+                str(dataset.path),
+            )
+    return prompts[True] + prompts[False]
+
+
+def evaluate_once(
+    file: Path, student: nn.Module, dataset: KDDataset, config: Config, display: Display, step: int
+) -> dict[str, Any]:
+    """The evaluation in `file` if it was made at `step`, else a new one, which is written there."""
+    if file.exists():
+        saved: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        if saved["step"] == step:
+            return saved
+    train = config.train
+    prompts = choose_prompts(dataset, train.eval_prompts, train.eval_irrelevance_prompts)
+    ends = dataset.turn_end_ids
+    decoding = Decoding(eos_ids=ends[-1:], pad_id=ends[-1], max_new_tokens=train.eval_max_new_tokens)
+    with display.working("evaluate", len(prompts)) as on_progress:
+        evaluation = evaluate(
+            student,
+            prompts,
+            dataset.tokenizer.decode,
+            decoding,
+            lambda done, tokens: on_progress(done, f"{tokens} tokens"),
+        )
+    result = {"step": step, **evaluation.to_json()}
+    beside = file.with_suffix(".json.tmp")
+    with beside.open("w", encoding="utf-8") as handle:
+        json.dump(result, handle, ensure_ascii=False, indent=1)
+        handle.flush()
+        os.fsync(handle.fileno())
+    beside.replace(file)
+    return result

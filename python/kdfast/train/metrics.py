@@ -1,0 +1,99 @@
+"""The metrics of a run: `metrics.jsonl`, and TensorBoard when asked."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from kdfast.errors import ConfigError, DataError
+
+
+class MetricsLog:
+    """Appends one JSON object a line: `{"step": 8, "kind": "train", "loss": 0.7, ...}`.
+
+    A number that is not finite is left out and named under `"not_finite"`: JSON has no NaN.
+
+    Examples:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "metrics.jsonl"
+        >>> with MetricsLog(file) as log:
+        ...     log.write("train", 1, {"loss": 0.5})
+        >>> read_metrics(file)
+        [{'step': 1, 'kind': 'train', 'loss': 0.5}]
+    """
+
+    def __init__(self, path: Path, *, tensorboard: bool = False) -> None:
+        self._file = path.open("a", encoding="utf-8")
+        self._writer: Any = _tensorboard(path.parent / "tensorboard") if tensorboard else None
+
+    def __enter__(self) -> MetricsLog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        if self._writer is not None:
+            self._writer.close()
+
+    def write(self, kind: str, step: int, values: Mapping[str, float]) -> None:
+        """Writes one line and flushes it."""
+        finite = {name: value for name, value in values.items() if math.isfinite(value)}
+        line: dict[str, Any] = {"step": step, "kind": kind, **finite}
+        if len(finite) < len(values):
+            line["not_finite"] = sorted(set(values) - set(finite))
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+        if self._writer is not None:
+            for name, value in finite.items():
+                self._writer.add_scalar(f"{kind}/{name}", value, step)
+
+
+def _tensorboard(directory: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            "io.tensorboard: needs the package tensorboard; pip install 'kdfast[tensorboard]' or set it to false: true"
+        ) from error
+    return SummaryWriter(str(directory))
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics file.
+
+    Raises:
+        DataError: a line is no JSON object.
+    """
+    lines = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise DataError(f"not a JSON object: {error}", str(path), number) from error
+    return lines
+
+
+def cut_metrics(path: Path, step: int) -> None:
+    """Removes what was written after `step`, and a torn last line, so that a resumed run writes each step once."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError:
+            break  # torn by a kill in the middle of a write: nothing valid can follow
+        if entry["step"] <= step:
+            kept.append(line + "\n")
+    beside = path.with_suffix(".jsonl.tmp")
+    with beside.open("w", encoding="utf-8") as file:
+        file.writelines(kept)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)

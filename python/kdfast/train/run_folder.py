@@ -1,0 +1,70 @@
+"""The run folder: one config, its metrics, checkpoints, evaluations and the final student."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from kdfast.config import Config, load_config
+from kdfast.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of a run.
+
+    Attributes:
+        path: the folder.
+    """
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved config."""
+        return self.path / "config.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def student(self) -> Path:
+        """The final student, a Hugging Face directory."""
+        return self.path / "student"
+
+    def evaluation(self, when: str) -> Path:
+        """The evaluation `before` or `after` training."""
+        return self.path / f"evaluation_{when}.json"
+
+
+def open_run_folder(config: Config, *, resume: bool) -> RunFolder:
+    """Makes the run folder, or enters it again with `resume`.
+
+    Raises:
+        ConfigError: the path is a file, or the folder holds a run and `resume` is false, or one with another config
+            (only the keys that `--resume` may change may differ).
+    """
+    folder = RunFolder(config.io.run_dir)
+    if folder.path.exists() and not folder.path.is_dir():
+        raise ConfigError(f"io.run_dir: must be a folder, choose another path; this is a file: {folder.path}")
+    if folder.config.exists():
+        if not resume:
+            raise ConfigError(
+                "io.run_dir: holds a run already; go on with it by --resume, or choose another folder: "
+                f"{folder.path}"
+            )
+        _refuse_other_config(load_config(folder.config), config, folder)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    config.save(folder.config)
+    return folder
+
+
+def _refuse_other_config(saved: Config, config: Config, folder: RunFolder) -> None:
+    conflicts = config.conflicts(saved)
+    if conflicts:
+        raise ConfigError(
+            f"io.run_dir: holds a run with another config ({'; '.join(conflicts)}); choose another folder or the "
+            f"same config: {folder.path}"
+        )

@@ -1,0 +1,23 @@
+"""The learning rate: linear warm-up, then a cosine down to a fraction of the peak."""
+
+from __future__ import annotations
+
+import math
+
+from kdfast.config.optimizer import OptimizerConfig
+
+
+def learning_rate(step: int, num_steps: int, optimizer: OptimizerConfig) -> float:
+    """The learning rate of step `step` (0-based) out of `num_steps`.
+
+    Examples:
+        >>> config = OptimizerConfig(learning_rate=1.0, warmup_steps=2, min_lr_fraction=0.1)
+        >>> [round(learning_rate(step, 6, config), 3) for step in range(6)]
+        [0.5, 1.0, 1.0, 0.775, 0.325, 0.1]
+    """
+    peak, warmup = optimizer.learning_rate, optimizer.warmup_steps
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    done = (step - warmup) / max(1, num_steps - 1 - warmup)
+    floor = peak * optimizer.min_lr_fraction
+    return floor + (peak - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
