@@ -1,7 +1,7 @@
 """The student: a Hugging Face causal language model of the Llama family."""
 
 from kdfast.pretrained import resolve_device
-from kdfast.student.build import build_student, chosen_layers, keep_layers
+from kdfast.student.build import build_student, chosen_layers, keep_layers, load_student
 from kdfast.student.estimate import activation_bytes, estimate
 from kdfast.student.logits import hidden_and_head, supervised_logits
 from kdfast.student.save import save_student, write_student
@@ -15,6 +15,7 @@ __all__ = [
     "estimate",
     "hidden_and_head",
     "keep_layers",
+    "load_student",
     "read_pieces",
     "resolve_device",
     "save_student",

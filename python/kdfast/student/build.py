@@ -10,7 +10,7 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from kdfast.config.arch import ArchConfig
-from kdfast.errors import ConfigError
+from kdfast.errors import CheckpointError, ConfigError
 from kdfast.pretrained import load_causal_lm
 
 
@@ -154,7 +154,21 @@ def build_student(
     model = load_causal_lm(directory, dtype=torch.float32, error=ConfigError, name="arch.init")
     keep_layers(model, chosen_layers(arch.layers, model.config.num_hidden_layers))
     _retie(model, arch.tie_word_embeddings)
-    if arch.freeze_embeddings:
+    return _ready(model, freeze_embeddings=arch.freeze_embeddings)
+
+
+def load_student(directory: Path, *, freeze_embeddings: bool = False) -> PreTrainedModel:
+    """The student of a checkpoint, in fp32 on the CPU, in training mode.
+
+    Raises:
+        CheckpointError: the checkpoint is missing or damaged.
+    """
+    model = load_causal_lm(directory, dtype=torch.float32, error=CheckpointError, name="checkpoint")
+    return _ready(model, freeze_embeddings=freeze_embeddings)
+
+
+def _ready(model: PreTrainedModel, *, freeze_embeddings: bool) -> PreTrainedModel:
+    if freeze_embeddings:
         embeddings: nn.Module = model.get_input_embeddings()
         embeddings.requires_grad_(False)
     model.train(True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from kdfast.errors import DataError
+from kdfast.files import written_whole
 from kdfast.pretrained import quiet_transformers
 from kdfast.student.vocabulary import read_pieces
 
@@ -83,19 +83,5 @@ def save_student(
         DataError: as in `write_student`.
         OSError: it cannot be written.
     """
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    beside = directory.with_name(f".{directory.name}.tmp-{os.getpid()}")
-    former = directory.with_name(f".{directory.name}.old-{os.getpid()}")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir()
-    try:
+    with written_whole(directory) as beside:
         write_student(model, beside, tokenizer=tokenizer, chat_template=chat_template, turn_end=turn_end)
-        for file in beside.iterdir():
-            with file.open("rb") as handle:
-                os.fsync(handle.fileno())
-        if directory.exists():
-            directory.rename(former)
-        beside.rename(directory)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-        shutil.rmtree(former, ignore_errors=True)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
-import shutil
 import struct
 from contextlib import redirect_stderr
 from pathlib import Path
@@ -16,6 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from kdfast.errors import TeacherError
+from kdfast.files import written_whole
 from kdfast.pretrained import quiet_transformers
 
 SOURCE_FILE = "kdfast_source.json"
@@ -54,20 +53,9 @@ def convert_gguf(gguf: Path, directory: Path) -> Path:
     source = {"sha256": _sha256_gguf(gguf)}
     if _read_source(directory) == source:
         return directory
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    beside = directory.with_name(f".{directory.name}.tmp-{os.getpid()}")
-    shutil.rmtree(beside, ignore_errors=True)
-    try:
+    with written_whole(directory) as beside:
         _convert(gguf, beside)
         (beside / SOURCE_FILE).write_text(json.dumps(source) + "\n", encoding="utf-8")
-        for file in beside.iterdir():
-            with file.open("rb") as handle:
-                os.fsync(handle.fileno())
-        if directory.exists():
-            shutil.rmtree(directory)
-        beside.rename(directory)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
     return directory
 
 
