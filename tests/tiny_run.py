@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import yaml
+
 from tiny import write_tokenizer
 
 CITIES = ("Paris", "Rome", "Oslo", "Lima", "Cairo", "Quito")
@@ -85,7 +86,12 @@ def write_config(directory: Path, **changes: Any) -> Path:
             "shapes": [192, 256, 512],
             "threads": 1,
         },
-        "teacher": {"model": str(directory / "teacher"), "store": str(directory / "store"), "k": 8, "device": "cpu"},
+        "teacher": {
+            "model": str(directory / "teacher"),
+            "store": str(directory / "store"),
+            "k": 8,
+            "device": "cpu",
+        },
         "optimizer": {"learning_rate": 1e-3, "warmup_steps": 2},
         "train": {
             "num_steps": 8,
@@ -108,7 +114,9 @@ def write_config(directory: Path, **changes: Any) -> Path:
 
 def command(*arguments: str | Path, ranks: int = 1) -> list[str]:
     """The command line of `kdfast ARGUMENTS`, under torchrun for several ranks."""
-    launcher = ["-m", "torch.distributed.run", f"--nproc-per-node={ranks}", "--master-port=0"] if ranks > 1 else []
+    launcher = (
+        ["-m", "torch.distributed.run", f"--nproc-per-node={ranks}", "--master-port=0"] if ranks > 1 else []
+    )
     return [sys.executable, *launcher, "-m", "kdfast.cli", *map(str, arguments)]
 
 
@@ -116,5 +124,10 @@ def kdfast(*arguments: str | Path, ranks: int = 1, **options: Any) -> subprocess
     """Runs `kdfast ARGUMENTS` to its end and returns what it printed."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     return subprocess.run(
-        command(*arguments, ranks=ranks), capture_output=True, text=True, env=environment, check=False, **options
+        command(*arguments, ranks=ranks),
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+        **options,
     )

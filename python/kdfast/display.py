@@ -53,7 +53,9 @@ class Display:
         due = time.monotonic() - self._shown >= LOG_SECONDS or step == self._num_steps
         if not self.console.is_terminal and due:
             self._shown = time.monotonic()
-            self.console.print(f"step {step}/{self._num_steps}  {note}  {_duration(left)} left", highlight=False)
+            self.console.print(
+                f"step {step}/{self._num_steps}  {note}  {_duration(left)} left", highlight=False
+            )
 
     def validation(self, step: int, values: Mapping[str, float]) -> None:
         """Shows one validation."""
@@ -85,7 +87,9 @@ class Display:
                 if not self.console.is_terminal and (now - shown >= LOG_SECONDS or done == total):
                     shown = now
                     left = (total - done) * (now - started) / max(1, done)
-                    self.console.print(f"{what} {done}/{total}  {note}  {_duration(left)} left", highlight=False)
+                    self.console.print(
+                        f"{what} {done}/{total}  {note}  {_duration(left)} left", highlight=False
+                    )
 
             yield on_progress
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from types import FrameType, TracebackType
+from typing import Self
 
 
 class StopRequest:
@@ -21,7 +22,7 @@ class StopRequest:
         self.requested = False
         self._before: dict[int, signal.Handlers | object] = {}
 
-    def __enter__(self) -> StopRequest:
+    def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM):
             self._before[number] = signal.signal(number, self._remember)
         return self

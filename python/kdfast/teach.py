@@ -52,10 +52,14 @@ def run(config: Config) -> int:
         teacher_size=teacher.vocab_size,
     )
     plan = plan_teaching(settings, teacher.fingerprint, datasets[0], usable)
-    with _rust.TeacherWriter.open(settings.store, plan.fingerprint, k=settings.k, vocab_size=usable) as writer:
+    with _rust.TeacherWriter.open(
+        settings.store, plan.fingerprint, k=settings.k, vocab_size=usable
+    ) as writer:
         rows = list(_missing(datasets, plan, writer))
         total = sum(len(dataset) for dataset in datasets)
-        display.console.print(f"{total} rows, {len(rows)} of them to be scored into {writer.path}", highlight=False)
+        display.console.print(
+            f"{total} rows, {len(rows)} of them to be scored into {writer.path}", highlight=False
+        )
         with StopRequest() as stop:
             finished = _score(teacher, rows, plan, writer, config, display, stop)
         _report(display, writer, plan, finished)
@@ -94,7 +98,7 @@ def _missing(datasets: Sequence[KDDataset], plan: Plan, writer: _rust.TeacherWri
             yield _Row(key, ScoringRow(dataset.ids(row), start), tokens - start)
 
 
-def _score(  # noqa: PLR0913 - the parts of one loop
+def _score(
     teacher: LocalTeacher,
     rows: list[_Row],
     plan: Plan,

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import click
 
 from kdfast.cli.config import config
+from kdfast.cli.convert import convert
 from kdfast.cli.data import data
 from kdfast.cli.door import run
 from kdfast.cli.recipes import teach, train
@@ -55,7 +56,7 @@ def kdfast() -> None:
     """
 
 
-for command in (train, teach, config, data):
+for command in (train, teach, config, data, convert):
     kdfast.add_command(command)
 
 

@@ -60,9 +60,7 @@ def inspect(
     """
     from kdfast import prepare
 
-    return prepare.inspect(
-        file, tokenizer=tokenizer, template=template, shapes=shapes, line=line
-    )
+    return prepare.inspect(file, tokenizer=tokenizer, template=template, shapes=shapes, line=line)
 
 
 @data.command()

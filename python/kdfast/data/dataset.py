@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -92,7 +93,9 @@ class KDDataset(Dataset[dict[str, Any]]):
             path,
             cache if cache is not None else self.path.parent / ".kdfast",
             self.tokenizer,
-            _rust.ChatTemplate(self.template.source, bos_token=self.template.bos_token, eos_token=self.template.eos_token),
+            _rust.ChatTemplate(
+                self.template.source, bos_token=self.template.bos_token, eos_token=self.template.eos_token
+            ),
             supervise=supervise,
             prefix_tokens=prefix_tokens,
             on_error=on_error,
@@ -111,9 +114,7 @@ class KDDataset(Dataset[dict[str, Any]]):
         self.too_long = self._check_fit(fitted, on_error, max_rejected_fraction)
 
     @classmethod
-    def from_config(
-        cls, data: DataConfig, path: Path, teacher_store: Path | None = None
-    ) -> KDDataset:
+    def from_config(cls, data: DataConfig, path: Path, teacher_store: Path | None = None) -> KDDataset:
         """The dataset of a config's `data` section: its `train` or `validation` file."""
         return cls(
             path,
@@ -145,6 +146,23 @@ class KDDataset(Dataset[dict[str, Any]]):
     def __getitems__(self, indices: Sequence[int]) -> Rows:
         """Many rows at once, for `collate_kd_batch`."""
         return Rows(self, indices)
+
+    def open_teacher(self, file: Path) -> None:
+        """Reads teacher log-probabilities from this store from now on.
+
+        Raises:
+            DataError: it is no teacher store, or is damaged.
+        """
+        self.teacher = _rust.TeacherStore.open(file)
+
+    def keys(self, fingerprint: str) -> NDArray[np.uint8]:
+        """[rows,16] the rows' keys in the teacher store of a fingerprint."""
+        return self.store.row_keys(fingerprint)[self.rows]
+
+    @staticmethod
+    def teacher_file(directory: Path, fingerprint: str) -> Path:
+        """Where the teacher store of a fingerprint lies in a directory, written or not."""
+        return Path(_rust.TeacherStore.path_of(directory, fingerprint))
 
     @property
     def turn_end_ids(self) -> list[int]:

@@ -12,7 +12,9 @@ from kdfast import _rust
 from kdfast.errors import DataError
 
 _QUESTION = json.dumps([{"role": "user", "content": "hello"}])
-_TOOLS = json.dumps([{"type": "function", "function": {"name": "kdfast_probe", "parameters": {"type": "object"}}}])
+_TOOLS = json.dumps(
+    [{"type": "function", "function": {"name": "kdfast_probe", "parameters": {"type": "object"}}}]
+)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,9 @@ def prepare(config: Config) -> int:
         if file is not None:
             dataset = KDDataset.from_config(config.data, file)
             state = "was there already" if dataset.reused else "built"
-            print(f"{file}: {len(dataset)} rows, {int(dataset.lengths.sum())} tokens; {state}: {dataset.store.path}")
+            print(
+                f"{file}: {len(dataset)} rows, {int(dataset.lengths.sum())} tokens; {state}: {dataset.store.path}"
+            )
     return 0
 
 

@@ -46,7 +46,9 @@ def inspect(path: Path, *, tokenizer: Path, template: str, shapes: tuple[int, ..
     )
     rows = [dataset.store.row(int(row)) for row in dataset.rows]
     if not rows:
-        raise DataError("no record in it can be used; the reasons are in the file's .rejected.reasons.jsonl", str(path))
+        raise DataError(
+            "no record in it can be used; the reasons are in the file's .rejected.reasons.jsonl", str(path)
+        )
     _print_counts(console, path, dataset, rows)
     _print_shapes(console, dataset)
     _print_rejected(console, path, dataset)
@@ -71,7 +73,9 @@ def _print_counts(console: Console, path: Path, dataset: KDDataset, rows: list[d
     table.add_row("supervised tokens", f"{supervised} of {total} ({supervised / total:.1%})")
     lossy = sum(bool(row["prompt_lossy"]) for row in rows)
     if lossy:
-        table.add_row("prompts with bytes lost", f"{lossy}: the tokenizer has no token for some of their bytes")
+        table.add_row(
+            "prompts with bytes lost", f"{lossy}: the tokenizer has no token for some of their bytes"
+        )
     console.print(table)
 
 
@@ -92,7 +96,9 @@ def _print_shapes(console: Console, dataset: KDDataset) -> None:
     console.print(table)
     if dataset.too_long:
         first = ", ".join(map(str, dataset.too_long[:10]))
-        console.print(f"[red]{len(dataset.too_long)} records fit no shape[/red]; lines {first}", highlight=False)
+        console.print(
+            f"[red]{len(dataset.too_long)} records fit no shape[/red]; lines {first}", highlight=False
+        )
 
 
 def _print_rejected(console: Console, path: Path, dataset: KDDataset) -> None:
@@ -110,7 +116,9 @@ def _print_rejected(console: Console, path: Path, dataset: KDDataset) -> None:
         console.print(f"  line {place}: {entry['reason']}", highlight=False, markup=False)
 
 
-def _print_example(console: Console, dataset: KDDataset, rows: list[dict[str, Any]], line: int | None) -> None:
+def _print_example(
+    console: Console, dataset: KDDataset, rows: list[dict[str, Any]], line: int | None
+) -> None:
     chosen = next((row for row in rows if line is None or row["line"] == line), None)
     if chosen is None:
         raise DataError("no row comes from the line that --line names", str(dataset.path), line)

@@ -1,7 +1,13 @@
 """Teachers: where the log-probabilities that the student learns come from."""
 
 from kdfast.teacher.gguf import convert_gguf
-from kdfast.teacher.local import LocalTeacher, ScoringRow, model_directory
+from kdfast.teacher.local import (
+    LocalTeacher,
+    ScoringRow,
+    model_directory,
+    model_fingerprint,
+    model_vocab_size,
+)
 from kdfast.teacher.scores import Scores, Wanted, call_opening_ids
 
 __all__ = [
@@ -12,4 +18,6 @@ __all__ = [
     "call_opening_ids",
     "convert_gguf",
     "model_directory",
+    "model_fingerprint",
+    "model_vocab_size",
 ]

@@ -15,7 +15,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from kdfast.errors import DataError, TeacherError
-from kdfast.pretrained import load_causal_lm, resolve_device
+from kdfast.pretrained import load_causal_lm, load_model_config, resolve_device
 from kdfast.teacher.gguf import convert_gguf
 from kdfast.teacher.scores import CHUNK_ROWS, Scores, Wanted, score_logits
 
@@ -67,6 +67,24 @@ def model_directory(path: Path) -> Path:
     return path
 
 
+def model_fingerprint(directory: Path) -> str:
+    """SHA-256 (hex) over a model's config and weights."""
+    total = hashlib.sha256()
+    for file in sorted([directory / "config.json", *directory.glob("*.safetensors")]):
+        with file.open("rb") as handle:
+            total.update(hashlib.file_digest(handle, "sha256").digest())
+    return total.hexdigest()
+
+
+def model_vocab_size(directory: Path) -> int:
+    """Rows of a model's output layer; no weight is read.
+
+    Raises:
+        TeacherError: there is no model.
+    """
+    return int(load_model_config(directory, error=TeacherError, name="teacher.model").vocab_size)
+
+
 class LocalTeacher:
     """A Hugging Face causal language model, asked how likely it finds given answers.
 
@@ -95,12 +113,8 @@ class LocalTeacher:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over the model's config and weights."""
-        total = hashlib.sha256()
-        for file in sorted([self.directory / "config.json", *self.directory.glob("*.safetensors")]):
-            with file.open("rb") as handle:
-                total.update(hashlib.file_digest(handle, "sha256").digest())
-        return total.hexdigest()
+        """See `model_fingerprint`."""
+        return model_fingerprint(self.directory)
 
     def score(
         self,

@@ -23,4 +23,3 @@ def run(config: Config, *, resume: bool = False) -> int:
     from kdfast.train.recipe import run as recipe
 
     return recipe(config, resume=resume)
-

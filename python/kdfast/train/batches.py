@@ -20,7 +20,7 @@ class MicroBatches:
     loop stands, and its cursors are what a checkpoint must hold.
     """
 
-    def __init__(  # noqa: PLR0913 - a loader's settings, each with its name
+    def __init__(
         self,
         dataset: KDDataset,
         sampler: StepSampler,

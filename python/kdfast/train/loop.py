@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import torch
 from torch import nn
@@ -14,13 +13,14 @@ from torch.nn.utils import clip_grad_norm_
 from kdfast.checkpoint import Checkpoints
 from kdfast.config import Config
 from kdfast.data import KDDataset
-from kdfast.shapes import StepSampler
-from kdfast.train.batches import MicroBatches
 from kdfast.display import Display
+from kdfast.errors import KdfastError
+from kdfast.shapes import StepSampler
+from kdfast.stop import StopRequest
+from kdfast.train.batches import MicroBatches
 from kdfast.train.metrics import MetricsLog
 from kdfast.train.schedule import learning_rate
 from kdfast.train.step import Runner
-from kdfast.stop import StopRequest
 from kdfast.train.validate import validate
 
 
@@ -50,11 +50,7 @@ class Progress:
 
 @dataclass
 class Loop:
-    """One run's moving parts.
-
-    Attributes:
-        save: writes the current state as a checkpoint.
-    """
+    """One run's moving parts; `progress` is updated in place."""
 
     config: Config
     runner: Runner
@@ -67,7 +63,6 @@ class Loop:
     progress: Progress
     log: MetricsLog
     display: Display
-    extra_state: Callable[[], dict[str, Any]]
 
     def run(self) -> bool:
         """Trains to the last step.
@@ -91,7 +86,8 @@ class Loop:
                 self._step(batches)
                 self._validate_when_due()
                 stopped = self.runner.ranks.any(stop.requested)
-                if stopped or self._due(train.checkpoint_every_steps):
+                best = self.progress.best_step == self.progress.step
+                if stopped or best or self._due(train.checkpoint_every_steps):
                     self.save()
                 if stopped:
                     return False
@@ -111,7 +107,12 @@ class Loop:
         values = self.runner.step(micro_batches)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         limit = config.optimizer.max_grad_norm or float("inf")
-        norm = float(clip_grad_norm_(parameters, limit, error_if_nonfinite=True))
+        norm = float(clip_grad_norm_(parameters, limit))
+        if not math.isfinite(norm):
+            raise KdfastError(
+                f"training diverged: the gradient's norm at step {progress.step + 1} is {norm}; go back to a checkpoint "
+                "(--resume) and lower optimizer.learning_rate"
+            )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         seconds = time.perf_counter() - started
@@ -154,8 +155,7 @@ class Loop:
     def save(self) -> None:
         """Writes a checkpoint of the current step (rank 0 writes, all wait)."""
         if self.runner.ranks.main:
-            state = {**asdict(self.progress), "sampler": self.sampler.state_dict(self.progress.step), **self.extra_state()}
+            state = {**asdict(self.progress), "sampler": self.sampler.state_dict(self.progress.step)}
             self.checkpoints.save(self.progress.step, self.student, self.optimizer, state)
-            keep_best = self.progress.best_step
-            self.checkpoints.prune(self.config.train.keep_last, keep_best)
+            self.checkpoints.prune(self.config.train.keep_last, self.progress.best_step)
         self.runner.ranks.wait()

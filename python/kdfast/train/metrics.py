@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from kdfast.errors import ConfigError, DataError
 
@@ -27,22 +27,26 @@ class MetricsLog:
         [{'step': 1, 'kind': 'train', 'loss': 0.5}]
     """
 
-    def __init__(self, path: Path, *, tensorboard: bool = False) -> None:
-        self._file = path.open("a", encoding="utf-8")
-        self._writer: Any = _tensorboard(path.parent / "tensorboard") if tensorboard else None
+    def __init__(self, path: Path, *, tensorboard: bool = False, write: bool = True) -> None:
+        """Opens the file for appending; with `write=False` (ranks other than the first) nothing is written."""
+        self._file = path.open("a", encoding="utf-8") if write else None
+        self._writer: Any = _tensorboard(path.parent / "tensorboard") if tensorboard and write else None
 
-    def __enter__(self) -> MetricsLog:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
         if self._writer is not None:
             self._writer.close()
 
     def write(self, kind: str, step: int, values: Mapping[str, float]) -> None:
         """Writes one line and flushes it."""
+        if self._file is None:
+            return
         finite = {name: value for name, value in values.items() if math.isfinite(value)}
         line: dict[str, Any] = {"step": step, "kind": kind, **finite}
         if len(finite) < len(values):

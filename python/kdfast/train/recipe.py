@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +10,28 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from kdfast.checkpoint import Checkpoints
+from kdfast.checkpoint import Checkpoints, load_checkpoint
 from kdfast.config import Config
-from kdfast.data import KDDataset, load_template
+from kdfast.data import KDDataset
 from kdfast.display import Display
 from kdfast.errors import ConfigError, DataError
 from kdfast.shapes import StepSampler
-from kdfast.student import build_student, check_vocabulary, read_pieces, resolve_device, save_student, write_student
-from kdfast.train import ranks as ranks_module
+from kdfast.student import (
+    build_student,
+    check_vocabulary,
+    load_student,
+    read_pieces,
+    resolve_device,
+    save_student,
+    write_student,
+)
+from kdfast.teacher import model_directory, model_fingerprint, model_vocab_size
+from kdfast.teacher.plan import plan_teaching
 from kdfast.train.final_evaluation import evaluate_once
 from kdfast.train.loop import Loop, Progress
 from kdfast.train.metrics import MetricsLog, cut_metrics
 from kdfast.train.objective import Objective
-from kdfast.train.ranks import Ranks
+from kdfast.train.ranks import Ranks, join
 from kdfast.train.run_folder import RunFolder, open_run_folder
 from kdfast.train.step import Runner, SupervisedForward
 from kdfast.train.summary import print_evaluation, print_losses, print_paths
@@ -33,15 +42,15 @@ GATE_FAILED = 3
 
 def run(config: Config, *, resume: bool) -> int:
     """See `kdfast.train.run`."""
-    ranks = ranks_module.join()
+    ranks = join()
     try:
-        return _Run(config, ranks, resume=resume).run()
+        return Run(config, ranks, resume=resume).run()
     finally:
         ranks.leave()
 
 
-class _Run:
-    """The parts of one run, made in the order in which each can fail cheapest."""
+class Run:
+    """The parts of one run, made in the order in which a mistake costs least."""
 
     def __init__(self, config: Config, ranks: Ranks, *, resume: bool) -> None:
         self.config, self.ranks = config, ranks
@@ -49,56 +58,212 @@ class _Run:
             torch.set_num_threads(config.train.threads)
         torch.manual_seed(config.train.seed)
         self.display = Display(quiet=not ranks.main)
-        self.console = self.display.console
+        self.device = resolve_device(config.train.device)
+        self.folder = RunFolder(config.io.run_dir)
         if ranks.main:
             open_run_folder(config, resume=resume)
-        self.folder = RunFolder(config.io.run_dir)
         self._load_data()
-        self.template = load_template(config.data.template, config.data.tokenizer)
-        self.checkpoints = Checkpoints(self.folder.path / "checkpoints")
-        self.resumed = self.checkpoints.latest() if resume else None
-        self.device = resolve_device(config.train.device)
-        self.student = self._student().to(self.device)
+        self.checkpoints = Checkpoints(self.folder.path / "checkpoints", self._write_student)
+        self.checkpoint = self.checkpoints.latest() if resume else None
+        self.progress = Progress()
+        self._build()
+
+    def run(self) -> int:
+        """Evaluates, trains, evaluates again; returns the exit code."""
+        config, console = self.config, self.display.console
+        before = self._evaluate("before")
+        with MetricsLog(self.folder.metrics, tensorboard=config.io.tensorboard, write=self.ranks.main) as log:
+            finished = self._loop(log).run()
+        if not finished:
+            console.print(
+                f"stopped at step {self.progress.step}; all of it is saved. Go on with the same command and --resume"
+            )
+            return INTERRUPTED
+        after = self._evaluate("after")
+        if not self.ranks.main:
+            return 0
+        save_student(self.student, self.folder.student, **self._saving())
+        print_losses(console, self.progress)
+        if before is not None and after is not None:
+            print_evaluation(console, before, after)
+        print_paths(console, self.folder, self.progress)
+        return self._judge(after)
+
+    def _judge(self, after: dict[str, Any] | None) -> int:
+        """The exit code that the share of valid calls deserves."""
+        wanted = self.config.train.min_valid_calls_fraction
+        if not wanted or after is None:
+            return 0
+        share = after["table"]["schema_valid"]["fraction"]
+        if share >= wanted:
+            return 0
+        self.display.console.print(
+            f"[bold red]failed[/bold red]: {share:.0%} of the held-out tool prompts got a valid call, "
+            f"train.min_valid_calls_fraction asks for {wanted:.0%}; train longer or on more data"
+        )
+        return GATE_FAILED
 
     def _load_data(self) -> None:
-        """Opens both datasets; the first rank builds the stores that are missing, the others wait."""
+        """Opens both datasets; the first rank builds stores that are missing, the others wait for it."""
         if not self.ranks.main:
             self.ranks.wait()
-        data, store = self.config.data, self._teacher_store()
-        self.train_data = KDDataset.from_config(data, data.train, store)
-        self.validation_data = KDDataset.from_config(data, data.validation, store) if data.validation else None
+        data, kd = self.config.data, self.config.kd
+        self.train_data = KDDataset.from_config(data, data.train)
+        if kd.kl_weight > 0 and self.config.teacher.store is not None:
+            self.train_data.open_teacher(self._teacher_file(self.config.teacher.store))
+        teacher = self.train_data.teacher if kd.kl_weight > 0 else None
+        self.validation_data = None
+        if data.validation is not None:
+            self.validation_data = KDDataset.from_config(data, data.validation)
+            if teacher is not None and self.config.teacher.store is not None:
+                self.validation_data.open_teacher(teacher.path)
         if self.ranks.main:
             self.ranks.wait()
-        rows = self.config.train.batch_size
+        self._check_data()
+
+    def _check_data(self) -> None:
+        rows, teacher = self.config.train.batch_size, self.train_data.teacher
         if not len(self.train_data):
-            raise DataError("no record is left to train on", str(data.train))
+            raise DataError("no record is left to train on", str(self.config.data.train))
         if rows < self.ranks.world:
             raise ConfigError(
-                f"train.micro_batch_size: a step needs a row for each of {self.ranks.world} ranks; raise it or "
-                f"train.gradient_accumulation_steps, the step has: {rows}"
+                f"train.micro_batch_size: a step needs a row for each of the {self.ranks.world} ranks; raise it or "
+                f"train.gradient_accumulation_steps, the step has {rows}"
             )
-        if self.config.kd.kl_weight > 0 and self.train_data.teacher is None:
+        if self.config.kd.kl_weight <= 0:
+            return
+        if teacher is None:
             raise ConfigError(
-                "kd.kl_weight: needs the teacher's log-probabilities, and there are none; run `kdfast teach CONFIG` "
-                f"(it writes teacher.store), or set kd.kl_weight to 0: {self.config.kd.kl_weight}"
+                "kd.kl_weight: needs the teacher's log-probabilities; write them with `kdfast teach CONFIG` "
+                f"(teacher.store), or set it to 0, got {self.config.kd.kl_weight}"
             )
-
-    def _teacher_store(self) -> Path | None:
-        """The teacher store, where the KL is on and a store was written."""
-        store = self.config.teacher.store
-        return store if store is not None and self.config.kd.kl_weight > 0 and store.exists() else None
-
-    def _student(self) -> nn.Module:
-        """The student of the newest checkpoint, or the one that the config describes."""
-        config = self.config
-        pieces = read_pieces(config.data.tokenizer)
-        if self.resumed is not None:
-            return self.checkpoints.load_student(self.resumed)
-        student = build_student(
-            config.arch,
-            teacher_dir=config.teacher.model,
-            vocab_size=len(pieces),
-            max_position_embeddings=config.data.shapes[-1],
-            seed=config.train.seed,
+        known = int(teacher.contains(self.train_data.keys(teacher.fingerprint)).sum())
+        if not known:
+            raise ConfigError(
+                f"kd.kl_weight: the teacher store knows none of the training rows; run `kdfast teach CONFIG`: {teacher.path}"
+            )
+        self.display.console.print(
+            f"{known} of {len(self.train_data)} training rows have the teacher's log-probabilities",
+            highlight=False,
         )
-        return student
+
+    def _teacher_file(self, directory: Path) -> Path:
+        """The teacher store that this config's teacher writes; without a model, the only one in the directory."""
+        settings = self.config.teacher
+        if settings.model is None:
+            files = sorted(directory.glob("*.teacher.arrow")) if directory.is_dir() else [directory]
+            if len(files) != 1:
+                raise ConfigError(
+                    f"teacher.store: must be a teacher store, or a directory with exactly one, found {len(files)} in "
+                    f"{directory}"
+                )
+            return files[0]
+        model = model_directory(settings.model)
+        usable = check_vocabulary(
+            self.config.data.tokenizer,
+            model,
+            student_size=len(read_pieces(self.config.data.tokenizer)),
+            teacher_size=model_vocab_size(model),
+        )
+        plan = plan_teaching(settings, model_fingerprint(model), self.train_data, usable)
+        file = self.train_data.teacher_file(directory, plan.fingerprint)
+        if not file.exists():
+            raise ConfigError(
+                f"teacher.store: holds nothing of this teacher and these settings; run `kdfast teach CONFIG`: {directory}"
+            )
+        return file
+
+    def _build(self) -> None:
+        """The student, its optimiser and the sampler; from the newest checkpoint where there is one."""
+        config = self.config
+        arch, teacher = config.arch, config.teacher.model
+        if self.checkpoint is not None:
+            student = load_student(self.checkpoint, freeze_embeddings=arch.freeze_embeddings)
+        else:
+            student = build_student(
+                arch,
+                teacher_dir=model_directory(teacher) if arch.init == "teacher" and teacher else None,
+                vocab_size=len(read_pieces(config.data.tokenizer)),
+                max_position_embeddings=config.data.shapes[-1],
+                seed=config.train.seed,
+            )
+        self.student = student.to(self.device)
+        self.optimizer = _adamw(self.student, config)
+        self.sampler = StepSampler(
+            self.train_data.lengths,
+            config.data.shapes,
+            rows_per_step=config.train.batch_size,
+            seed=config.train.seed,
+            probs=config.data.shape_probs,
+            upweight_every=config.data.shape_upweight_every,
+            upweight_factor=config.data.shape_upweight_factor,
+        )
+        step = 0
+        if self.checkpoint is not None:
+            state = load_checkpoint(self.checkpoint, self.student, self.optimizer)
+            self.progress = Progress(**{field.name: state[field.name] for field in fields(Progress)})
+            self.sampler.load_state_dict(state["sampler"])
+            step = self.progress.step
+            self.display.console.print(f"going on from step {step}: {self.checkpoint}", soft_wrap=True)
+        if self.ranks.main:
+            cut_metrics(self.folder.metrics, step if self.checkpoint is not None else -1)
+        self.ranks.wait()
+
+    def _loop(self, log: MetricsLog) -> Loop:
+        model: nn.Module = SupervisedForward(self.student)
+        if self.ranks.world > 1:
+            model = DistributedDataParallel(model)
+        teacher = self.train_data.teacher
+        objective = Objective(self.config.kd, teacher.logprob_temperature if teacher is not None else 1.0)
+        runner = Runner(model, objective, self.device, self.config.train.dtype == "bf16", self.ranks)
+        return Loop(
+            config=self.config,
+            runner=runner,
+            student=self.student,
+            optimizer=self.optimizer,
+            sampler=self.sampler,
+            train_data=self.train_data,
+            validation_data=self.validation_data,
+            checkpoints=self.checkpoints,
+            progress=self.progress,
+            log=log,
+            display=self.display,
+        )
+
+    def _evaluate(self, when: str) -> dict[str, Any] | None:
+        """The evaluation before or after training, once: a resumed run finds the first one on disk."""
+        train, data = self.config.train, self.validation_data
+        if data is None or not train.eval_prompts + train.eval_irrelevance_prompts:
+            return None
+        file = self.folder.evaluation(when)
+        result = None
+        if self.ranks.main and (when == "after" or self.progress.step == 0 or file.exists()):
+            self.display.console.print(
+                f"[bold]evaluation {when} training[/bold], by generation on held-out prompts"
+            )
+            step = self.progress.step if when == "after" else 0
+            result = evaluate_once(file, self.student, data, self.config, self.display, step)
+        self.ranks.wait()
+        return result
+
+    def _saving(self) -> dict[str, Any]:
+        data = self.train_data
+        return {
+            "tokenizer": self.config.data.tokenizer,
+            "chat_template": data.template.source,
+            "turn_end": data.tokenizer.decode(data.turn_end_ids[-1:]),
+        }
+
+    def _write_student(self, student: Any, directory: Path) -> None:
+        write_student(student, directory, **self._saving())
+
+
+def _adamw(student: nn.Module, config: Config) -> torch.optim.AdamW:
+    """AdamW with weight decay on matrices only."""
+    settings = config.optimizer
+    trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.dim() >= 2], "weight_decay": settings.weight_decay},
+        {"params": [p for p in trained if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, eps=settings.eps)

@@ -77,7 +77,9 @@ class Runner:
             the step's loss, each term's mean and the tokens read, over all ranks.
         """
         local = [self.objective.counts(batch) for batch in batches]
-        counts = self.ranks.sum({name: sum(count[name] for count in local) for name in self.objective.weights})
+        counts = self.ranks.sum(
+            {name: sum(count[name] for count in local) for name in self.objective.weights}
+        )
         sums = dict.fromkeys(counts, 0.0)
         tokens = 0.0
         for number, cpu_batch in enumerate(batches, 1):

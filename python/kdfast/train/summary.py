@@ -28,7 +28,9 @@ def print_losses(console: Console, progress: Progress) -> None:
     before, after = progress.first_validation, progress.last_validation
     if not after:
         return
-    table = Table("validation", "before", "after", title="Held-out loss (nats per token)", title_justify="left")
+    table = Table(
+        "validation", "before", "after", title="Held-out loss (nats per token)", title_justify="left"
+    )
     for name in (*after, *(name for name in before if name not in after)):
         table.add_row(name, *(f"{values[name]:.4f}" if name in values else "-" for values in (before, after)))
     console.print(table)
@@ -36,13 +38,17 @@ def print_losses(console: Console, progress: Progress) -> None:
 
 def print_evaluation(console: Console, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
     """The tables of both evaluations side by side, then a few answers."""
-    table = Table("held-out prompts", "before", "after", title="Tool calls, by generation", title_justify="left")
+    table = Table(
+        "held-out prompts", "before", "after", title="Tool calls, by generation", title_justify="left"
+    )
     for name, label in _ROWS.items():
         table.add_row(label, *(_share(result["table"][name]) for result in (before, after)))
     console.print(table)
     for number in _example_numbers(after["answers"]):
         old, new = before["answers"][number], after["answers"][number]
-        example = Table(show_header=False, title=f"Example: held-out prompt {number + 1}", title_justify="left")
+        example = Table(
+            show_header=False, title=f"Example: held-out prompt {number + 1}", title_justify="left"
+        )
         example.add_row("right answer", _text(new["reference_text"]))
         example.add_row("before", _text(old["text"]))
         example.add_row("after", _text(new["text"]))

@@ -14,7 +14,12 @@ from kdfast.train.step import Runner, means
 
 
 def validate(
-    runner: Runner, dataset: KDDataset, *, rows: int, micro_batch_size: int, on_progress: Callable[[int], None]
+    runner: Runner,
+    dataset: KDDataset,
+    *,
+    rows: int,
+    micro_batch_size: int,
+    on_progress: Callable[[int], None],
 ) -> dict[str, float]:
     """Means over the first `rows` held-out rows (0 = all).
 
@@ -26,7 +31,9 @@ def validate(
     chosen = list(range(min(rows or len(dataset), len(dataset))))
     chosen.sort(key=lambda row: int(dataset.lengths[row]))  # alike lengths share a batch: less padding
     batches = [chosen[start : start + micro_batch_size] for start in range(0, len(chosen), micro_batch_size)]
-    sums = dict.fromkeys((*names, *(f"count_{name}" for name in names), "right", "labels", "agreed", "taught"), 0.0)
+    sums = dict.fromkeys(
+        (*names, *(f"count_{name}" for name in names), "right", "labels", "agreed", "taught"), 0.0
+    )
     was_training = runner.model.training
     runner.model.eval()
     with torch.no_grad():
