@@ -31,27 +31,8 @@ BATCH, SHAPES = 16, (256, 512, 1024, 2048)
 def write_records(path: Path, rows: int) -> None:
     """Synthetic tool-calling records with the length profile of an agent's log; seeded."""
     rng = random.Random(0)
-    words = [
-        "the",
-        "tool",
-        "returns",
-        "weather",
-        "city",
-        "list",
-        "of",
-        "results",
-        "for",
-        "user",
-        "id",
-        "42",
-        '{"a":',
-        "1}",
-        "café",
-        "naïve",
-        "数据",
-        "please",
-        "call",
-    ]
+    words = ["the", "tool", "returns", "weather", "city", "list", "of", "results", "for", "user", "id", "42"]
+    words += ['{"a":', "1}", "café", "naïve", "数据", "please", "call"]
     with path.open("w", encoding="utf-8") as file:
         for number in range(rows):
             prompt = " ".join(rng.choice(words) for _ in range(rng.randint(60, 500)))

@@ -110,8 +110,8 @@ class Loop:
         norm = float(clip_grad_norm_(parameters, limit))
         if not math.isfinite(norm):
             raise KdfastError(
-                f"training diverged: the gradient's norm at step {progress.step + 1} is {norm}; go back to a checkpoint "
-                "(--resume) and lower optimizer.learning_rate"
+                f"training diverged: the gradient's norm at step {progress.step + 1} is {norm}; go back to a "
+                "checkpoint (--resume) and lower optimizer.learning_rate"
             )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)

@@ -140,7 +140,8 @@ class Run:
         known = int(teacher.contains(self.train_data.keys(teacher.fingerprint)).sum())
         if not known:
             raise ConfigError(
-                f"kd.kl_weight: the teacher store knows none of the training rows; run `kdfast teach CONFIG`: {teacher.path}"
+                "kd.kl_weight: the teacher store knows none of the training rows; run `kdfast teach CONFIG`: "
+                f"{teacher.path}"
             )
         self.display.console.print(
             f"{known} of {len(self.train_data)} training rows have the teacher's log-probabilities",
@@ -169,7 +170,8 @@ class Run:
         file = self.train_data.teacher_file(directory, plan.fingerprint)
         if not file.exists():
             raise ConfigError(
-                f"teacher.store: holds nothing of this teacher and these settings; run `kdfast teach CONFIG`: {directory}"
+                "teacher.store: holds nothing of this teacher and these settings; run `kdfast teach CONFIG`: "
+                f"{directory}"
             )
         return file
 
