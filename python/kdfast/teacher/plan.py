@@ -22,11 +22,13 @@ class TrainingRows(Protocol):
 
     Attributes:
         lengths: [rows] tokens.
-        turn_end_ids: token ids that end a turn.
     """
 
     lengths: Any
-    turn_end_ids: list[int]
+
+    @property
+    def turn_end_ids(self) -> list[int]:
+        """Token ids that end a turn."""
 
     def should_call(self) -> list[bool]:
         """[rows] whether a call is due."""

@@ -180,7 +180,7 @@ class Run:
         config = self.config
         arch, teacher = config.arch, config.teacher.model
         if self.checkpoint is not None:
-            student = load_student(self.checkpoint, freeze_embeddings=arch.freeze_embeddings)
+            student: Any = load_student(self.checkpoint, freeze_embeddings=arch.freeze_embeddings)
         else:
             student = build_student(
                 arch,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ class SupervisedForward(nn.Module):
 
     def __init__(self, student: nn.Module) -> None:
         super().__init__()
-        self.student = student
+        self.student: Any = student
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, mask: Tensor) -> Tensor:
         """The logits [N,V] at the positions of mask [B,T]."""
