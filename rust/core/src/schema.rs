@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::error::Issue;
 use crate::json::Cursor;
-use crate::tool_call::ToolCall;
+use crate::tool_call::{ToolCall, find_tool_calls, only_complete_calls};
 use crate::{Error, Result};
 
 /// Compiled schemas that [`ToolSchema::cached`] keeps before it starts afresh.
@@ -113,6 +113,12 @@ impl ToolSchema {
         scanned.is_ok_and(|()| tool.required.iter().all(|name| present.contains(name)))
     }
 
+    /// [`Self::required_present`] for every call in `text`; false when it holds no complete call.
+    pub fn required_present_in(&self, text: &str) -> bool {
+        let calls = find_tool_calls(text);
+        !calls.is_empty() && calls.iter().all(|call| self.required_present(call))
+    }
+
     fn add(&mut self, index: usize, definition: &Value) -> Result<()> {
         let function = function(index, definition)?;
         let Some(Value::String(name)) = function.get("name") else {
@@ -159,6 +165,48 @@ impl ToolSchema {
     }
 }
 
+/// True when `text` holds calls, none of them broken, and all are valid under `schema` where one is given.
+pub fn is_valid_text(text: &str, schema: Option<&ToolSchema>) -> bool {
+    let calls = find_tool_calls(text);
+    only_complete_calls(text, &calls)
+        && schema.is_none_or(|schema| calls.iter().all(|call| schema.is_valid(call)))
+}
+
+/// Everything that is wrong with the calls in `text`; empty exactly when [`is_valid_text`].
+///
+/// The paths start with the call's index (`/0/arguments/city`).
+pub fn text_issues(text: &str, schema: &ToolSchema) -> Vec<Issue> {
+    let calls = find_tool_calls(text);
+    let mut issues = Vec::new();
+    for (index, call) in calls.iter().enumerate() {
+        issues.extend(schema.issues(call).into_iter().map(|mut issue| {
+            issue.instance_path = format!("/{index}{}", issue.instance_path);
+            issue
+        }));
+    }
+    if !only_complete_calls(text, &calls) {
+        let message =
+            if calls.is_empty() { "no complete tool call" } else { "a tool call is cut off or malformed" };
+        issues.push(Issue {
+            instance_path: String::new(),
+            schema_path: String::new(),
+            message: message.to_owned(),
+        });
+    }
+    issues
+}
+
+/// The error that says what `issues` (not empty) are.
+pub fn tool_call_error(issues: Vec<Issue>) -> Error {
+    let more = match issues.len() {
+        0 | 1 => String::new(),
+        count => format!(" (and {} more)", count - 1),
+    };
+    let first = issues.first().map(|issue| format!("{}: {}", issue.instance_path, issue.message));
+    let first = first.unwrap_or_default();
+    Error::tool_call(format!("the tool call is not valid{more}: {}", first.trim_start_matches(": ")), issues)
+}
+
 /// The function's definition, taken out of OpenAI's wrapper where it has one.
 fn function(index: usize, definition: &Value) -> Result<&Map<String, Value>> {
     let object = definition.as_object();
@@ -197,7 +245,6 @@ fn short(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tool_call::find_tool_calls;
 
     const TOOLS: &str = r#"[
         {"name": "f", "parameters": {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": false}},
@@ -237,6 +284,32 @@ mod tests {
         assert!(schema.required_present(&call("g", "{}")));
         assert!(!schema.required_present(&call("h", "{}")));
         assert!(Arc::ptr_eq(&schema, &ToolSchema::cached(TOOLS).unwrap()));
+    }
+
+    #[test]
+    fn texts_are_judged_whole() {
+        let schema = ToolSchema::new(TOOLS).unwrap();
+        let good = "<tool_call>{\"name\": \"f\", \"arguments\": {\"n\": 1}}</tool_call>";
+        let bad = "<tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_call>";
+        let judged = |text: &str| {
+            let issues = text_issues(text, &schema);
+            assert_eq!(is_valid_text(text, Some(&schema)), issues.is_empty());
+            issues.into_iter().map(|issue| issue.instance_path + " " + &issue.message).collect::<Vec<_>>()
+        };
+        assert!(judged(good).is_empty() && is_valid_text(bad, None));
+        assert_eq!(judged(&format!("{good} {bad}")), ["/1/arguments the argument \"n\" is missing"]);
+        assert_eq!(judged("no"), [" no complete tool call"]);
+        assert_eq!(judged(&format!("{good}<tool_call>{{")), [" a tool call is cut off or malformed"]);
+        assert!(
+            schema.required_present_in(good)
+                && !schema.required_present_in(bad)
+                && !schema.required_present_in("")
+        );
+        let error = tool_call_error(text_issues(&(bad.to_owned() + bad), &schema));
+        assert_eq!(
+            error.message,
+            "the tool call is not valid (and 1 more): /0/arguments: the argument \"n\" is missing"
+        );
     }
 
     #[test]
