@@ -247,13 +247,13 @@ mod tests {
     #[test]
     fn unknown_keys_join_the_metadata_untouched() {
         let record = parse(
-            &with(r#""big": 1e400, "metadata": { "a": 1 }, "id": 123456789012345678901234567890, "a": 1"#),
+            &with(r#""big": 1e-400, "metadata": { "a": 1 }, "id": 123456789012345678901234567890, "a": 1"#),
             1,
             false,
         );
         assert_eq!(
             record.unwrap().metadata,
-            r#"{ "a": 1, "big": 1e400, "id": 123456789012345678901234567890}"#
+            r#"{ "a": 1, "big": 1e-400, "id": 123456789012345678901234567890}"#
         );
         assert!(
             reason(&with(r#""metadata": {"a": 1}, "a": 2"#))

@@ -221,7 +221,11 @@ impl<'a> Cursor<'a> {
             }
             self.digits()?;
         }
-        Ok(&self.text[start..self.position])
+        let number = &self.text[start..self.position];
+        if is_infinite(number) {
+            return Err(self.error_at(start, "the number is too large"));
+        }
+        Ok(number)
     }
 
     /// Nothing but white space may follow.
@@ -359,6 +363,13 @@ pub fn validate(text: &str) -> Result<Value, JsonError> {
     Ok(value)
 }
 
+/// A valid number that no double can hold. (Python and others would silently read infinity.)
+fn is_infinite(number: &str) -> bool {
+    // The largest double has 309 digits.
+    let suspicious = number.len() > 308 || number.contains(['e', 'E']);
+    suspicious && number.parse::<f64>().is_ok_and(f64::is_infinite)
+}
+
 /// Resolves the escapes of a validated string.
 fn unescape(raw: &str) -> String {
     let mut text = String::with_capacity(raw.len());
@@ -437,6 +448,8 @@ mod tests {
         assert_eq!(fails("{\"a\":1,}").0, 7);
         assert_eq!(fails("01").0, 0);
         assert_eq!(fails("1.").0, 2);
+        assert_eq!(fails("[1e400]"), (1, "the number is too large".into()));
+        assert_eq!(fails(&"9".repeat(310)).0, 0);
         assert_eq!(fails("\"a\u{1}\"").0, 2);
         assert_eq!(fails("\"abc"), (4, "the text ends inside a string".into()));
         assert_eq!(fails("\"\\u12\"").0, 1);

@@ -5,8 +5,8 @@ use std::fmt;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
-use minijinja_contrib::pycompat;
 
+use super::methods;
 use super::python::{self, Dumps};
 
 /// An environment like the one that transformers makes.
@@ -16,11 +16,13 @@ pub fn environment() -> Environment<'static> {
     environment.set_syntax(syntax.expect("the delimiters are the standard ones"));
     environment.set_undefined_behavior(UndefinedBehavior::Lenient);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
-    environment.set_unknown_method_callback(pycompat::unknown_method_callback);
+    environment.set_unknown_method_callback(methods::call);
     environment.set_formatter(|out, _, value| out.write_str(&python::str_of(value)).map_err(Error::from));
     environment.add_filter("tojson", tojson);
+    environment.add_filter("trim", methods::trim);
     environment.add_filter("string", |value: &Value| python::str_of(value));
     environment.add_test("sequence", is_sequence);
+    environment.add_test("iterable", is_iterable);
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", strftime_now);
     environment
@@ -69,6 +71,11 @@ fn strftime_now(format: &str) -> Result<String, Error> {
 /// As in Jinja2, everything with a length and an index: dicts and strings too.
 fn is_sequence(value: &Value) -> bool {
     value.is_undefined() || matches!(value.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::String)
+}
+
+/// As in Jinja2, where nothing can be got out of `none`.
+fn is_iterable(value: &Value) -> bool {
+    is_sequence(value) || value.kind() == ValueKind::Iterable
 }
 
 /// `json.dumps(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False)`.

@@ -146,7 +146,6 @@ fn dict_at(cursor: &mut Cursor<'_>) -> std::result::Result<IndexMap<String, Valu
 
 fn number(text: &str) -> Value {
     if text.contains(['.', 'e', 'E']) {
-        // Rust reads what is too large as infinity, as Python does.
         return Value::from(text.parse::<f64>().unwrap_or(f64::NAN));
     }
     // Python has no negative zero among its integers.
