@@ -6,6 +6,7 @@ pub mod annotate;
 pub mod collate;
 pub mod error;
 pub mod fields;
+pub mod ipc;
 pub mod json;
 pub mod jsonl;
 pub mod messages;

@@ -3,11 +3,9 @@
 //! The engine is minijinja, set up the way transformers sets up Jinja2 (`trim_blocks`, `lstrip_blocks`, loop controls, `tojson`
 //! without HTML escapes, `raise_exception`, `strftime_now`, `{% generation %}`) and taught Python's ways of printing.
 //! Known differences, all of them unusual: `a.items` without a call sees a key named `items` where Jinja2 sees the method,
-//! a fraction beyond 1e16 that is joined with `~` is written in full where Python writes an exponent, and characters newer than
-//! Python's Unicode are not escaped inside a printed list or dict.
+//! and a fraction beyond 1e16 that is joined with `~` is written in full where Python writes an exponent.
 
 mod builtins;
-mod methods;
 mod python;
 mod values;
 
@@ -60,6 +58,11 @@ impl ChatTemplate {
     /// The Jinja text.
     pub fn source(&self) -> &str {
         &self.source
+    }
+
+    /// Blake3, in hexadecimal, of all that decides what is rendered: the Jinja text and the tokens it sees.
+    pub fn fingerprint(&self) -> String {
+        blake3::hash(format!("{:?}", (&self.source, &self.tokens)).as_bytes()).to_hex().to_string()
     }
 }
 

@@ -112,12 +112,11 @@ impl Tokenizer {
         let mut rest = text.as_bytes();
         for &id in ids {
             let token = self.token_bytes(id);
-            match rest.strip_prefix(token) {
-                Some(after) => rest = after,
-                None => {
-                    let common = token.iter().zip(rest).take_while(|(a, b)| a == b).count();
-                    return Some(text.len() - rest.len() + common);
-                }
+            if let Some(after) = rest.strip_prefix(token) {
+                rest = after;
+            } else {
+                let common = token.iter().zip(rest).take_while(|(a, b)| a == b).count();
+                return Some(text.len() - rest.len() + common);
             }
         }
         (!rest.is_empty()).then(|| text.len() - rest.len())

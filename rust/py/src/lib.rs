@@ -1,16 +1,26 @@
 //! `kdfast._rust`: the Python face of `kdfast-core`. Conversions only; all work happens behind [`boundary::enter`].
+#![allow(clippy::needless_pass_by_value)] // PyO3 extracts arguments as values
 
+mod arrays;
 mod boundary;
+mod collate;
 mod jsonl;
+mod teacher_store;
 mod template;
+mod token_store;
+mod tokenize;
 mod tool_call;
 
 use pyo3::prelude::*;
 
 #[pymodule]
 fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    collate::register(module)?;
     jsonl::register(module)?;
+    teacher_store::register(module)?;
     template::register(module)?;
+    token_store::register(module)?;
+    tokenize::register(module)?;
     tool_call::register(module)?;
     Ok(())
 }

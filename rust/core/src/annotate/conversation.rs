@@ -1,0 +1,252 @@
+//! The text of a row: prompt, answers, turn end, and where turns may be dropped.
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use super::{Annotator, Supervise};
+use crate::fields::Record;
+use crate::template::ChatTemplate;
+use crate::tokenize::Tokenizer;
+use crate::{Error, Result};
+
+const SENTINEL: &str = "kdfast-sentinel-answer";
+
+/// How the template ends an assistant turn.
+#[derive(Debug)]
+pub struct TurnEnd {
+    /// Up to and including the first special token after the content.
+    pub ids: Vec<u32>,
+    text: String,
+    /// The turn end and what the template writes behind it.
+    suffix: String,
+}
+
+impl TurnEnd {
+    /// Renders a sentinel answer and looks at what follows it.
+    pub fn find(tokenizer: &Tokenizer, template: &ChatTemplate) -> Result<Self> {
+        let messages = format!(
+            r#"[{{"role":"user","content":"question"}},{{"role":"assistant","content":"{SENTINEL}"}}]"#
+        );
+        let rendered = template.render(&messages, None, false)?;
+        let at = rendered.rfind(SENTINEL).ok_or_else(|| {
+            Error::data(
+                "the chat template leaves out the content of an assistant message: use another template",
+            )
+        })?;
+        let suffix = rendered[at + SENTINEL.len()..].to_owned();
+        let mut ids = tokenizer.encode(&suffix)?;
+        let special = ids.iter().position(|&id| tokenizer.is_special(id)).ok_or_else(|| {
+            Error::data(format!(
+                "the chat template ends an assistant turn without a special token of this tokenizer, so the student \
+                 could not learn to stop: use a template and tokenizer that belong together; it writes {suffix:?}"
+            ))
+        })?;
+        ids.truncate(special + 1);
+        let text = tokenizer.decode(&ids);
+        if !suffix.starts_with(&text) {
+            return Err(Error::data(format!(
+                "the tokenizer changes the turn end {suffix:?}: use another tokenizer"
+            )));
+        }
+        Ok(Self { ids, text, suffix })
+    }
+}
+
+/// A stretch of a row's text before its last answer.
+#[derive(Debug)]
+pub enum Piece {
+    Prompt(String),
+    /// An earlier assistant turn that is to be learnt; the turn end follows it.
+    Answer(String),
+}
+
+/// Everything before the answer.
+#[derive(Debug)]
+pub struct Prompt {
+    pub pieces: Vec<Piece>,
+    /// Bytes where droppable groups begin and the last of them ends.
+    pub boundaries: Vec<usize>,
+    text: String,
+    messages: Option<String>,
+    tools: Option<String>,
+}
+
+impl Prompt {
+    pub fn of(record: &Record, annotator: &Annotator) -> Result<Self> {
+        let (messages, tools) = (record.messages.as_deref(), record.tools.as_deref());
+        let (text, pieces, boundaries) = match (&record.prompt, messages) {
+            (Some(prompt), _) => (prompt.clone(), vec![Piece::Prompt(prompt.clone())], Vec::new()),
+            (None, Some(messages)) => {
+                let conversation = Conversation::new(messages, tools, annotator)?;
+                let pieces = match annotator.options.supervise {
+                    Supervise::Last => vec![Piece::Prompt(conversation.text.clone())],
+                    Supervise::All => conversation.pieces(&annotator.turn_end)?,
+                };
+                let boundaries = conversation.boundaries();
+                (conversation.text, pieces, boundaries)
+            }
+            (None, None) => {
+                return Err(Error::data("the record has neither prompt nor messages: give one of them"));
+            }
+        };
+        let messages = if record.prompt.is_some() { None } else { record.messages.clone() };
+        Ok(Self { pieces, boundaries, text, messages, tools: record.tools.clone() })
+    }
+
+    /// The text of an answer, without its turn end: as given, or rendered from a message.
+    pub fn answer(
+        &self,
+        text: Option<&str>,
+        message: Option<&str>,
+        annotator: &Annotator,
+    ) -> Result<Option<String>> {
+        let Some(message) = message else { return Ok(text.map(str::to_owned)) };
+        let tools = self.tools.as_deref();
+        let rendered;
+        let (before, prompt) = if let Some(messages) = &self.messages {
+            (messages.as_str(), &self.text)
+        } else {
+            // The prompt was given as text: any question before the answer will do.
+            let question = r#"[{"role":"user","content":"question"}]"#;
+            rendered = annotator.template.render(question, tools, true)?;
+            (question, &rendered)
+        };
+        let mut all = elements(before)?;
+        all.push(message);
+        let whole = annotator.template.render(&joined(&all), tools, false)?;
+        annotator.turn_end.content(&whole, prompt).map(Some)
+    }
+}
+
+impl TurnEnd {
+    /// What `whole` adds to `prompt`, without the turn end.
+    fn content(&self, whole: &str, prompt: &str) -> Result<String> {
+        let turn = whole
+            .strip_prefix(prompt)
+            .ok_or_else(|| unstable("an answer changes how its prompt is rendered"))?;
+        let content = turn
+            .strip_suffix(&self.suffix)
+            .ok_or_else(|| unstable("an answer is not ended as other assistant turns are"))?;
+        Ok(content.to_owned())
+    }
+}
+
+fn unstable(what: &str) -> Error {
+    Error::data(format!(
+        "the chat template is not stable turn by turn ({what}): use kdfast's own template, or give texts instead of messages"
+    ))
+}
+
+/// Messages and the ways to render parts of them.
+struct Conversation<'a> {
+    template: &'a ChatTemplate,
+    tools: Option<&'a str>,
+    messages: Vec<&'a str>,
+    roles: Vec<String>,
+    /// All of it with the generation prompt.
+    text: String,
+}
+
+impl<'a> Conversation<'a> {
+    fn new(json: &'a str, tools: Option<&'a str>, annotator: &'a Annotator) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Role {
+            role: String,
+        }
+        let messages = elements(json)?;
+        let mut roles = Vec::with_capacity(messages.len());
+        for message in &messages {
+            let role: Role = serde_json::from_str(message)
+                .map_err(|e| Error::data(format!("messages[{}] has no role: {e}", roles.len())))?;
+            roles.push(role.role);
+        }
+        let text = annotator.template.render(json, tools, true)?;
+        Ok(Self { template: annotator.template, tools, messages, roles, text })
+    }
+
+    fn render(&self, messages: &[&str], add_generation_prompt: bool) -> Result<String> {
+        self.template.render(&joined(messages), self.tools, add_generation_prompt)
+    }
+
+    /// The text cut exactly at the contents of its assistant turns.
+    fn pieces(&self, turn_end: &TurnEnd) -> Result<Vec<Piece>> {
+        let mut pieces = Vec::new();
+        let mut done = 0;
+        for (index, role) in self.roles.iter().enumerate() {
+            if role != "assistant" {
+                continue;
+            }
+            let before = self.render(&self.messages[..index], true)?;
+            let whole = self.render(&self.messages[..=index], false)?;
+            if !self.text.starts_with(&whole) {
+                return Err(unstable("a later turn changes how an earlier one is rendered"));
+            }
+            let content = turn_end.content(&whole, &before)?;
+            pieces.push(Piece::Prompt(self.text[done..before.len()].to_owned()));
+            done = before.len() + content.len() + turn_end.text.len();
+            pieces.push(Piece::Answer(content));
+        }
+        pieces.push(Piece::Prompt(self.text[done..].to_owned()));
+        Ok(pieces)
+    }
+
+    /// Where the groups that may be dropped begin, and the last of them ends: a group is a user turn with all up to
+    /// the next one; never what stands before the first, never the last. Empty where dropping would not give the
+    /// text that the shorter conversation renders to.
+    fn boundaries(&self) -> Vec<usize> {
+        let users: Vec<usize> =
+            self.roles.iter().enumerate().filter(|(_, role)| *role == "user").map(|(i, _)| i).collect();
+        if users.len() < 2 {
+            return Vec::new();
+        }
+        self.find_boundaries(&users).unwrap_or_default()
+    }
+
+    fn find_boundaries(&self, users: &[usize]) -> Option<Vec<usize>> {
+        let mut boundaries = Vec::with_capacity(users.len());
+        for &user in &users[1..] {
+            let before = self.render(&self.messages[..user], false).ok()?;
+            self.text.starts_with(&before).then(|| boundaries.push(before.len()))?;
+        }
+        // The first group has no rendering before it (a template may put in a system turn of its own): its length is
+        // what the text loses without it.
+        let first = boundaries[0];
+        let start =
+            first.checked_sub(self.text.len().checked_sub(self.without(users[0]..users[1])?.len())?)?;
+        boundaries.insert(0, start);
+        let last = boundaries[boundaries.len() - 1];
+        let dropped = |end: usize| Some(format!("{}{}", self.text.get(..start)?, self.text.get(end..)?));
+        let faithful = dropped(first)? == self.without(users[0]..users[1])?
+            && dropped(last)? == self.without(users[0]..users[users.len() - 1])?
+            && boundaries.is_sorted_by(|a, b| a < b);
+        faithful.then_some(boundaries)
+    }
+
+    fn without(&self, dropped: std::ops::Range<usize>) -> Option<String> {
+        let kept = [&self.messages[..dropped.start], &self.messages[dropped.end..]].concat();
+        self.render(&kept, true).ok()
+    }
+}
+
+/// The elements of a JSON array, each as its own text (numbers stay as they were written).
+fn elements(json: &str) -> Result<Vec<&str>> {
+    let no_array = || Error::data("messages must be a list of objects");
+    let mut rest = json.trim_start().strip_prefix('[').ok_or_else(no_array)?.trim_start();
+    let mut found = Vec::new();
+    while !rest.starts_with(']') {
+        let mut stream = serde_json::Deserializer::from_str(rest).into_iter::<IgnoredAny>();
+        stream
+            .next()
+            .ok_or_else(no_array)?
+            .map_err(|e| Error::data(format!("messages is no JSON list: {e}")))?;
+        let end = stream.byte_offset();
+        found.push(rest[..end].trim());
+        rest = rest[end..].trim_start();
+        rest = rest.strip_prefix(',').unwrap_or(rest).trim_start();
+    }
+    Ok(found)
+}
+
+fn joined(messages: &[&str]) -> String {
+    format!("[{}]", messages.join(","))
+}

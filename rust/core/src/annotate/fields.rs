@@ -1,0 +1,108 @@
+//! The optional fields of a record: taken as given, or derived from the row's answer.
+
+use super::spans::CallTokens;
+use super::{Row, Source};
+use crate::fields::{Record, TopK};
+use crate::schema::ToolSchema;
+use crate::{Error, Result};
+
+/// Fills the optional fields of `row`. What is given holds for the record; `teacher_prefix_ids` and
+/// `teacher_attention_mask` are about the teacher's tokens, so a truth row beside a teacher row derives its own.
+pub fn fill(row: &mut Row, record: &Record, calls: &[CallTokens], prefix_tokens: usize) -> Result<()> {
+    let schema = record.tools.as_deref().map(ToolSchema::cached).transpose()?;
+    let valid = calls.iter().find(|found| schema.as_ref().is_none_or(|schema| schema.is_valid(&found.call)));
+    row.tool_should_be_used = record.tool_should_be_used.unwrap_or(valid.is_some());
+    row.required_fields_present = record.required_fields_present.unwrap_or_else(|| {
+        let present =
+            |found: &CallTokens| schema.as_ref().is_none_or(|schema| schema.required_present(&found.call));
+        !row.tool_should_be_used || (!calls.is_empty() && calls.iter().all(present))
+    });
+    row.validated_arguments =
+        record.validated_arguments.clone().or_else(|| valid.map(|found| found.call.arguments.clone()));
+
+    let has_teacher = record.teacher_text.is_some() || record.teacher_message.is_some();
+    let of_this_answer = row.source == Source::Teacher || !has_teacher;
+    row.teacher_prefix_ids = match &record.teacher_prefix_ids {
+        Some(given) if of_this_answer => given.clone(),
+        _ => calls.first().map_or_else(Vec::new, |found| {
+            let tokens = found.tokens.start as usize..found.tokens.end as usize;
+            row.ids[tokens].iter().copied().take(prefix_tokens).collect()
+        }),
+    };
+    row.teacher_length = row.response.len() as u32;
+    if let Some(given) = record.teacher_attention_mask.as_deref().filter(|_| of_this_answer) {
+        let mask = expand_mask(row, given)?;
+        row.teacher_length = mask.iter().map(|&bit| u32::from(bit)).sum();
+        row.teacher_attention_mask = Some(mask);
+    }
+    Ok(())
+}
+
+/// One entry a token of the row; a mask over the response's tokens alone is put where they are.
+fn expand_mask(row: &Row, given: &[u8]) -> Result<Vec<u8>> {
+    if given.len() == row.ids.len() {
+        return Ok(given.to_vec());
+    }
+    if given.len() != row.response.len() {
+        return Err(Error::data(format!(
+            "teacher_attention_mask must have one entry a token of the row ({}) or of the response ({}), found {}",
+            row.ids.len(),
+            row.response.len(),
+            given.len()
+        )));
+    }
+    let mut mask = vec![0; row.ids.len()];
+    mask[row.response.start as usize..].copy_from_slice(given);
+    Ok(mask)
+}
+
+/// Checks the record's `teacher_topk` and gives it to the teacher's row, one entry a supervised token.
+pub fn hand_on_topk(row: &mut Row, record: &Record, vocab_size: usize, turn_end_tokens: usize) -> Result<()> {
+    let Some(given) = record.teacher_topk.as_ref().filter(|_| row.source == Source::Teacher) else {
+        return Ok(());
+    };
+    let tokens: usize = row.supervised.iter().map(ExactSizeIterator::len).sum();
+    let ended = row.spans.turn_end.last().is_some_and(|end| end.end as usize == row.ids.len());
+    let without_end = if ended { tokens - turn_end_tokens } else { tokens };
+    let count = given.ids.len();
+    if given.logprobs.len() != count || (count != tokens && count != without_end) {
+        return Err(Error::data(format!(
+            "teacher_topk must have one list a response token ({tokens}, or {without_end} without the turn end), \
+             found {count} of ids and {} of logprobs",
+            given.logprobs.len()
+        )));
+    }
+    let mut topk = TopK::default();
+    for (position, (ids, logprobs)) in given.ids.iter().zip(&given.logprobs).enumerate() {
+        check_position(position, ids, logprobs, vocab_size)?;
+        topk.ids.push(ids.clone());
+        topk.logprobs.push(logprobs.clone());
+    }
+    // No distribution is known for a turn end that the record left out.
+    topk.ids.resize(tokens, Vec::new());
+    topk.logprobs.resize(tokens, Vec::new());
+    row.topk = Some(topk);
+    Ok(())
+}
+
+fn check_position(position: usize, ids: &[u32], logprobs: &[f32], vocab_size: usize) -> Result<()> {
+    if ids.len() != logprobs.len() {
+        return Err(Error::data(format!(
+            "teacher_topk position {position} has {} ids and {} logprobs",
+            ids.len(),
+            logprobs.len()
+        )));
+    }
+    if let Some(id) = ids.iter().find(|&&id| id as usize >= vocab_size) {
+        return Err(Error::data(format!(
+            "teacher_topk position {position} has an id outside the vocabulary of {vocab_size}: {id}"
+        )));
+    }
+    let mass: f64 = logprobs.iter().map(|&logp| f64::from(logp).exp()).sum();
+    if mass.is_nan() || mass > 1.0 + 5e-3 {
+        return Err(Error::data(format!(
+            "teacher_topk position {position} has probabilities that sum to {mass:.4}: give natural logarithms"
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,246 @@
+//! From a record to rows of tokens with spans, by byte offsets: ids are never searched for.
+//!
+//! A row is the prompt's tokens, the answer's and the turn end's, each encoded on its own, so that their boundaries
+//! are exact. Nothing is shifted here: spans are ranges of token indices; collation shifts once.
+
+mod conversation;
+mod fields;
+mod spans;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+
+use crate::fields::{Record, TopK};
+use crate::template::ChatTemplate;
+use crate::tokenize::Tokenizer;
+use crate::tool_call::find_tool_calls;
+use crate::{Error, Result};
+
+use conversation::{Piece, TurnEnd};
+pub use spans::Spans;
+
+/// A range of token indices.
+pub type Span = Range<u32>;
+
+/// Which assistant turns are targets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Supervise {
+    #[default]
+    Last,
+    All,
+}
+
+impl Supervise {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Last => "last",
+            Self::All => "all",
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub supervise: Supervise,
+    /// How many ids of the first tool call `teacher_prefix_ids` holds when it is derived.
+    pub prefix_tokens: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { supervise: Supervise::Last, prefix_tokens: 25 }
+    }
+}
+
+/// Whose answer a row holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    Teacher = 0,
+    Truth = 1,
+}
+
+/// One row: whole and untruncated.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    pub line: u64,
+    pub source: Source,
+    pub ids: Vec<u32>,
+    /// The (last) answer, its turn end included.
+    pub response: Span,
+    /// What is to be learnt: the response, or with [`Supervise::All`] every assistant turn.
+    pub supervised: Vec<Span>,
+    pub spans: Spans,
+    /// Groups of the conversation's middle that may be dropped, oldest first, each beginning where the last ended.
+    pub drop_groups: Vec<Span>,
+    pub teacher_prefix_ids: Vec<u32>,
+    pub tool_should_be_used: bool,
+    pub required_fields_present: bool,
+    /// As given by the record, one entry a token of the row; `None`: 1 on the response's tokens.
+    pub teacher_attention_mask: Option<Vec<u8>>,
+    pub teacher_length: u32,
+    pub validated_arguments: Option<String>,
+    pub finish_reason: Option<String>,
+    pub tools: Option<String>,
+    pub metadata: String,
+    /// The prompt's tokens do not give back all of its bytes.
+    pub prompt_lossy: bool,
+    /// The record's own log-probabilities, for the teacher store.
+    pub topk: Option<TopK>,
+}
+
+/// Annotates records; made once per run, shared by all threads.
+#[derive(Debug)]
+pub struct Annotator<'a> {
+    tokenizer: &'a Tokenizer,
+    template: &'a ChatTemplate,
+    options: Options,
+    turn_end: TurnEnd,
+}
+
+impl<'a> Annotator<'a> {
+    pub fn new(tokenizer: &'a Tokenizer, template: &'a ChatTemplate, options: Options) -> Result<Self> {
+        let turn_end = TurnEnd::find(tokenizer, template)?;
+        Ok(Self { tokenizer, template, options, turn_end })
+    }
+
+    /// The ids that end an assistant turn.
+    pub fn turn_end_ids(&self) -> &[u32] {
+        &self.turn_end.ids
+    }
+
+    /// One row for the teacher's answer, one for the ground truth where it is different.
+    pub fn annotate(&self, record: &Record) -> Result<Vec<Row>> {
+        let prompt = conversation::Prompt::of(record, self)?;
+        let teacher =
+            prompt.answer(record.teacher_text.as_deref(), record.teacher_message.as_deref(), self)?;
+        let truth = prompt.answer(record.truth_text.as_deref(), record.truth_message.as_deref(), self)?;
+        let mut rows = Vec::with_capacity(2);
+        if let Some(answer) = &teacher {
+            rows.push(self.row(record, &prompt, answer, Source::Teacher)?);
+        } else if record.teacher_topk.is_some() {
+            return Err(Error::data("teacher_topk needs the answer it belongs to: give teacher_text"));
+        }
+        if let Some(answer) = &truth {
+            let row = self.row(record, &prompt, answer, Source::Truth)?;
+            if rows.first().is_none_or(|teacher| teacher.ids != row.ids) {
+                rows.push(row);
+            }
+        }
+        if rows.is_empty() {
+            return Err(Error::data(
+                "the record has no answer: give teacher_text, teacher_message, truth_text or truth_message",
+            ));
+        }
+        Ok(rows)
+    }
+
+    fn row(
+        &self,
+        record: &Record,
+        prompt: &conversation::Prompt,
+        answer: &str,
+        source: Source,
+    ) -> Result<Row> {
+        let cut = source == Source::Teacher && record.finish_reason.as_deref() == Some("length");
+        let mut tokens = Tokens::default();
+        for piece in &prompt.pieces {
+            tokens.push_piece(piece, self)?;
+        }
+        let prompt_length = tokens.ids.len();
+        if prompt_length == 0 {
+            return Err(Error::data("the prompt has no tokens: the tokenizer dropped all of it"));
+        }
+        tokens.push_answer(answer, !cut, self)?;
+        let response = prompt_length as u32..tokens.ids.len() as u32;
+        if response.is_empty() {
+            return Err(Error::data("the answer has no tokens"));
+        }
+        let drop_groups = if tokens.prompt_lossy {
+            Vec::new()
+        } else {
+            let offsets = self.tokenizer.byte_offsets(&tokens.ids[..prompt_length]);
+            spans::groups(&prompt.boundaries, &offsets)
+        };
+        let mut row = Row {
+            line: record.line,
+            source,
+            supervised: match self.options.supervise {
+                Supervise::Last => vec![response.clone()],
+                Supervise::All => tokens.supervised,
+            },
+            ids: tokens.ids,
+            response,
+            spans: tokens.spans,
+            drop_groups,
+            teacher_prefix_ids: Vec::new(),
+            tool_should_be_used: false,
+            required_fields_present: false,
+            teacher_attention_mask: None,
+            teacher_length: 0,
+            validated_arguments: None,
+            finish_reason: record.finish_reason.clone(),
+            tools: record.tools.clone(),
+            metadata: record.metadata.clone(),
+            prompt_lossy: tokens.prompt_lossy,
+            topk: None,
+        };
+        fields::fill(&mut row, record, &tokens.last_calls, self.options.prefix_tokens)?;
+        fields::hand_on_topk(&mut row, record, self.tokenizer.vocab_size(), self.turn_end.ids.len())?;
+        Ok(row)
+    }
+}
+
+/// A row's tokens as they are put together.
+#[derive(Default)]
+struct Tokens {
+    ids: Vec<u32>,
+    supervised: Vec<Span>,
+    spans: Spans,
+    last_calls: Vec<spans::CallTokens>,
+    prompt_lossy: bool,
+}
+
+impl Tokens {
+    fn push_piece(&mut self, piece: &Piece, annotator: &Annotator) -> Result<()> {
+        match piece {
+            Piece::Prompt(text) => {
+                let ids = annotator.tokenizer.encode(text)?;
+                self.prompt_lossy |= !annotator.tokenizer.covers(text, &ids);
+                self.ids.extend(ids);
+                Ok(())
+            }
+            Piece::Answer(text) => self.push_answer(text, true, annotator),
+        }
+    }
+
+    fn push_answer(&mut self, text: &str, ends: bool, annotator: &Annotator) -> Result<()> {
+        let tokenizer = annotator.tokenizer;
+        let first = self.ids.len() as u32;
+        let ids = tokenizer.encode(text)?;
+        if let Some(at) = tokenizer.first_difference(text, &ids) {
+            return Err(Error::data(format!(
+                "the answer does not survive the tokenizer: its byte {at} is lost or changed (the vocabulary lacks \
+                 it, or a normaliser is at work), near {:?}",
+                quote(text, at)
+            )));
+        }
+        let calls = find_tool_calls(text);
+        let offsets = tokenizer.byte_offsets(&ids);
+        self.last_calls = self.spans.push_calls(calls, &offsets, first);
+        self.ids.extend(ids);
+        if ends {
+            let end = self.ids.len() as u32;
+            self.ids.extend(&annotator.turn_end.ids);
+            self.spans.turn_end.push(end..self.ids.len() as u32);
+        }
+        self.supervised.push(first..self.ids.len() as u32);
+        Ok(())
+    }
+}
+
+/// About 20 characters of `text` around byte `at`.
+fn quote(text: &str, at: usize) -> String {
+    let start = (0..=at.saturating_sub(10)).rev().find(|&start| text.is_char_boundary(start)).unwrap_or(0);
+    text[start..].chars().take(20).collect()
+}

@@ -1,0 +1,318 @@
+//! The token store's columns: their schema, batches made of rows, and rows seen in batches.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, Int8Array, Int32Array, Int32Builder,
+    Int64Array, ListArray, ListBuilder, RecordBatch, StringArray, UInt8Builder,
+};
+use arrow::datatypes::{DataType, Field, Int8Type, Int32Type, Int64Type, Schema, SchemaRef, UInt8Type};
+
+use super::{RowKey, row_key};
+use crate::annotate::{Row, Span};
+use crate::ipc::{self, CHECKSUM_COLUMN};
+use crate::{Error, Result};
+
+/// The columns that are lists of int32. Spans are stored flat: start, end, start, end, ...
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum List {
+    Ids,
+    Supervised,
+    ToolCall,
+    ToolBody,
+    ToolName,
+    ToolArgs,
+    ArgKeys,
+    ArgValues,
+    TurnEnd,
+    DropGroups,
+    TeacherPrefixIds,
+}
+
+const LISTS: [(List, &str); 11] = [
+    (List::Ids, "ids"),
+    (List::Supervised, "supervised"),
+    (List::ToolCall, "tool_call"),
+    (List::ToolBody, "tool_body"),
+    (List::ToolName, "tool_name"),
+    (List::ToolArgs, "tool_args"),
+    (List::ArgKeys, "arg_keys"),
+    (List::ArgValues, "arg_values"),
+    (List::TurnEnd, "turn_end"),
+    (List::DropGroups, "drop_groups"),
+    (List::TeacherPrefixIds, "teacher_prefix_ids"),
+];
+
+/// The span columns with their names.
+pub const SPANS: &[(List, &str)] = LISTS.split_at(1).1.split_at(8).0;
+
+fn list_of(item: DataType) -> DataType {
+    DataType::List(Arc::new(Field::new("item", item, false)))
+}
+
+/// The schema with `metadata` as its header.
+pub fn schema(metadata: HashMap<String, String>) -> SchemaRef {
+    let mut fields: Vec<Field> =
+        LISTS.iter().map(|(_, name)| Field::new(*name, list_of(DataType::Int32), false)).collect();
+    let scalars = [
+        ("response_start", DataType::Int32, false),
+        ("response_length", DataType::Int32, false),
+        ("tool_should_be_used", DataType::Boolean, false),
+        ("required_fields_present", DataType::Boolean, false),
+        ("teacher_attention_mask", list_of(DataType::UInt8), true),
+        ("teacher_length", DataType::Int32, false),
+        ("validated_arguments", DataType::Utf8, true),
+        ("source", DataType::Int8, false),
+        ("line", DataType::Int64, false),
+        ("finish_reason", DataType::Utf8, true),
+        ("tools", DataType::Utf8, true),
+        ("metadata", DataType::Utf8, false),
+        ("prompt_lossy", DataType::Boolean, false),
+        (CHECKSUM_COLUMN, DataType::UInt64, false),
+    ];
+    fields.extend(scalars.map(|(name, kind, nullable)| Field::new(name, kind, nullable)));
+    Arc::new(Schema::new(fields).with_metadata(metadata))
+}
+
+fn flat(spans: &[Span]) -> Vec<i32> {
+    spans.iter().flat_map(|span| [span.start as i32, span.end as i32]).collect()
+}
+
+fn list_values(row: &Row, list: List) -> Vec<i32> {
+    match list {
+        List::Ids => row.ids.iter().map(|&id| id as i32).collect(),
+        List::Supervised => flat(&row.supervised),
+        List::ToolCall => flat(&row.spans.tool_call),
+        List::ToolBody => flat(&row.spans.tool_body),
+        List::ToolName => flat(&row.spans.tool_name),
+        List::ToolArgs => flat(&row.spans.tool_args),
+        List::ArgKeys => flat(&row.spans.arg_keys),
+        List::ArgValues => flat(&row.spans.arg_values),
+        List::TurnEnd => flat(&row.spans.turn_end),
+        List::DropGroups => flat(&row.drop_groups),
+        List::TeacherPrefixIds => row.teacher_prefix_ids.iter().map(|&id| id as i32).collect(),
+    }
+}
+
+fn int_lists(rows: &[Row], list: List) -> ArrayRef {
+    let mut builder =
+        ListBuilder::new(Int32Builder::new()).with_field(Field::new("item", DataType::Int32, false));
+    for row in rows {
+        builder.values().append_slice(&list_values(row, list));
+        builder.append(true);
+    }
+    Arc::new(builder.finish())
+}
+
+fn masks(rows: &[Row]) -> ArrayRef {
+    let mut builder =
+        ListBuilder::new(UInt8Builder::new()).with_field(Field::new("item", DataType::UInt8, false));
+    for row in rows {
+        if let Some(mask) = &row.teacher_attention_mask {
+            builder.values().append_slice(mask);
+        }
+        builder.append(row.teacher_attention_mask.is_some());
+    }
+    Arc::new(builder.finish())
+}
+
+/// `rows` as a record batch, checksums included.
+pub fn batch(schema: &SchemaRef, rows: &[Row]) -> Result<RecordBatch> {
+    fn ints(rows: &[Row], of: impl Fn(&Row) -> u32) -> ArrayRef {
+        Arc::new(Int32Array::from_iter_values(rows.iter().map(|row| of(row) as i32)))
+    }
+    fn bools(rows: &[Row], of: impl Fn(&Row) -> bool) -> ArrayRef {
+        Arc::new(rows.iter().map(|row| Some(of(row))).collect::<BooleanArray>())
+    }
+    fn texts(rows: &[Row], of: impl Fn(&Row) -> Option<&str>) -> ArrayRef {
+        Arc::new(rows.iter().map(of).collect::<StringArray>())
+    }
+    let mut columns: Vec<ArrayRef> = LISTS.iter().map(|(list, _)| int_lists(rows, *list)).collect();
+    columns.extend([
+        ints(rows, |row| row.response.start),
+        ints(rows, |row| row.response.len() as u32),
+        bools(rows, |row| row.tool_should_be_used),
+        bools(rows, |row| row.required_fields_present),
+        masks(rows),
+        ints(rows, |row| row.teacher_length),
+        texts(rows, |row| row.validated_arguments.as_deref()),
+        Arc::new(Int8Array::from_iter_values(rows.iter().map(|row| row.source as i8))),
+        Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.line as i64))),
+        texts(rows, |row| row.finish_reason.as_deref()),
+        texts(rows, |row| row.tools.as_deref()),
+        texts(rows, |row| Some(&row.metadata)),
+        bools(rows, |row| row.prompt_lossy),
+    ]);
+    ipc::with_checksums(schema, columns)
+}
+
+/// A list column: offsets and values, both in the mapped file.
+#[derive(Debug)]
+struct Lists<T: ArrowPrimitiveType>(ListArray, arrow::array::PrimitiveArray<T>);
+
+impl<T: ArrowPrimitiveType> Lists<T> {
+    fn new(column: &ArrayRef) -> Self {
+        let list = column.as_list::<i32>().clone();
+        let values = list.values().as_primitive::<T>().clone();
+        Self(list, values)
+    }
+
+    fn get(&self, index: usize) -> &[T::Native] {
+        let offsets = self.0.value_offsets();
+        &self.1.values()[offsets[index] as usize..offsets[index + 1] as usize]
+    }
+}
+
+/// A record batch's columns, typed.
+#[derive(Debug)]
+pub struct Columns {
+    lists: Vec<Lists<Int32Type>>,
+    masks: Lists<UInt8Type>,
+    batch: RecordBatch,
+}
+
+impl Columns {
+    /// `batch` must have the schema of [`schema`]; ranges are checked so that no later read can go astray.
+    pub fn new(batch: RecordBatch) -> Result<Self> {
+        let lists = batch.columns()[..LISTS.len()].iter().map(Lists::new).collect();
+        let masks = Lists::new(&batch.columns()[LISTS.len() + 4]);
+        let columns = Self { lists, masks, batch };
+        for index in 0..columns.len() {
+            columns.check(index)?;
+        }
+        Ok(columns)
+    }
+
+    fn check(&self, index: usize) -> Result<()> {
+        let row = RowView { columns: self, index };
+        let length = row.ids().len();
+        let inside = |list: List| {
+            let (pairs, rest) = row.list(list).as_chunks();
+            rest.is_empty()
+                && pairs.iter().all(|&[start, end]| 0 <= start && start <= end && end <= length as i32)
+        };
+        // What has a target needs a token before it.
+        let led = |list: List| list == List::DropGroups || row.spans(list).all(|span| span.start > 0);
+        let response = row.response();
+        let sound = SPANS.iter().all(|&(list, _)| inside(list) && led(list))
+            && response.start > 0
+            && response.end <= length
+            && [List::Supervised, List::DropGroups].iter().all(|&list| row.list(list).is_sorted())
+            && row.teacher_attention_mask().is_none_or(|mask| mask.len() == length);
+        if sound {
+            Ok(())
+        } else {
+            Err(Error::data(
+                "damaged token store: a row's spans lie outside of it; delete it and build it again",
+            ))
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.batch.num_rows()
+    }
+
+    pub fn batch(&self) -> &RecordBatch {
+        &self.batch
+    }
+
+    pub fn row(&self, index: usize) -> RowView<'_> {
+        RowView { columns: self, index }
+    }
+}
+
+/// One row, read where it lies in the mapped file.
+#[derive(Debug, Clone, Copy)]
+pub struct RowView<'a> {
+    columns: &'a Columns,
+    index: usize,
+}
+
+impl<'a> RowView<'a> {
+    fn scalar<T: ArrowPrimitiveType>(self, name: &str) -> T::Native {
+        self.column(name).as_primitive::<T>().value(self.index)
+    }
+
+    fn boolean(self, name: &str) -> bool {
+        self.column(name).as_boolean().value(self.index)
+    }
+
+    fn text(self, name: &str) -> Option<&'a str> {
+        let column = self.column(name).as_string::<i32>();
+        column.is_valid(self.index).then(|| column.value(self.index))
+    }
+
+    fn column(self, name: &str) -> &'a ArrayRef {
+        &self.columns.batch[name]
+    }
+
+    pub fn list(self, list: List) -> &'a [i32] {
+        self.columns.lists[list as usize].get(self.index)
+    }
+
+    pub fn ids(self) -> &'a [i32] {
+        self.list(List::Ids)
+    }
+
+    /// The ranges of a span column.
+    pub fn spans(self, list: List) -> impl Iterator<Item = Range<usize>> + 'a {
+        self.list(list).as_chunks().0.iter().map(|&[start, end]| start as usize..end as usize)
+    }
+
+    /// The row's key in the teacher store of `fingerprint`.
+    pub fn key(self, fingerprint: &str) -> RowKey {
+        row_key(self.ids(), self.list(List::Supervised), self.response().start, fingerprint)
+    }
+
+    pub fn response(self) -> Range<usize> {
+        let start = self.scalar::<Int32Type>("response_start").max(0) as usize;
+        start..start + self.scalar::<Int32Type>("response_length").max(0) as usize
+    }
+
+    pub fn teacher_attention_mask(self) -> Option<&'a [u8]> {
+        self.columns.masks.0.is_valid(self.index).then(|| self.columns.masks.get(self.index))
+    }
+
+    pub fn teacher_length(self) -> i32 {
+        self.scalar::<Int32Type>("teacher_length")
+    }
+
+    pub fn tool_should_be_used(self) -> bool {
+        self.boolean("tool_should_be_used")
+    }
+
+    pub fn required_fields_present(self) -> bool {
+        self.boolean("required_fields_present")
+    }
+
+    pub fn prompt_lossy(self) -> bool {
+        self.boolean("prompt_lossy")
+    }
+
+    /// 0: the teacher's answer, 1: the ground truth.
+    pub fn source(self) -> i8 {
+        self.scalar::<Int8Type>("source")
+    }
+
+    pub fn line(self) -> i64 {
+        self.scalar::<Int64Type>("line")
+    }
+
+    pub fn validated_arguments(self) -> Option<&'a str> {
+        self.text("validated_arguments")
+    }
+
+    pub fn finish_reason(self) -> Option<&'a str> {
+        self.text("finish_reason")
+    }
+
+    pub fn tools(self) -> Option<&'a str> {
+        self.text("tools")
+    }
+
+    pub fn metadata(self) -> &'a str {
+        self.text("metadata").unwrap_or_default()
+    }
+}
