@@ -7,6 +7,11 @@ use std::ops::Range;
 
 use memchr::memchr2;
 
+mod strings;
+
+pub use strings::quote;
+use strings::unescape;
+
 /// Objects and arrays inside each other; one level more is an error.
 pub const MAX_DEPTH: usize = 128;
 
@@ -118,8 +123,8 @@ impl<'a> Cursor<'a> {
         match kind {
             Kind::Object => self.object(|cursor, _| cursor.value().map(drop))?,
             Kind::Array => self.array(|cursor, _| cursor.value().map(drop))?,
-            Kind::String => drop(self.string()?),
-            Kind::Number => drop(self.number()?),
+            Kind::String => self.string().map(drop)?,
+            Kind::Number => self.number().map(drop)?,
             Kind::Bool if self.byte() == Some(b't') => self.literal("true")?,
             Kind::Bool => self.literal("false")?,
             Kind::Null => self.literal("null")?,
@@ -333,8 +338,12 @@ impl<'a> Cursor<'a> {
     /// The next `length` bytes of a string hold no control character.
     fn no_control(&self, length: usize) -> Scan<()> {
         let part = &self.text.as_bytes()[self.position..self.position + length];
-        // Without an early exit this becomes vector code.
-        if part.iter().fold(false, |found, &byte| found | (byte < 0x20)) {
+        let mut found = false;
+        for &byte in part {
+            // Without an early exit this becomes vector code.
+            found |= byte < 0x20;
+        }
+        if found {
             let at = part.iter().position(|&byte| byte < 0x20).unwrap_or(0);
             let reason = format!("control character U+{:04X} in a string must be escaped", part[at]);
             return Err(self.error_at(self.position + at, reason));
@@ -368,57 +377,6 @@ fn is_infinite(number: &str) -> bool {
     // The largest double has 309 digits.
     let suspicious = number.len() > 308 || number.contains(['e', 'E']);
     suspicious && number.parse::<f64>().is_ok_and(f64::is_infinite)
-}
-
-/// Resolves the escapes of a validated string.
-fn unescape(raw: &str) -> String {
-    let mut text = String::with_capacity(raw.len());
-    let mut rest = raw;
-    while let Some(at) = memchr::memchr(b'\\', rest.as_bytes()) {
-        text.push_str(&rest[..at]);
-        let code = rest.as_bytes()[at + 1];
-        rest = &rest[at + 2..];
-        match code {
-            b'b' => text.push('\u{8}'),
-            b'f' => text.push('\u{c}'),
-            b'n' => text.push('\n'),
-            b'r' => text.push('\r'),
-            b't' => text.push('\t'),
-            b'u' => {
-                let first = code_unit(rest);
-                let second =
-                    if (0xD800..0xDC00).contains(&first) { Some(code_unit(&rest[6..])) } else { None };
-                text.extend(char::decode_utf16([first].into_iter().chain(second)).flatten());
-                rest = &rest[if second.is_some() { 10 } else { 4 }..];
-            }
-            quoted => text.push(char::from(quoted)),
-        }
-    }
-    text.push_str(rest);
-    text
-}
-
-fn code_unit(hex: &str) -> u16 {
-    u16::from_str_radix(&hex[..4], 16).expect("validated by Cursor::hex4")
-}
-
-/// `text` as a JSON string, quotes included, as Python's `json.dumps(ensure_ascii=False)` writes it.
-pub fn quote(text: &str, out: &mut String) {
-    out.push('"');
-    for character in text.chars() {
-        match character {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{c}' => out.push_str("\\f"),
-            control if control < ' ' => out.push_str(&format!("\\u{:04x}", control as u32)),
-            plain => out.push(plain),
-        }
-    }
-    out.push('"');
 }
 
 #[cfg(test)]
@@ -462,15 +420,5 @@ mod tests {
         let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
         assert!(validate(&nested(MAX_DEPTH)).is_ok());
         assert_eq!(fails(&nested(MAX_DEPTH + 1)).0, MAX_DEPTH);
-    }
-
-    #[test]
-    fn strings_are_unescaped_and_quoted() {
-        let text = "\"a\\\"\\\\\\/\\b\\f\\n\\r\\t\\u00e9\\ud83d\\ude00z\"";
-        let string = Cursor::new(text, 0).string().unwrap();
-        assert_eq!(string.text(), "a\"\\/\u{8}\u{c}\n\r\té😀z");
-        let mut quoted = String::new();
-        quote("a\"\\\n\u{1}é", &mut quoted);
-        assert_eq!(quoted, "\"a\\\"\\\\\\n\\u0001é\"");
     }
 }

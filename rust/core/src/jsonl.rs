@@ -263,7 +263,8 @@ fn too_long(path: &Path, line: u64, limit: usize) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
+    use std::fmt::Write as _;
+    use std::io::Write as _;
 
     const GOOD: &str = r#"{"prompt": "p", "teacher_text": "t"}"#;
 
@@ -310,8 +311,9 @@ mod tests {
             let answer =
                 if index == 5000 { long.as_str() } else { "an answer of some length, so that blocks fill" };
             let close = if index % 1000 == 7 { "" } else { "}" };
-            text += &format!(
-                "{{\"prompt\": \"{index}\", \"truth_text\": \"{answer} {index}\", \"id\": {index}{close}\n"
+            let _ = writeln!(
+                text,
+                "{{\"prompt\": \"{index}\", \"truth_text\": \"{answer} {index}\", \"id\": {index}{close}"
             );
         }
         let one = load(text.as_bytes(), &ReadOptions { threads: 1, ..ReadOptions::default() }).unwrap();

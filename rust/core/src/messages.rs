@@ -24,13 +24,13 @@ pub fn check(cursor: &mut Cursor<'_>, name: &str, rule: Rule) -> Result<(), Json
     if kind != Kind::Object {
         return Err(cursor.error_at(start, format!("{name}: expected an object, got {}", kind.name())));
     }
-    let mut role = None;
+    let mut speaker = None;
     let mut says_something = false;
     cursor.object(|cursor, key| {
         let kind = cursor.peek()?;
         let offset = cursor.position();
         match &*key.text() {
-            "role" if kind == Kind::String => role = Some(cursor.string()?.text()),
+            "role" if kind == Kind::String => speaker = Some(cursor.string()?.text()),
             "role" => {
                 return Err(
                     cursor.error_at(offset, format!("{name}.role: expected a string, got {}", kind.name()))
@@ -46,18 +46,18 @@ pub fn check(cursor: &mut Cursor<'_>, name: &str, rule: Rule) -> Result<(), Json
                 let name = format!("{name}.{other}");
                 return Err(cursor.error_at(offset, refused_reasoning(&name)));
             }
-            _ => drop(cursor.value()?),
+            _ => cursor.value().map(drop)?,
         }
         Ok(())
     })?;
-    let wrong = |what: &str| Err(cursor.error_at(start, format!("{name}: {what}")));
-    match (rule, role.as_deref()) {
-        (_, None) => wrong("no role"),
-        (Rule::Answer { .. }, Some(role)) if role != "assistant" => {
-            wrong(&format!("its role must be \"assistant\", got {role:?}"))
+    let fault = |what: &str| Err(cursor.error_at(start, format!("{name}: {what}")));
+    match (rule, speaker.as_deref()) {
+        (_, None) => fault("no role"),
+        (Rule::Answer { .. }, Some(other)) if other != "assistant" => {
+            fault(&format!("its role must be \"assistant\", got {other:?}"))
         }
         (Rule::Answer { .. }, _) if !says_something => {
-            wrong("says nothing: content and tool_calls are both empty")
+            fault("says nothing: content and tool_calls are both empty")
         }
         _ => Ok(()),
     }
@@ -120,7 +120,7 @@ fn function_named(cursor: &mut Cursor<'_>, name: &str) -> Result<bool, JsonError
                     format!("{name}.arguments: expected an object or its JSON text, got {}", kind.name());
                 return Err(cursor.error_at(offset, reason));
             }
-            _ => drop(cursor.value()?),
+            _ => cursor.value().map(drop)?,
         }
         Ok(())
     })?;

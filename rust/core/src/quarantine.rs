@@ -1,7 +1,8 @@
 //! What becomes of bad lines: the load fails at the first, or they are put aside, counted and told of.
 
+use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use crate::json::quote;
@@ -91,7 +92,7 @@ impl Quarantine {
             lines.extend_from_slice(&rejected.raw);
             lines.push(b'\n');
             let column = rejected.column.map_or("null".to_owned(), |column| column.to_string());
-            reasons.push_str(&format!("{{\"line\": {}, \"column\": {column}, \"reason\": ", rejected.line));
+            let _ = write!(reasons, "{{\"line\": {}, \"column\": {column}, \"reason\": ", rejected.line);
             quote(&rejected.reason, &mut reasons);
             reasons.push_str("}\n");
         }

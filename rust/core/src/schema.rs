@@ -34,7 +34,7 @@ struct Tool {
 }
 
 impl ToolSchema {
-    /// Compiles `tools`: JSON array of `{name, description, parameters}` or of OpenAI's `{type: function, function: {...}}`.
+    /// Compiles `tools`: JSON array of `{name, description, parameters}` or of `OpenAI`'s `{type: function, function: {...}}`.
     ///
     /// Missing or null `parameters` mean any object. A schema may refer to itself, never to a file or an address. The same
     /// name twice is an error unless both definitions are equal.
@@ -207,7 +207,7 @@ pub fn tool_call_error(issues: Vec<Issue>) -> Error {
     Error::tool_call(format!("the tool call is not valid{more}: {}", first.trim_start_matches(": ")), issues)
 }
 
-/// The function's definition, taken out of OpenAI's wrapper where it has one.
+/// The function's definition, taken out of `OpenAI`'s wrapper where it has one.
 fn function(index: usize, definition: &Value) -> Result<&Map<String, Value>> {
     let object = definition.as_object();
     let inner = object.and_then(|object| match object.get("function") {

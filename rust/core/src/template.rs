@@ -3,9 +3,11 @@
 //! The engine is minijinja, set up the way transformers sets up Jinja2 (`trim_blocks`, `lstrip_blocks`, loop controls, `tojson`
 //! without HTML escapes, `raise_exception`, `strftime_now`, `{% generation %}`) and taught Python's ways of printing.
 //! Known differences, all of them unusual: `a.items` without a call sees a key named `items` where Jinja2 sees the method,
-//! and a fraction beyond 1e16 that is joined with `~` is written in full where Python writes an exponent.
+//! a fraction beyond 1e16 that is joined with `~` is written in full where Python writes an exponent, and characters newer than
+//! Python's Unicode are not escaped inside a printed list or dict.
 
 mod builtins;
+mod methods;
 mod python;
 mod values;
 
@@ -92,16 +94,13 @@ fn scope_generation_blocks(source: &str) -> String {
             _ => None,
         };
         out.push_str(before);
-        match replacement {
-            Some(new) => {
-                out.push_str(&tag[..length].replacen(word, new, 1));
-                rest = &tag[length..];
-            }
+        if let Some(new) = replacement {
+            out.push_str(&tag[..length].replacen(word, new, 1));
+            rest = &tag[length..];
+        } else {
             // Only past the opening: a string in the tag may hold the closing sign.
-            None => {
-                out.push_str("{%");
-                rest = &tag[2..];
-            }
+            out.push_str("{%");
+            rest = &tag[2..];
         }
     }
     out.push_str(rest);

@@ -105,7 +105,7 @@ fn entry<'a>(
         ("arguments", Kind::Object) => *arguments = Some(arguments_at(cursor)?),
         ("name", _) => *name = cursor.value().map(|_| None)?,
         ("arguments", _) => *arguments = cursor.value().map(|_| None)?,
-        _ => drop(cursor.value()?),
+        _ => cursor.value().map(drop)?,
     }
     Ok(())
 }

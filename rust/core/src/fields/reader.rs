@@ -40,7 +40,7 @@ impl<'a> Reader<'_, 'a> {
     }
 
     pub fn ids(&mut self) -> Result<Vec<u32>, JsonError> {
-        self.numbers("token ids (0 to 4294967295)", |text| text.parse().ok())
+        self.numbers(IDS, token_id)
     }
 
     pub fn mask(&mut self) -> Result<Vec<u8>, JsonError> {
@@ -73,22 +73,16 @@ impl<'a> Reader<'_, 'a> {
         let mut topk = TopK::default();
         let name = self.name;
         self.cursor.object(|cursor, key| match &*key.text() {
-            "ids" => rows(cursor, "teacher_topk.ids", |reader| reader.ids()).map(|ids| topk.ids = ids),
-            "logprobs" => rows(cursor, "teacher_topk.logprobs", |reader| reader.logprobs())
-                .map(|rows| topk.logprobs = rows),
+            "ids" => rows(cursor, "teacher_topk.ids", IDS, token_id).map(|ids| topk.ids = ids),
+            "logprobs" => {
+                rows(cursor, "teacher_topk.logprobs", LOGPROBS, logprob).map(|rows| topk.logprobs = rows)
+            }
             other => Err(cursor.error_at(key.span.start, format!("{name}: unknown key {other:?}"))),
         })?;
         if !topk.ids.iter().map(Vec::len).eq(topk.logprobs.iter().map(Vec::len)) {
             return Err(self.wrong(offset, WANTED, "different ones"));
         }
         Ok(topk)
-    }
-
-    fn logprobs(&mut self) -> Result<Vec<f32>, JsonError> {
-        // Some APIs round a certain token's 0 upwards.
-        let convert =
-            |text: &str| text.parse::<f32>().ok().filter(|value| value.is_finite() && *value <= 0.01);
-        self.numbers("log-probabilities (finite, at most 0)", convert)
     }
 
     /// An array of objects.
@@ -141,15 +135,28 @@ impl<'a> Reader<'_, 'a> {
     }
 }
 
-/// An array of what `read` reads.
-fn rows<'a, T>(
-    cursor: &mut Cursor<'a>,
+const IDS: &str = "token ids (0 to 4294967295)";
+const LOGPROBS: &str = "log-probabilities (finite, at most 0)";
+
+fn token_id(text: &str) -> Option<u32> {
+    text.parse().ok()
+}
+
+/// Some APIs round a certain token's 0 upwards.
+fn logprob(text: &str) -> Option<f32> {
+    text.parse().ok().filter(|value: &f32| value.is_finite() && *value <= 0.01)
+}
+
+/// An array of arrays of numbers.
+fn rows<T>(
+    cursor: &mut Cursor<'_>,
     name: &str,
-    read: impl Fn(&mut Reader<'_, 'a>) -> Result<T, JsonError>,
-) -> Result<Vec<T>, JsonError> {
+    wanted: &str,
+    convert: fn(&str) -> Option<T>,
+) -> Result<Vec<Vec<T>>, JsonError> {
     let mut rows = Vec::new();
     cursor.array(|cursor, _| {
-        rows.push(read(&mut Reader { cursor, name, allow_reasoning: false })?);
+        rows.push(Reader { cursor, name, allow_reasoning: false }.numbers(wanted, convert)?);
         Ok::<_, JsonError>(())
     })?;
     Ok(rows)

@@ -79,6 +79,7 @@ fn is_iterable(value: &Value) -> bool {
 }
 
 /// `json.dumps(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False)`.
+#[expect(clippy::needless_pass_by_value, reason = "the engine hands named arguments over by value")]
 fn tojson(
     value: &Value,
     ensure_ascii: Option<bool>,
@@ -86,13 +87,11 @@ fn tojson(
     separators: Option<Value>,
     named: Kwargs,
 ) -> Result<String, Error> {
-    let indent = match indent.or(named.get("indent")?).filter(|indent| !indent.is_none()) {
-        None => None,
-        Some(width) => Some(match width.as_str() {
-            Some(text) => text.to_owned(),
-            None => " ".repeat(width.as_usize().unwrap_or(0)),
-        }),
-    };
+    let indent = indent.or(named.get("indent")?).filter(|indent| !indent.is_none());
+    let indent = indent.map(|width| match width.as_str() {
+        Some(text) => text.to_owned(),
+        None => " ".repeat(width.as_usize().unwrap_or(0)),
+    });
     let separators: Option<Value> = separators.or(named.get("separators")?);
     let (item_separator, key_separator) = match separators.filter(|separators| !separators.is_none()) {
         Some(pair) => {
