@@ -60,7 +60,7 @@ def test_given_values_are_loaded_as_they_are(tmp_path: Path, tokenizer: Path) ->
     )[0]
     assert not row["tool_should_be_used"]
     assert not row["required_fields_present"]
-    assert row["teacher_prefix_ids"].tolist() == [7, 8, 9]
+    assert row["teacher_prefix_ids"].tolist() == [7, 8, 9] + [-100] * 22
 
 
 def test_a_given_attention_mask_is_kept_and_its_sum_is_the_teachers_length(
@@ -164,9 +164,8 @@ def test_padding_and_shapes_of_a_batch(tmp_path: Path, tokenizer: Path) -> None:
         assert not batch["attention_mask"][index, own:].any()
         assert not batch["teacher_attention_mask"][index, own:].any()
         assert not batch["response_mask"][index, own:].any()
-    prefixes = [data[index]["teacher_prefix_ids"] for index in (0, 1)]
-    assert len(prefixes[1]) == 0
-    assert batch["teacher_prefix_ids"].tolist() == [prefixes[0].tolist(), [-100] * len(prefixes[0])]
+    prefix = data.ids(0)[int(data[0]["response_start"]) :][:25]
+    assert batch["teacher_prefix_ids"].tolist() == [prefix, [-100] * 25]
     assert batch["tool_should_be_used"].dtype == torch.bool
     assert batch["source"].dtype == torch.int8
 

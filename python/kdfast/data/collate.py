@@ -35,6 +35,7 @@ _PER_ROW = (
     "response_start",
     "response_length",
     "teacher_length",
+    "teacher_prefix_ids",
     "source",
     "row",
 )
@@ -76,7 +77,7 @@ def collate_kd_batch(
     Returns:
         the batch contract: `input_ids`, `attention_mask`, `labels` [B,T] int64 (labels are already aligned with the
         logits, -100 = not supervised); `response_mask`, `tool_call_mask`, `tool_name_mask`, `tool_args_mask` [B,T]
-        bool; `teacher_attention_mask` [B,T] int64; `teacher_prefix_ids` [B,N] int64 padded by -100;
+        bool; `teacher_attention_mask` [B,T] int64; `teacher_prefix_ids` [B,N] int64, -100 behind the last;
         `tool_should_be_used`, `required_fields_present` [B] bool; `response_start`, `response_length`,
         `teacher_length`, `row` [B] int64; `source` [B] int8. With a teacher store that knows one of the rows also
         `teacher_topk_ids` [B,T,K] int32, `teacher_topk_logp` [B,T,K] and `teacher_tail_logp` [B,T] float32,
@@ -125,10 +126,6 @@ def _pad_dicts(rows: Sequence[Mapping[str, Any]], length: int, pad_id: int) -> d
         known = [row[name] for row in rows if name in row]
         if known:
             batch[name] = torch.stack([_pad(row.get(name), length, pad, known[0]) for row in rows])
-    if any("teacher_prefix_ids" in row for row in rows):
-        prefixes = [torch.as_tensor(row["teacher_prefix_ids"]) for row in rows]
-        width = max(len(prefix) for prefix in prefixes)
-        batch["teacher_prefix_ids"] = torch.stack([_pad(p, width, -100, prefixes[0]) for p in prefixes])
     for name in _PER_ROW:
         if all(name in row for row in rows):
             batch[name] = torch.stack([torch.as_tensor(row[name]) for row in rows])

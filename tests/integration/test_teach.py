@@ -1,0 +1,120 @@
+"""`kdfast teach`: every row once, whatever happens in between."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.ipc
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from kdfast import KDDataset, load_config
+from kdfast.teacher import LocalTeacher
+from kdfast.teacher.plan import plan_teaching
+from tiny_run import command, kdfast, record, write_config, write_records
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    return write_config(tmp_path, teacher__batch_tokens=600)
+
+
+def stored(directory: Path) -> list[bytes]:
+    """The keys in the one store of a directory, as pyarrow reads them."""
+    (file,) = (directory / "store").glob("*.teacher.arrow")
+    with pyarrow.memory_map(str(file)) as source:
+        return pyarrow.ipc.open_stream(source).read_all()["key"].to_pylist()
+
+
+def test_every_row_is_scored_once(config: Path, tmp_path: Path) -> None:
+    result = kdfast("teach", config)
+    assert result.returncode == 0, result.stderr
+    assert "52 bytes a token" in result.stdout  # k = 8: 8 x 6 + 4
+    keys = stored(tmp_path)
+    assert len(keys) == len(set(keys)) == 69
+    again = kdfast("teach", config)
+    assert "0 of them to be scored" in again.stdout
+    assert stored(tmp_path) == keys
+
+
+def test_killed_in_the_middle_it_goes_on_where_it_was(config: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        command("teach", config),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    file, deadline = None, time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        file = next((tmp_path / "store").glob("*.teacher.arrow"), None)
+        if file is not None and file.stat().st_size > 20_000:
+            break
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert file is not None
+    with file.open("ab") as torn:
+        torn.write(b"\xff\xff\xff\xff\x10\x02\x00\x00half a batch")
+    result = kdfast("teach", config)
+    assert result.returncode == 0, result.stderr
+    assert "69 of them to be scored" not in result.stdout
+    keys = stored(tmp_path)
+    assert len(keys) == len(set(keys)) == 69
+
+
+def test_reordering_and_adding_records_scores_only_what_is_new(config: Path, tmp_path: Path) -> None:
+    assert kdfast("teach", config).returncode == 0
+    lines = write_records(tmp_path / "train.jsonl", range(46)).read_text().splitlines()
+    new = write_records(tmp_path / "more.jsonl", range(100, 102)).read_text().splitlines()
+    assert [record(number).get("teacher_text") for number in (100, 101)] == ["I think of Rome.", None]
+    (tmp_path / "train.jsonl").write_text("\n".join([*new, *reversed(lines)]) + "\n")
+    result = kdfast("teach", config)
+    assert "3 of them to be scored" in result.stdout  # record 100 has two answers
+
+
+def test_the_store_holds_what_the_model_says(config: Path, tmp_path: Path) -> None:
+    assert kdfast("teach", config, "teacher.demonstrations=2").returncode == 0
+    settings = load_config(config, ["teacher.demonstrations=2"])
+    data = KDDataset.from_config(settings.data, settings.data.train)
+    teacher = LocalTeacher(tmp_path / "teacher", device="cpu")
+    plan = plan_teaching(settings.teacher, teacher.fingerprint, data, data.tokenizer.vocab_size)
+    assert len(plan.shown) == 2
+    file = data.teacher_file(tmp_path / "store", plan.fingerprint)
+    data.open_teacher(file)
+    assert data.teacher is not None
+    known = data.teacher.contains(data.keys(plan.fingerprint))
+    assert sorted(np.flatnonzero(~known).tolist()) == sorted(plan.shown)  # a shown row would only be copied
+    row = data[int(np.flatnonzero(known)[0])]
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "teacher")
+    ids = torch.cat([torch.tensor(plan.prefix_ids), row["input_ids"]])
+    with torch.no_grad():
+        logits = model(ids[None]).logits[0, len(plan.prefix_ids) :, : data.tokenizer.vocab_size]
+    expected = torch.log_softmax(logits, 1)
+    mask = row["teacher_topk_mask"]
+    assert torch.equal(mask, row["response_mask"])
+    picked = expected.gather(1, row["teacher_topk_ids"].long())[mask]
+    torch.testing.assert_close(row["teacher_topk_logp"][mask], picked, atol=5e-3, rtol=0)
+    # the answer's own token and the end of turn are always among the k
+    for t in mask.nonzero().flatten().tolist():
+        kept = row["teacher_topk_ids"][t].tolist()
+        assert int(row["labels"][t]) in kept
+        assert data.turn_end_ids[-1] in kept
+
+
+def test_a_teacher_with_another_vocabulary_is_refused(config: Path, tmp_path: Path) -> None:
+    path = tmp_path / "teacher" / "tokenizer.json"
+    other = tmp_path / "other"
+    other.mkdir()
+    text = path.read_text(encoding="utf-8")
+    swapped = text.replace('"a":', '"\u0001":').replace('"b":', '"a":').replace('"\u0001":', '"b":')
+    (other / "tokenizer.json").write_text(swapped, encoding="utf-8")
+    result = kdfast("teach", config, f"data.tokenizer={other}")
+    assert result.returncode == 2
+    assert "first" in result.stderr or "id" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
