@@ -102,7 +102,7 @@ def score_answer(
     from kdfast._rust import ToolSchema, find_tool_calls
 
     found = find_tool_calls(text)
-    schema = ToolSchema(list(tools)) if tools else None
+    schema = ToolSchema([dict(tool) for tool in tools]) if tools else None
     if accepted is None:
         accepted = accepted_from_calls(
             [(call.name, call.arguments) for call in find_tool_calls(reference_text)]
