@@ -18,7 +18,7 @@ def token_bytes(tokenizer: Tokenizer, token: int) -> bytes:
 
 
 def find_calls(text: str) -> list[dict[str, Any]]:
-    """Complete Hermes calls whose arguments are flat: spans in bytes, found by looking for every substring."""
+    """Complete Hermes calls whose arguments are flat: spans in bytes, found by trying every end."""
     calls, at = [], 0
     raw = text.encode()
     while (start := raw.find(b"<tool_call>", at)) >= 0:

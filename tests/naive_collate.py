@@ -1,4 +1,4 @@
-"""The slow, obvious twin of the Rust collation: rows as `TokenStore.row` gives them, one element at a time."""
+"""The slow twin of the Rust collation: rows as `TokenStore.row` gives them, one element at a time."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -44,7 +44,11 @@ def _row(row: Mapping[str, Any], length: int, pad_id: int) -> dict[str, Any]:
         if t + 1 in supervised:
             out["labels"][t] = ids[t + 1]
             out["response_mask"][t] = True
-    for name, span in (("tool_call_mask", "tool_call"), ("tool_name_mask", "tool_name"), ("tool_args_mask", "tool_args")):
+    for name, span in (
+        ("tool_call_mask", "tool_call"),
+        ("tool_name_mask", "tool_name"),
+        ("tool_args_mask", "tool_args"),
+    ):
         inside = _inside(row["spans"][span], len(ids)) & supervised
         out[name] = [t + 1 in inside for t in range(length)]
     for name in ("tool_should_be_used", "required_fields_present", "response_start", "response_length"):

@@ -1,4 +1,4 @@
-"""A tiny byte-level BPE tokenizer with ChatML tokens, trained in a moment: the tests' stand-in for a real one."""
+"""A tiny byte-level BPE tokenizer with ChatML tokens, trained in a moment: the tests' stand-in."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ SENTENCES = (
     "You are a helpful assistant. Use the tools below when they help.",
     '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris", "unit": "celsius"}}\n</tool_call>',
     '{"name": "add", "arguments": {"a": 1, "b": 2.5, "exact": true, "note": null}}',
-    '<tools>\n{"type": "function", "function": {"name": "f", "description": "d", "parameters": {}}}\n</tools>',
+    '<tools>\n{"type": "function", "function": {"name": "f", "description": "", "parameters": {}}}\n</tools>',
     "system\nuser\nassistant\ntool\n<tool_response>\n21 degrees\n</tool_response>",
     "Sorry, I cannot do that: the date is missing. naïve café, 東京, Привет, 😀 and 1234567890.",
 )

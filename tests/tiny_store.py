@@ -47,7 +47,12 @@ def assistant(text: str) -> dict[str, Any]:
 
 RECORDS: list[dict[str, Any]] = [
     {"messages": [user("1 + 2?")], "tools": TOOLS, "teacher_text": call(a=1, b=2)},
-    {"messages": [user("20 + 2?")], "tools": TOOLS, "truth_message": message(a=20, b=2), "metadata": {"id": "x"}},
+    {
+        "messages": [user("20 + 2?")],
+        "tools": TOOLS,
+        "truth_message": message(a=20, b=2),
+        "metadata": {"id": "x"},
+    },
     {"prompt": "Say 東京, naïve 😀: ", "teacher_text": "東京, naïve 😀"},
     {
         "messages": [
@@ -70,7 +75,9 @@ RECORDS: list[dict[str, Any]] = [
 
 def write_records(path: Path, records: list[dict[str, Any]]) -> Path:
     """Write a dataset."""
-    path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), encoding="utf-8")
+    path.write_text(
+        "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), encoding="utf-8"
+    )
     return path
 
 

@@ -1,14 +1,18 @@
-import naive_annotate
 import pytest
-import tiny
 from hypothesis import given
 from hypothesis import strategies as st
+
+import naive_annotate
+import tiny
 from kdfast import _rust
 
 TEXTS = st.one_of(
     st.text(max_size=60),
     st.lists(
-        st.sampled_from(["<|im_start|>", "<|im_end|>", "weather", " in", "\n", "  ", "é", "😀", "\u200d", "{"]), max_size=20
+        st.sampled_from(
+            ["<|im_start|>", "<|im_end|>", "weather", " in", "\n", "  ", "é", "😀", "\u200d", "{"]
+        ),
+        max_size=20,
     ).map("".join),
 )
 

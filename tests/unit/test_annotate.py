@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+
 import tiny_store
 from kdfast import _rust
 from kdfast.errors import DataError
@@ -23,7 +24,9 @@ def texts(directory, row, name):
 
 
 def test_every_span_decodes_to_its_text(tmp_path):
-    row = only_row(tmp_path, {"prompt": "Add: ", "teacher_text": "I add. " + call(a=1, b=22), "tools": tiny_store.TOOLS})
+    row = only_row(
+        tmp_path, {"prompt": "Add: ", "teacher_text": "I add. " + call(a=1, b=22), "tools": tiny_store.TOOLS}
+    )
     names = ["tool_call", "tool_body", "tool_name", "tool_args", "arg_keys", "arg_values", "turn_end"]
     wanted = [
         [call(a=1, b=22)],
@@ -43,7 +46,9 @@ def test_every_span_decodes_to_its_text(tmp_path):
 
 def test_messages_are_rendered_and_the_answer_ends_its_turn(tmp_path):
     messages = [user("1 + 2?")]
-    row = only_row(tmp_path, {"messages": messages, "tools": tiny_store.TOOLS, "teacher_message": message(a=1, b=2)})
+    row = only_row(
+        tmp_path, {"messages": messages, "tools": tiny_store.TOOLS, "teacher_message": message(a=1, b=2)}
+    )
     rendered = tiny_store.template().render(
         json.dumps([*messages, message(a=1, b=2)]), json.dumps(tiny_store.TOOLS), False
     )
@@ -61,12 +66,19 @@ def test_prompt_and_answer_are_encoded_apart(tmp_path):
     store = build(tmp_path, [{"prompt": "What is the wea", "teacher_text": "ther in Paris"}])
     tokenizer, row = _rust.Tokenizer.from_file(tmp_path), store.row(0)
     end = [tokenizer.special_id("<|im_end|>")]
-    assert row["ids"].tolist() == tokenizer.encode("What is the wea") + tokenizer.encode("ther in Paris") + end
+    assert (
+        row["ids"].tolist() == tokenizer.encode("What is the wea") + tokenizer.encode("ther in Paris") + end
+    )
     assert store.prompt_ids(0).tolist() == tokenizer.encode("What is the wea")
 
 
 def test_two_rows_where_truth_and_teacher_differ(tmp_path):
-    record = {"prompt": "p ", "tools": tiny_store.TOOLS, "teacher_text": "I cannot.", "truth_text": call(a=1, b=2)}
+    record = {
+        "prompt": "p ",
+        "tools": tiny_store.TOOLS,
+        "teacher_text": "I cannot.",
+        "truth_text": call(a=1, b=2),
+    }
     store = build(tmp_path, [record, record | {"truth_text": "I cannot."}])
     rows = [store.row(index) for index in range(len(store))]
     assert [(row["line"], row["source"]) for row in rows] == [(1, 0), (1, 1), (2, 0)]
@@ -97,7 +109,9 @@ def test_given_fields_are_kept(tmp_path):
 
 
 def test_derived_fields(tmp_path):
-    row = only_row(tmp_path, {"prompt": "p ", "teacher_text": "So: " + call(a=1, b=2), "tools": tiny_store.TOOLS})
+    row = only_row(
+        tmp_path, {"prompt": "p ", "teacher_text": "So: " + call(a=1, b=2), "tools": tiny_store.TOOLS}
+    )
     first, last = row["spans"]["tool_call"][0]
     assert row["teacher_prefix_ids"].tolist() == row["ids"][first : min(last, first + 25)].tolist()
     assert row["tool_should_be_used"]
@@ -132,17 +146,30 @@ def test_a_cut_answer_has_no_turn_end(tmp_path):
 def test_a_given_mask_covers_the_row_or_the_response(tmp_path):
     plain = only_row(tmp_path, {"prompt": "p ", "teacher_text": "yes"})
     size, start = len(plain["ids"]), plain["response_start"]
-    short = only_row(tmp_path, {"prompt": "p ", "teacher_text": "yes", "teacher_attention_mask": [0] + [1] * (size - start - 1)})
+    short = only_row(
+        tmp_path,
+        {"prompt": "p ", "teacher_text": "yes", "teacher_attention_mask": [0] + [1] * (size - start - 1)},
+    )
     assert short["teacher_attention_mask"].tolist() == [0] * (start + 1) + [1] * (size - start - 1)
     assert short["teacher_length"] == size - start - 1
     whole = only_row(tmp_path, {"prompt": "p ", "teacher_text": "yes", "teacher_attention_mask": [1] * size})
     assert whole["teacher_length"] == size
-    with pytest.raises(DataError, match=rf"\({size}\) or of the response \({size - start}\), found {size + 1}"):
-        only_row(tmp_path, {"prompt": "p ", "teacher_text": "yes", "teacher_attention_mask": [1] * (size + 1)})
+    with pytest.raises(
+        DataError, match=rf"\({size}\) or of the response \({size - start}\), found {size + 1}"
+    ):
+        only_row(
+            tmp_path, {"prompt": "p ", "teacher_text": "yes", "teacher_attention_mask": [1] * (size + 1)}
+        )
 
 
 def test_all_assistant_turns_are_supervised_on_demand_but_no_tool_result(tmp_path):
-    messages = [user("q1"), message(a=1, b=1), {"role": "tool", "content": "2"}, assistant("Two."), user("q2")]
+    messages = [
+        user("q1"),
+        message(a=1, b=1),
+        {"role": "tool", "content": "2"},
+        assistant("Two."),
+        user("q2"),
+    ]
     record = {"messages": messages, "tools": tiny_store.TOOLS, "teacher_text": "End."}
     row = only_row(tmp_path, record, supervise="all")
     covered = [text_of(tmp_path, row, span) for span in row["supervised"]]
@@ -171,7 +198,12 @@ def test_a_template_that_rewrites_the_past_cannot_supervise_all_turns(tmp_path):
 def test_middle_turns_drop_oldest_first_and_everything_moves_along(tmp_path):
     talk = [{"role": "system", "content": "S."}]
     for number in range(4):
-        talk += [user(f"question {number}"), message(a=number, b=1), {"role": "tool", "content": "r"}, assistant("Fine.")]
+        talk += [
+            user(f"question {number}"),
+            message(a=number, b=1),
+            {"role": "tool", "content": "r"},
+            assistant("Fine."),
+        ]
     record = {"messages": [*talk, user("last?")], "tools": tiny_store.TOOLS, "teacher_text": call(a=9, b=9)}
     store = build(tmp_path, [record], supervise="all")
     whole = store.row(0)
@@ -186,7 +218,10 @@ def test_middle_turns_drop_oldest_first_and_everything_moves_along(tmp_path):
         alone = build(tmp_path / str(dropped), [shorter], supervise="all").row(0)
         for name in ("ids", "supervised", "drop_groups"):
             assert np.array_equal(cut[name], alone[name]), (dropped, name)
-        assert (cut["response_start"], cut["response_length"]) == (alone["response_start"], alone["response_length"])
+        assert (cut["response_start"], cut["response_length"]) == (
+            alone["response_start"],
+            alone["response_length"],
+        )
         for name, spans in alone["spans"].items():
             assert np.array_equal(cut["spans"][name], spans), (dropped, name)
     assert store.fit(sizes[-1] - 1).tolist() == [-1]
@@ -203,7 +238,9 @@ def test_lossy_text_rejects_an_answer_and_counts_a_prompt(tmp_path):
     report = _rust.TokenStore.build(path, tmp_path / "cache", tokenizer, tiny_store.template())
     assert report.prompt_lossy == 1
     assert _rust.TokenStore.open(report.path).row(0)["prompt_lossy"]
-    path = tiny_store.write_records(path, [{"prompt": "a", "teacher_text": "b"}, {"prompt": "a", "teacher_text": "ab Q"}])
+    path = tiny_store.write_records(
+        path, [{"prompt": "a", "teacher_text": "b"}, {"prompt": "a", "teacher_text": "ab Q"}]
+    )
     with pytest.raises(DataError, match="its byte 3 is lost or changed") as caught:
         _rust.TokenStore.build(path, tmp_path / "cache", tokenizer, tiny_store.template())
     assert caught.value.line == 2

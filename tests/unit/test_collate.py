@@ -1,8 +1,9 @@
 import multiprocessing
 
-import naive_collate
 import numpy as np
 import pytest
+
+import naive_collate
 import tiny_store
 from kdfast import _rust
 from kdfast.errors import DataError

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+
 import tiny_store
 from kdfast import _rust
 from kdfast.errors import DataError
@@ -39,7 +40,12 @@ def test_rows_come_back_renormalised(tmp_path):
         assert writer.append(keys, ids, logp, tail, lengths, opening) == 3
         assert (len(writer), writer.bytes_per_token) == (3, 4 * 6 + 4)
     store, start = open_store(tmp_path), 0
-    assert (store.k, store.vocab_size, store.logprob_temperature, store.fingerprint) == (K, VOCAB, 1.0, "teacher")
+    assert (store.k, store.vocab_size, store.logprob_temperature, store.fingerprint) == (
+        K,
+        VOCAB,
+        1.0,
+        "teacher",
+    )
     for key, length in zip(keys, lengths, strict=True):
         row, tokens = store.row(key), slice(start, start + length)
         start += length

@@ -3,11 +3,13 @@ import os
 import resource
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+
 import tiny_store
 from kdfast import _rust
 from kdfast.errors import DataError
@@ -136,7 +138,7 @@ def test_bad_lines_raise_or_go_to_quarantine_with_those_that_cannot_be_annotated
 @pytest.mark.parametrize("option", [{"supervise": "some"}, {"on_error": "skip"}])
 def test_unknown_options_name_what_is_allowed(tmp_path, option):
     build(tmp_path)
-    with pytest.raises(ValueError, match="must be '.*' or '.*', got 's"):
+    with pytest.raises(ValueError, match=r"must be '.*' or '.*', got 's"):
         again(tmp_path, **option)
 
 
@@ -151,11 +153,12 @@ def test_a_cache_that_is_a_file_is_an_os_error(tmp_path):
 def test_a_full_disk_leaves_nothing_behind(tmp_path):
     build(tmp_path, tiny_store.RECORDS[:1])
     tiny_store.write_records(tmp_path / "data.jsonl", tiny_store.RECORDS * 50)
-    (store,) = (tmp_path / "cache").iterdir()
+    before = set((tmp_path / "cache").glob("*.arrow"))
     with pytest.raises(OSError, match="arrow") as caught:
         _with_file_limit(20_000, lambda: again(tmp_path))
     assert caught.value.errno is not None
-    assert list((tmp_path / "cache").iterdir()) == [store]
+    assert set((tmp_path / "cache").glob("*.arrow")) == before
+    assert not list((tmp_path / "cache").glob(".*.tmp"))
 
 
 def _with_file_limit(size, work):
@@ -186,7 +189,19 @@ def test_a_killed_build_leaves_no_store(tmp_path):
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(0.2)
         process.kill()
-    assert {path.name for path in (tmp_path / "cache").glob("*.arrow") if path.name[0] != "."} == before
+    assert {path.name for path in (tmp_path / "cache").glob("*.arrow")} == before
+    assert again(tmp_path).rows == 6 * 4000
+    assert not list((tmp_path / "cache").glob(".*.tmp"))
+
+
+def test_processes_that_need_the_same_store_share_one_build(tmp_path):
+    build(tmp_path, tiny_store.RECORDS[:1])
+    records = [record | {"metadata": {"n": n}} for n in range(300) for record in tiny_store.RECORDS]
+    tiny_store.write_records(tmp_path / "data.jsonl", records)
+    with ThreadPoolExecutor(4) as pool:
+        reports = list(pool.map(lambda _: again(tmp_path, threads=1), range(4)))
+    assert sorted(report.reused for report in reports) == [False, True, True, True]
+    assert {report.rows for report in reports} == {1800}
 
 
 def test_keys_change_with_tokens_supervision_and_teacher(tmp_path):
@@ -214,7 +229,9 @@ def test_records_bring_their_own_log_probabilities(tmp_path):
     answer = "t"
     topk = {"ids": [[40, 41], [2, 40, 41]], "logprobs": [[-0.1, -3.0], [-5.0, -0.5, -1.5]]}
     store = build(
-        tmp_path, [{"prompt": "p ", "teacher_text": answer, "teacher_topk": topk}, tiny_store.RECORDS[0]], record_k=2
+        tmp_path,
+        [{"prompt": "p ", "teacher_text": answer, "teacher_topk": topk}, tiny_store.RECORDS[0]],
+        record_k=2,
     )
     teacher = _rust.TeacherStore.open(store.record_teacher_path)
     assert (teacher.k, teacher.fingerprint, len(teacher)) == (2, "record", 1)
@@ -234,7 +251,10 @@ def test_records_bring_their_own_log_probabilities(tmp_path):
     [
         ({"ids": [[1]], "logprobs": [[0.0], [0.0]]}, "lists of equal lengths"),
         ({"ids": [[1]] * 5, "logprobs": [[-1.0]] * 5}, r"one list a response token \(2, or 1 .*found 5"),
-        ({"ids": [[1], [99999]], "logprobs": [[-1.0], [-1.0]]}, "position 1 has an id outside the vocabulary"),
+        (
+            {"ids": [[1], [99999]], "logprobs": [[-1.0], [-1.0]]},
+            "position 1 has an id outside the vocabulary",
+        ),
         ({"ids": [[1], [2, 3]], "logprobs": [[-1.0], [-0.1, -0.2]]}, "position 1 .* sum to 1.72"),
     ],
 )
@@ -246,7 +266,10 @@ def test_log_probabilities_that_cannot_be_are_refused(tmp_path, topk, reason):
 def test_empty_lists_are_no_distribution(tmp_path):
     call_text = call(a=1, b=2)
     plain = build(tmp_path, [{"prompt": "p ", "teacher_text": call_text}]).row(0)
-    topk = {"ids": [[5]] * (plain["response_length"] - 1), "logprobs": [[-0.1]] * (plain["response_length"] - 1)}
+    topk = {
+        "ids": [[5]] * (plain["response_length"] - 1),
+        "logprobs": [[-0.1]] * (plain["response_length"] - 1),
+    }
     store = build(tmp_path, [{"prompt": "p ", "teacher_text": call_text, "teacher_topk": topk}])
     teacher = _rust.TeacherStore.open(store.record_teacher_path)
     batch = _rust.collate(store, np.array([0]), len(plain["ids"]), 0, teacher)

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+
 import tiny
 from kdfast import _rust
 from kdfast.errors import DataError

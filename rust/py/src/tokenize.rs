@@ -28,8 +28,8 @@ impl Tokenizer {
         self.0.decode(&ids)
     }
 
-    fn token_bytes<'py>(&self, py: Python<'py>, id: u32) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, self.0.token_bytes(id))
+    fn token_bytes<'py>(&self, py: Python<'py>, token: u32) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, self.0.token_bytes(token))
     }
 
     fn covers(&self, text: &str, ids: Vec<u32>) -> bool {

@@ -32,7 +32,16 @@ impl TeacherWriter {
     pub fn open(directory: &Path, header: &Header) -> Result<Self> {
         std::fs::create_dir_all(directory).map_err(|e| Error::io("create the directory", directory, &e))?;
         let path = store_path(directory, &header.fingerprint);
-        let lock = lock(&path)?;
+        let lock = ipc::open_lock(&path)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let message =
+                    "another process is writing this teacher store: wait for it, or use another directory";
+                return Err(Error::data(message).in_file(&path));
+            }
+            Err(TryLockError::Error(e)) => return Err(Error::io("lock", &path, &e)),
+        }
         let schema = columns::schema(ipc::header(KIND, header.entries()));
         if !path.exists() {
             create(&path, &schema)?;
@@ -138,22 +147,4 @@ fn create(path: &Path, schema: &SchemaRef) -> Result<()> {
         return Err(Error::io("write", path, &error));
     }
     ipc::sync_directory(path)
-}
-
-fn lock(path: &Path) -> Result<File> {
-    let path = path.with_extension("lock");
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(|e| Error::io("open", &path, &e))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::data(
-            "another process is writing this teacher store: wait for it, or use another directory",
-        )
-        .in_file(&path)),
-        Err(TryLockError::Error(e)) => Err(Error::io("lock", &path, &e)),
-    }
 }

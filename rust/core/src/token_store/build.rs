@@ -1,12 +1,13 @@
 //! Building a token store from a JSONL file.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use arrow::datatypes::SchemaRef;
 use rayon::prelude::*;
 
+use super::raw_lines::RawLines;
 use super::{KIND, TokenStore, columns};
 use crate::annotate::{Annotator, Options, Row};
 use crate::fields::Record;
@@ -90,14 +91,17 @@ impl TokenStore {
         let mut identity = identity(&content, tokenizer, template, options);
         let key = blake3::hash(format!("{identity:?}").as_bytes()).to_hex();
         let path = directory.join(format!("{}.tokens.arrow", &key[..16]));
-        if path.exists() {
-            let report = BuildReport::of(&Self::open(&path)?)?;
-            if acceptable(&report, &options.read) {
-                return Ok(report);
-            }
+        if let Some(report) = existing(&path, &options.read)? {
+            return Ok(report);
+        }
+        std::fs::create_dir_all(directory).map_err(|e| Error::io("create the directory", directory, &e))?;
+        // Of several processes that need the same store (ranks of one run) one builds it, the others wait and find it.
+        let lock = ipc::open_lock(&path)?;
+        lock.lock().map_err(|e| Error::io("lock", &path, &e))?;
+        if let Some(report) = existing(&path, &options.read)? {
+            return Ok(report);
         }
         let annotator = Annotator::new(tokenizer, template, options.annotate.clone())?;
-        std::fs::create_dir_all(directory).map_err(|e| Error::io("create the directory", directory, &e))?;
         let turn_end: Vec<String> = annotator.turn_end_ids().iter().map(u32::to_string).collect();
         identity.push(("turn_end_ids", turn_end.join(" ")));
         let pool = jsonl::pool(options.read.threads)?;
@@ -149,6 +153,15 @@ fn identity(
         ("vocab_size", tokenizer.vocab_size().to_string()),
         ("layout", ipc::SCHEMA_VERSION.to_string()),
     ]
+}
+
+/// The store at `path`, if it is there and serves this load.
+fn existing(path: &Path, read: &ReadOptions) -> Result<Option<BuildReport>> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let report = BuildReport::of(&TokenStore::open(path)?)?;
+    Ok(acceptable(&report, read).then_some(report))
 }
 
 /// A store that was built with rejected lines serves only a load that would reject them too.
@@ -258,37 +271,5 @@ impl Builder {
         self.teacher.finish()?;
         self.file.finish(&columns::schema(ipc::header(KIND, entries)))?;
         Ok(self.report)
-    }
-}
-
-/// The raw bytes of lines that parsed, but could not be annotated: read again, in order.
-struct RawLines {
-    path: PathBuf,
-    reader: Option<BufReader<File>>,
-    number: u64,
-}
-
-impl RawLines {
-    fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), reader: None, number: 0 }
-    }
-
-    /// Line `wanted` (from 1, higher than any before), without its newline.
-    fn get(&mut self, wanted: u64) -> Result<Vec<u8>> {
-        let reader = match &mut self.reader {
-            Some(reader) => reader,
-            none => {
-                let file = File::open(&self.path).map_err(|e| Error::io("open", &self.path, &e))?;
-                none.insert(BufReader::new(file))
-            }
-        };
-        let mut line = Vec::new();
-        while self.number < wanted {
-            line.clear();
-            reader.read_until(b'\n', &mut line).map_err(|e| Error::io("read", &self.path, &e))?;
-            self.number += 1;
-        }
-        line.truncate(line.strip_suffix(b"\n").unwrap_or(&line).len());
-        Ok(line)
     }
 }

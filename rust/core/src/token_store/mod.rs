@@ -4,6 +4,8 @@
 
 mod build;
 mod columns;
+mod raw_lines;
+mod row;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -12,7 +14,8 @@ use std::path::{Path, PathBuf};
 use arrow::datatypes::SchemaRef;
 
 pub use build::{BuildOptions, BuildReport};
-pub use columns::{List, RowView, SPANS};
+pub use columns::{List, SPANS};
+pub use row::RowView;
 
 use crate::{Error, Result, ipc};
 use columns::Columns;
