@@ -8,6 +8,7 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
 
 use super::methods;
 use super::python::{self, Dumps};
+use super::values::BigInteger;
 
 /// An environment like the one that transformers makes.
 pub fn environment() -> Environment<'static> {
@@ -23,6 +24,10 @@ pub fn environment() -> Environment<'static> {
     environment.add_filter("string", |value: &Value| python::str_of(value));
     environment.add_test("sequence", is_sequence);
     environment.add_test("iterable", is_iterable);
+    environment.add_test("number", |value: &Value| {
+        matches!(value.kind(), ValueKind::Number | ValueKind::Bool) || BigInteger::is(value)
+    });
+    environment.add_test("integer", |value: &Value| value.is_integer() || BigInteger::is(value));
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", strftime_now);
     environment

@@ -78,13 +78,10 @@ fn repr_of_text(text: &str, out: &mut String) {
     out.push(mark);
 }
 
-/// Python's `str.isprintable`: Rust's table of what `{:?}` escapes is made by the same rule. (A letter goes before it, since
+/// Python's `str.isprintable`: Rust's table of what `escape_debug` escapes is made by the same rule. (A letter goes before it, since
 /// Rust also escapes a combining mark at the start of a text.)
 fn is_printable(character: char) -> bool {
-    matches!(character, ' '..='~') || {
-        let mut escaped = String::new();
-        write!(escaped, "{:?}", format!("a{character}")).is_ok() && !escaped.contains('\\')
-    }
+    matches!(character, ' '..='~') || !format!("a{character}").escape_debug().any(|escaped| escaped == '\\')
 }
 
 /// A number as Python prints it, with the caller's words for what is not finite.
@@ -204,11 +201,12 @@ impl Dumps {
     fn quote(&self, text: &str, out: &mut String) {
         let start = out.len();
         quote(text, out);
-        if self.ensure_ascii && !text.is_ascii() {
+        // Python escapes the delete character here too.
+        if self.ensure_ascii && text.contains(|character| character >= '\x7f') {
             let quoted = out.split_off(start);
             for unit in quoted.encode_utf16() {
                 match u8::try_from(unit) {
-                    Ok(byte) if byte.is_ascii() => out.push(char::from(byte)),
+                    Ok(byte) if byte < 0x7f => out.push(char::from(byte)),
                     _ => drop(write!(out, "\\u{unit:04x}")),
                 }
             }

@@ -62,6 +62,12 @@ impl Object for List {
 #[derive(Debug)]
 pub struct BigInteger(pub String);
 
+impl BigInteger {
+    pub fn is(value: &Value) -> bool {
+        value.downcast_object_ref::<Self>().is_some()
+    }
+}
+
 impl Object for BigInteger {
     fn repr(self: &Arc<Self>) -> ObjectRepr {
         ObjectRepr::Plain
