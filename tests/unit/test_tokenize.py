@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from tokenizers import Tokenizer
 
 import tiny
 from kdfast import _rust
@@ -79,3 +80,20 @@ def test_lost_bytes_are_noticed(tmp_path, directory):
     (tmp_path / "tokenizer.json").write_text(json.dumps(document))
     lowering = _rust.Tokenizer.from_file(tmp_path)
     assert not lowering.covers("Paris", lowering.encode("Paris"))
+
+
+def test_long_texts_and_missing_bytes_take_the_slow_way_to_the_same_ids(tmp_path):
+    tiny.write_tokenizer(tmp_path)
+    reference = tiny.train()
+    encode = _rust.Tokenizer.from_file(tmp_path).encode
+    for text in ("What is the weather? " * 3000, "Tell me the temperature. " * 1300):
+        assert len(text) > 32 * 1024 - 500
+        assert encode(text) == reference.encode(text, add_special_tokens=False).ids
+    document = json.loads((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))
+    document["model"]["vocab"].pop("\u0100")  # no token for the byte 0x00 any more
+    (tmp_path / "tokenizer.json").write_text(json.dumps(document), encoding="utf-8")
+    lacking = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    text = "weather\x00 in Paris"
+    assert (
+        _rust.Tokenizer.from_file(tmp_path).encode(text) == lacking.encode(text, add_special_tokens=False).ids
+    )
