@@ -12,8 +12,7 @@ CONFIG := configs/quickstart.yaml
 RUST := $(shell find rust Cargo.toml Cargo.lock -name '*.rs' -o -name 'Cargo.*' 2>/dev/null)
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
-# Users with full internet take torch's small CPU build: UV_TORCH_BACKEND=cpu make ...
-export UV_TORCH_BACKEND
+# With full internet access, UV_TORCH_BACKEND=cpu make ... takes torch's small CPU build (uv reads it).
 
 .PHONY: help
 help: ## list the targets
