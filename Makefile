@@ -82,8 +82,9 @@ format: .venv/.ready ## format Rust and Python
 	$(BIN)/ruff check --fix python tests bench
 
 .PHONY: bench
-bench: build ## measure against named peers; results go to bench/results
-	bench/run
+bench: build $(QUICK)/teacher/config.json ## measure against named peers; results go to bench/results
+	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet -r requirements/bench.txt
+	$(BIN)/python bench/data_path.py --tokenizer $(QUICK)/teacher
 
 .PHONY: requirements
 requirements: .venv/.ready ## compile requirements/dev.in
