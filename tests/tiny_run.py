@@ -115,7 +115,7 @@ def write_config(directory: Path, **changes: Any) -> Path:
 def command(*arguments: str | Path, ranks: int = 1) -> list[str]:
     """The command line of `kdfast ARGUMENTS`, under torchrun for several ranks."""
     launcher = (
-        ["-m", "torch.distributed.run", f"--nproc-per-node={ranks}", "--master-port=0"] if ranks > 1 else []
+        ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
     )
     return [sys.executable, *launcher, "-m", "kdfast.cli", *map(str, arguments)]
 

@@ -60,7 +60,9 @@ class Display:
     def validation(self, step: int, values: Mapping[str, float]) -> None:
         """Shows one validation."""
         numbers = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
-        self.console.print(f"[bold]validation at step {step}[/bold]  {numbers}", highlight=False)
+        self.console.print(
+            f"[bold]validation at step {step}[/bold]  {numbers}", highlight=False, soft_wrap=True
+        )
 
     @contextmanager
     def validating(self, rows: int) -> Iterator[Callable[[int], None]]:

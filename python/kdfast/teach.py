@@ -57,9 +57,8 @@ def run(config: Config) -> int:
     ) as writer:
         rows = list(_missing(datasets, plan, writer))
         total = sum(len(dataset) for dataset in datasets)
-        display.console.print(
-            f"{total} rows, {len(rows)} of them to be scored into {writer.path}", highlight=False
-        )
+        text = f"{total} rows, {len(rows)} of them to be scored into {writer.path}"
+        display.console.print(text, highlight=False, soft_wrap=True)
         with StopRequest() as stop:
             finished = _score(teacher, rows, plan, writer, config, display, stop)
         _report(display, writer, plan, finished)
