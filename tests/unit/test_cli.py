@@ -49,6 +49,7 @@ def test_the_commands_that_exist():
     assert sorted(map(" ".join, commands())) == [
         "config keys",
         "config show",
+        "convert",
         "data audit",
         "data export",
         "data import bfcl",
