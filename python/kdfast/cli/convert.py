@@ -26,8 +26,8 @@ def convert(gguf: Path, directory: Path) -> None:
       kdfast convert SmolLM2-135M-Instruct.Q4_1.gguf models/teacher
 
     \b
-    Exit codes: 0 converted, or there already; 1 the machine failed or a bug; 5 the file is missing, damaged or of an
-    architecture that transformers does not read.
+    Exit codes: 0 converted, or there already; 1 the machine failed or a bug;
+    5 the file is missing, damaged or of an architecture that transformers does not read.
     """
     from kdfast.teacher import convert_gguf
 

@@ -39,9 +39,10 @@ class KDDataset(Dataset[dict[str, Any]]):
         rejected: bad lines that were put aside (only with `on_error="quarantine"`).
         too_long: lines of the records that were left out because they do not fit (only with `on_error="quarantine"`).
 
-    Examples:
-        >>> dataset = KDDataset("train.jsonl", "tokenizer.json", max_seq_length=512)  # doctest: +SKIP
-        >>> loader = DataLoader(dataset, batch_size=8, collate_fn=collate_kd_batch)  # doctest: +SKIP
+    Example::
+
+        dataset = KDDataset("train.jsonl", "tokenizer.json", max_seq_length=512)
+        loader = DataLoader(dataset, batch_size=8, num_workers=2, collate_fn=collate_kd_batch)
     """
 
     def __init__(  # noqa: PLR0913 - a dataset's settings, each with its name and default
