@@ -39,7 +39,11 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 def metrics(run: Path, kind: str = "train") -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in TIMES} for line in lines if line["kind"] == kind]
+    return [
+        {name: value for name, value in line.items() if name not in TIMES and name != "kind"}
+        for line in lines
+        if line["kind"] == kind
+    ]
 
 
 @pytest.fixture(scope="module")
