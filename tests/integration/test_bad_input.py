@@ -184,7 +184,8 @@ def test_full_disk_while_preparing(taught: Path, tmp_path: Path) -> None:
         names=("cache",),
         preexec_fn=limit_file_size,
     )
-    assert [file.suffix for file in (tmp_path / "cache").iterdir()] == [".lock"]  # of the build; holds nothing
+    # the lock of the build holds nothing
+    assert [file.suffix for file in (tmp_path / "cache").iterdir()] == [".lock"]
 
 
 def test_full_disk_while_saving(taught: Path, tmp_path: Path) -> None:
