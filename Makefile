@@ -72,7 +72,7 @@ lint: build ## format and lint checks: rustfmt, clippy, ruff, mypy, stubtest, im
 	$(BIN)/ruff format --check python tests bench
 	$(BIN)/ruff check python tests bench
 	$(BIN)/mypy
-	$(BIN)/python -m mypy.stubtest kdfast._rust --ignore-missing-stub
+	$(BIN)/python -m mypy.stubtest kdfast._rust
 	$(BIN)/lint-imports
 
 .PHONY: format

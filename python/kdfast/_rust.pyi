@@ -8,6 +8,22 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = [
+    "BuildReport",
+    "ChatTemplate",
+    "TeacherStore",
+    "TeacherWriter",
+    "TokenStore",
+    "Tokenizer",
+    "ToolCall",
+    "ToolSchema",
+    "collate",
+    "find_tool_calls",
+    "is_valid_tool_json",
+    "read_jsonl",
+    "required_fields_present",
+]
+
 # ------------------------------------------------------------------ text: jsonl, template, tool_call
 
 def read_jsonl(
