@@ -247,6 +247,7 @@ def report(samples: dict[str, list[dict[str, float]]], size: int, rows: int) -> 
     head = f"{rows} records, {size / 1e6:.1f} MB, {len(base)} interleaved rounds, medians, one thread each."
     head += f"\n\n{machine()}"
     results = Path(__file__).parent / "results"
+    results.mkdir(exist_ok=True)
     (results / "data_path.md").write_text(
         f"# JSONL to padded batches\n\n{head}\n\n" + "\n".join(lines) + "\n"
     )
