@@ -349,10 +349,10 @@ def test_student_9b_gqa():
 def test_quickstart():
     config = load_config(CONFIGS / "quickstart.yaml")
     assert config.data.shapes == (128, 256, 384, 512)
-    assert (config.train.num_steps, config.train.batch_size) == (25, 8)
+    assert (config.train.num_steps, config.train.batch_size) == (24, 8)
     assert (config.arch.init, config.arch.layers, config.arch.freeze_embeddings) == ("teacher", None, True)
     assert config.train.min_valid_calls_fraction == 0.5
-    assert config.optimizer.learning_rate == 2e-4
+    assert config.optimizer.learning_rate == 3e-4
 
 
 # Saving and comparing
