@@ -50,7 +50,7 @@ $(QUICK)/teacher/config.json: $(CACHE)/wheels/.fetched | .venv/.built
 
 $(QUICK)/data/train.jsonl: $(CACHE)/wheels/.fetched | .venv/.built
 	@$(BIN)/kdfast data import bfcl $(CACHE)/wheels/bfcl_eval-*.whl --out $(QUICK)/data --categories simple_python,multiple,irrelevance \
-	  --rows 200 --validation-rows 32 --irrelevance-fraction 0.2 --validation-irrelevance-fraction 0.25 --max-chars 800
+	  --rows 200 --validation-rows 32 --irrelevance-fraction 0.15 --validation-irrelevance-fraction 0.25 --max-chars 800
 
 .PHONY: quickstart
 quickstart: build $(QUICK)/teacher/config.json $(QUICK)/data/train.jsonl ## train a small student on real tool calls and show a report

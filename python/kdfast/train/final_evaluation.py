@@ -66,6 +66,7 @@ def evaluate_once(
     prompts = choose_prompts(dataset, train.eval_prompts, train.eval_irrelevance_prompts)
     ends = dataset.turn_end_ids
     decoding = Decoding(eos_ids=ends[-1:], pad_id=ends[-1], max_new_tokens=train.eval_max_new_tokens)
+    display.console.print("[bold]evaluation[/bold] by generation on held-out prompts")
     with display.working("evaluate", len(prompts)) as on_progress:
         evaluation = evaluate(
             student,

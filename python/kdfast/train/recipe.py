@@ -240,9 +240,6 @@ class Run:
         file = self.folder.evaluation(when)
         result = None
         if self.ranks.main and (when == "after" or self.progress.step == 0 or file.exists()):
-            self.display.console.print(
-                f"[bold]evaluation {when} training[/bold], by generation on held-out prompts"
-            )
             step = self.progress.step if when == "after" else 0
             result = evaluate_once(file, self.student, data, self.config, self.display, step)
         self.ranks.wait()

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use serde_json::Value;
 
@@ -23,7 +24,9 @@ const FAST_BYTES: usize = 32 * 1024;
 /// and takes what the other refuses: some tokenizer files, long texts, texts with bytes that have no token.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
-    fast: Option<fastokens::Tokenizer>,
+    /// Made when the first text comes: its tables take longer to fill than a prepared dataset takes to open.
+    fast: OnceLock<Option<fastokens::Tokenizer>>,
+    document: Value,
     /// The bytes of all tokens end to end; token `id` is `bytes[starts[id]..starts[id + 1]]`.
     bytes: Vec<u8>,
     starts: Vec<u32>,
@@ -65,10 +68,9 @@ impl Tokenizer {
             .collect();
         document["truncation"] = Value::Null;
         document["padding"] = Value::Null;
-        // What it cannot read, it refuses; then every text takes the other way.
-        let fast = fastokens::Tokenizer::from_json(document).ok();
         Ok(Self {
-            fast,
+            fast: OnceLock::new(),
+            document,
             vocab_size: starts.len() - 1,
             bytes,
             starts,
@@ -80,8 +82,10 @@ impl Tokenizer {
 
     /// The ids of `text`. No special token is added; the strings of special tokens inside `text` are recognised.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let fast = self.fast.as_ref().filter(|_| text.len() < FAST_BYTES);
-        if let Some(Ok(ids)) = fast.map(|fast| fast.encode_with_special_tokens(text, false)) {
+        if text.len() < FAST_BYTES
+            && let Some(fast) = self.fast()
+            && let Ok(ids) = fast.encode_with_special_tokens(text, false)
+        {
             return Ok(ids);
         }
         let encoding = self
@@ -89,6 +93,11 @@ impl Tokenizer {
             .encode_fast(text, false)
             .map_err(|e| Error::data(format!("the tokenizer cannot encode this text: {e}")))?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The fast encoder; `None` when it cannot read this tokenizer, and every text takes the other way.
+    fn fast(&self) -> Option<&fastokens::Tokenizer> {
+        self.fast.get_or_init(|| fastokens::Tokenizer::from_json(self.document.clone()).ok()).as_ref()
     }
 
     /// The bytes that token `id` stands for; empty for an id without a token.
