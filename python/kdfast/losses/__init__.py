@@ -6,11 +6,19 @@ tested by parametrisation over this list.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from kdfast.losses.cross_entropy import cross_entropy
-from kdfast.losses.forward_kl import forward_kl
+from kdfast.losses.divergence import Divergence
+from kdfast.losses.forward_kl import FORWARD_KL, forward_kl
+from kdfast.losses.generalized_jsd import generalized_jsd, jsd
+from kdfast.losses.linear_kd import LinearKD, linear_kd
+from kdfast.losses.reverse_kl import REVERSE_KL, reverse_kl
+from kdfast.losses.row_loss import RowTargets
+from kdfast.losses.sampled_kl import sampled_kl
+from kdfast.losses.skew_kl import skew, skew_kl
+from kdfast.losses.teacher import DenseHead, DenseTeacher, SparseTeacher
 from kdfast.losses.term import (
     IGNORE_INDEX,
     Term,
@@ -21,14 +29,29 @@ from kdfast.losses.term import (
 )
 
 __all__ = [
+    "FORWARD_KL",
     "IGNORE_INDEX",
     "LOSSES",
+    "REVERSE_KL",
+    "DenseHead",
+    "DenseTeacher",
+    "Divergence",
+    "LinearKD",
     "Loss",
+    "RowTargets",
+    "SparseTeacher",
     "Term",
     "count_ce",
     "count_kl",
     "cross_entropy",
     "forward_kl",
+    "generalized_jsd",
+    "jsd",
+    "linear_kd",
+    "reverse_kl",
+    "sampled_kl",
+    "skew",
+    "skew_kl",
     "span_weights",
     "supervised_mask",
 ]
@@ -36,36 +59,57 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
-    """One entry of the table of losses.
+    """One entry of the table of losses on rows of logits.
 
     Attributes:
         name: as configs and metrics spell it.
-        function: takes logits [N,V] at supervised positions and the fields below, gathered there; gives a
-            `Term`.
-        needs: argument name -> batch field it is gathered from.
+        function: takes logits [N,V] at supervised positions and its other arguments; gives a `Term`.
+        needs: the batch fields that its inputs come from.
+        teacher: its second argument is a `SparseTeacher` or `DenseTeacher`; else labels or drawn ids.
         divergence: at least -1e-6, and 0 with zero gradient where the student equals the teacher.
         temperature: takes `temperature`.
     """
 
     name: str
     function: Callable[..., Term]
-    needs: Mapping[str, str]
+    needs: tuple[str, ...]
+    teacher: bool
     divergence: bool
     temperature: bool
 
 
-_SPARSE_TEACHER = {
-    "topk_ids": "teacher_topk_ids",
-    "topk_logp": "teacher_topk_logp",
-    "tail_logp": "teacher_tail_logp",
-}
+_TEACHER = ("teacher_topk_ids", "teacher_topk_logp", "teacher_tail_logp", "teacher_topk_mask")
+
+
+def _divergence(function: Callable[..., Term]) -> Loss:
+    return Loss(
+        name=function.__name__,
+        function=function,
+        needs=_TEACHER,
+        teacher=True,
+        divergence=True,
+        temperature=True,
+    )
+
 
 LOSSES = (
-    Loss(name="forward_kl", function=forward_kl, needs=_SPARSE_TEACHER, divergence=True, temperature=True),
+    _divergence(forward_kl),
+    _divergence(reverse_kl),
+    _divergence(generalized_jsd),
+    _divergence(skew_kl),
+    Loss(
+        name="sampled_kl",
+        function=sampled_kl,
+        needs=("teacher_sample_ids", "teacher_sample_counts"),
+        teacher=False,
+        divergence=False,
+        temperature=False,
+    ),
     Loss(
         name="cross_entropy",
         function=cross_entropy,
-        needs={"labels": "labels"},
+        needs=("labels",),
+        teacher=False,
         divergence=False,
         temperature=False,
     ),

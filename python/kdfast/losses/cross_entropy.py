@@ -2,48 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from kdfast.errors import DataError
-from kdfast.losses.numerics import (
-    OnNan,
-    check_rows,
-    computing_copy,
-    handle_bad_rows,
-    name_rows,
-    scatter_rows,
-    softmax_,
-)
+from kdfast.losses.numerics import OnNan, check_rows, name_rows
+from kdfast.losses.row_loss import RowTargets, row_loss
 from kdfast.losses.term import IGNORE_INDEX, Term
-
-
-class _RowCrossEntropy(torch.autograd.Function):
-    """-log softmax(logits)[label] of the chosen rows; the forward forms the gradient, in one buffer."""
-
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, rows: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        x = computing_copy(logits, rows)
-        target = x.gather(1, labels[:, None])[:, 0]
-        _, lse = softmax_(x)
-        value = lse - target
-        bad = ~value.isfinite()
-        value = value.masked_fill(bad, 0.0)
-        if ctx.needs_input_grad[0]:
-            x.scatter_add_(1, labels[:, None], torch.full_like(value, -1.0)[:, None])
-            x[bad] = 0.0
-            ctx.save_for_backward(x, rows)
-            ctx.like = (logits.shape, logits.dtype)
-        ctx.mark_non_differentiable(bad)
-        return value, bad
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor, None, None]:
-        x, rows = ctx.saved_tensors
-        return scatter_rows(x * grad[:, None], rows, *ctx.like), None, None
 
 
 def cross_entropy(
@@ -73,21 +38,13 @@ def cross_entropy(
         (3.4657, 2.5)
     """
     check_rows(logits, labels=labels, weights=weights)
-    everything = torch.arange(len(labels), device=labels.device)
-    outside = (labels != IGNORE_INDEX) & ((labels < 0) | (labels >= logits.shape[1]))
-    if bool(outside.any()):
-        first = int(labels[outside][0])
-        raise DataError(
-            f"labels must be -100 or in 0..{logits.shape[1] - 1}, "
-            f"in row(s) {name_rows(outside, everything)}: {first}"
-        )
-    rows = everything[labels != IGNORE_INDEX]
-    value, bad = _RowCrossEntropy.apply(logits, rows, labels[rows])  # type: ignore[no-untyped-call]
-    skipped = handle_bad_rows(bad, rows, nan, "logits")
+    counted = labels != IGNORE_INDEX
     if weights is None:
-        return Term(value.sum(), len(rows), skipped)
+        weights = torch.ones(len(labels), device=labels.device)
     refused = ~weights.isfinite() | (weights < 0)
     if bool(refused.any()):
+        everything = torch.arange(len(labels), device=labels.device)
         raise DataError(f"weights must be finite and >= 0, in row(s): {name_rows(refused, everything)}")
-    kept = weights[rows]
-    return Term((value * kept.to(value.dtype)).sum(), float(kept.double().sum()), skipped)
+    targets = RowTargets(labels=labels[:, None], label_coefficients=weights[:, None])
+    total, skipped, _ = row_loss(logits, targets, counted, nan)
+    return Term(total, float(weights[counted].double().sum()), skipped)

@@ -11,18 +11,14 @@ from torch import Tensor
 OnNan = Literal["raise", "skip_row"]
 
 
-def computing_copy(logits: Tensor, rows: Tensor) -> Tensor:
-    """The chosen rows of logits [N,V] as a fresh buffer to overwrite: fp32, or fp64 for fp64 logits."""
-    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
-    picked = logits.detach()[rows]
-    return picked if picked.dtype == dtype else picked.to(dtype)
+def computing_dtype(dtype: torch.dtype) -> torch.dtype:
+    """fp64 for fp64, fp32 for everything else: what losses are computed in.
 
-
-def scatter_rows(x: Tensor, rows: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
-    """Rows x [M,V] put back at their places in zeros of a shape [N,V]."""
-    if len(rows) == shape[0]:
-        return x.to(dtype)
-    return torch.zeros(shape, dtype=dtype, device=x.device).index_copy_(0, rows, x.to(dtype))
+    Example:
+        >>> computing_dtype(torch.bfloat16)
+        torch.float32
+    """
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def softmax_(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,50 @@
+"""How two distributions over the same classes are compared: what each divergence is made of.
+
+A kernel sees teacher and student over the same classes (every id, or the k+1 classes of a sparse teacher). It
+gives each row's value and its derivative by the student's log-probabilities; what turns that into a gradient of
+the logits is the same for all and stands in `rows`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+OUT_OF_USE = -1e30
+"""Log-probability that teacher and student both have in a class that is out of use: it adds nothing."""
+
+FLOOR = 60.0
+"""A class that one model gives -inf and the other does not is taken as exp(-60) of its likeliest id."""
+
+
+class Classwise(NamedTuple):
+    """Teacher p and student q over C classes, all [M,C] and finite."""
+
+    p: Tensor
+    logp: Tensor
+    q: Tensor
+    logq: Tensor
+
+
+Kernel = Callable[[Classwise], tuple[Tensor, Tensor]]
+"""Gives the values [M] and h [M,C], their derivatives by logq up to a multiple of q (which cancels: q sums to 1)."""
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """One member of the family.
+
+    Attributes:
+        name: of the loss.
+        kernel: its maths.
+    """
+
+    name: str
+    kernel: Kernel
+
+
+SMALLEST = 1e-38
+"""Stands for a mass that has underflowed, where its logarithm is multiplied by that mass."""

@@ -1,0 +1,235 @@
+"""The maths of a chunk of rows: logits in, values out, and the gradient left where the logits were.
+
+Every loss of a row is a function of a few gathered logits and of one softmax over the rest, so all that is
+learnt at a row (a divergence from the teacher, any number of labels) shares that softmax: the buffer of logits is
+overwritten by its softmax, then scaled and corrected at the gathered ids. Nothing else of its size is made.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import astuple, dataclass, replace
+
+import torch
+from torch import Tensor
+
+from kdfast.losses.divergence import FLOOR, OUT_OF_USE, Classwise, Divergence
+from kdfast.losses.numerics import softmax_
+from kdfast.losses.teacher import Classes, DenseHead, DenseTeacher
+
+BLOCK_NUMBERS = 1 << 20
+"""Logits that a dense teacher's maths takes at once on a CPU: its temporaries stay in the cache."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Targets:
+    """What a chunk of M rows is to learn, checked and ready; see `RowTargets` for the form that users give.
+
+    Attributes:
+        labels: [M,J] ids (0 where there is none).
+        label_coefficients: [M,J], 0 where there is no label.
+        classes: a sparse teacher, or
+        dense: a dense one; at most one of the two.
+        divergence: from the teacher.
+        kl_coefficients: [M], 0 where no distribution is known.
+        temperature: of the divergence.
+    """
+
+    labels: Tensor
+    label_coefficients: Tensor
+    classes: Classes | None
+    dense: DenseTeacher | DenseHead | None
+    divergence: Divergence
+    kl_coefficients: Tensor
+    temperature: float
+
+    def take(self, rows: slice) -> Targets:
+        """Those of some rows."""
+        return replace(
+            self,
+            labels=self.labels[rows],
+            label_coefficients=self.label_coefficients[rows],
+            classes=self.classes.take(rows) if self.classes is not None else None,
+            dense=self.dense.take(rows) if self.dense is not None else None,
+            kl_coefficients=self.kl_coefficients[rows],
+        )
+
+
+@dataclass(frozen=True)
+class Values:
+    """What rows cost before coefficients; 0 where not finite.
+
+    Attributes:
+        kl: [M], the divergence times the temperature's square.
+        labels: [M,J], -log q of each label.
+        bad_kl: [M] bool, the divergence was not finite.
+        bad_labels: [M,J] bool.
+        bad_teacher: [M] bool, NaN or +inf among a dense teacher's logits.
+    """
+
+    kl: Tensor
+    labels: Tensor
+    bad_kl: Tensor
+    bad_labels: Tensor
+    bad_teacher: Tensor
+
+
+def rows_(x: Tensor, targets: Targets) -> Values:
+    """The values of rows, and in place of their logits the gradient of `sum of coefficient * value`.
+
+    Args:
+        x: [M,V] fp32 or fp64 logits; overwritten.
+        targets: of the same rows.
+    """
+    if targets.temperature != 1.0 and (targets.classes is not None or targets.dense is not None):
+        return _with_temperature_(x, targets)
+    if targets.dense is not None and len(x):
+        return _dense_(x, targets.dense, replace(targets, dense=None))
+    return _sparse_(x, targets)
+
+
+def _with_temperature_(x: Tensor, targets: Targets) -> Values:
+    """The divergence on a copy at its temperature, the labels on x itself."""
+    temperature = targets.temperature
+    scaled = x / temperature
+    if targets.dense is not None:
+        logits = targets.dense.logits_of(slice(None)).to(x.dtype) / temperature
+        targets = replace(targets, dense=DenseTeacher(logits))
+    alone = replace(
+        targets,
+        temperature=1.0,
+        labels=targets.labels[:, :0],
+        label_coefficients=targets.label_coefficients[:, :0],
+        # the value is multiplied by T^2, the gradient by T^2 / T
+        kl_coefficients=targets.kl_coefficients * temperature,
+    )
+    divergence = rows_(scaled, alone)
+    labels = _sparse_(x, replace(targets, classes=None, dense=None))
+    x += scaled
+    return replace(
+        divergence, kl=divergence.kl * temperature**2, labels=labels.labels, bad_labels=labels.bad_labels
+    )
+
+
+def _labels(picked: Tensor, lse: Tensor, coefficients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Values, bad ones and the coefficients that are left."""
+    value = lse[:, None] - picked
+    bad = ~value.isfinite()
+    return value.masked_fill(bad, 0.0), bad, coefficients.masked_fill(bad, 0.0)
+
+
+def _sparse_(x: Tensor, targets: Targets) -> Values:
+    """Rows with a sparse teacher, or with labels alone."""
+    classes, labels = targets.classes, targets.labels
+    picked = x.gather(1, labels)
+    top = x.new_empty(len(x), 0)
+    if classes is not None:
+        top = x.gather(1, classes.ids).masked_fill(~classes.usable, -math.inf)
+        _hide_(x, classes)
+    rest_max, rest_lse = softmax_(x)
+    z = torch.cat([top, rest_lse[:, None]], 1)
+    lse = z.logsumexp(1)
+    value, bad_labels, left = _labels(picked, lse, targets.label_coefficients)
+    unknown = ~lse.isfinite()
+    logq = z - lse[:, None]
+    slope = logq.exp() * left.sum(1, keepdim=True)
+    kl, bad_kl = torch.zeros_like(lse), torch.zeros_like(unknown)
+    if classes is not None:
+        floor = torch.maximum(top.amax(1), rest_max) - FLOOR - lse
+        pair, dead = _pair(classes.logp, logq, floor)
+        kl, h = targets.divergence.kernel(pair)
+        bad_kl = unknown | ~kl.isfinite()
+        kl = kl.masked_fill(bad_kl, 0.0)
+        coefficient = targets.kl_coefficients.masked_fill(bad_kl, 0.0)[:, None]
+        slope += coefficient * _logit_slope(h, logq, dead)
+    slope.masked_fill_(unknown[:, None], 0.0)
+    x.mul_(slope[:, -1:])
+    if classes is not None:
+        x.scatter_add_(1, classes.ids, slope[:, :-1].masked_fill(~classes.usable, 0.0))
+    x.scatter_add_(1, labels, -left)
+    if bool(unknown.any()):
+        x[unknown] = 0.0
+    return Values(kl, value, bad_kl, bad_labels, torch.zeros_like(bad_kl))
+
+
+def _hide_(x: Tensor, classes: Classes) -> None:
+    """-inf at the usable ids, so that what is left is "any other id"."""
+    usable, ids = classes.usable, classes.ids
+    # an entry out of use writes where its row's first usable one does, so that it hides no other column
+    hidden = torch.where(usable, ids, ids.gather(1, usable.int().argmax(1, keepdim=True)))
+    x.scatter_(1, hidden, x.gather(1, hidden).masked_fill(usable.any(1, keepdim=True), -math.inf))
+
+
+def _pair(logp: Tensor, logq: Tensor, floor: Tensor) -> tuple[Classwise, Tensor]:
+    """Teacher and student over k+1 classes without infinities; [M,K+1] classes that the student's logits lack."""
+    dead, absent = logq == -math.inf, logp == -math.inf
+    out = dead & absent
+    logq = torch.where(dead, floor[:, None], logq).masked_fill(out, OUT_OF_USE)
+    # one-sided: the teacher's mass may be floored, its other classes stay as they are
+    logp = logp.masked_fill(absent, -FLOOR).masked_fill(out, OUT_OF_USE)
+    return Classwise(logp.exp(), logp, logq.exp(), logq), dead
+
+
+def _logit_slope(h: Tensor, logq: Tensor, dead: Tensor) -> Tensor:
+    """dD/dz of class logits z from h: a floored class is a constant, so every row's gradient still sums to 0."""
+    live = h.masked_fill(dead, 0.0)
+    return live - logq.exp() * live.sum(1, keepdim=True)
+
+
+def _dense_(x: Tensor, dense: DenseTeacher | DenseHead, targets: Targets) -> Values:
+    """Rows with a dense teacher, a block at a time: its temporaries stay in a CPU's cache."""
+    teacher = dense.logits_of(slice(None)).to(x.dtype)
+    block = max(1, BLOCK_NUMBERS // x.shape[1]) if x.device.type == "cpu" else len(x)
+    parts = [
+        _dense_block_(x[rows], teacher[rows], targets.take(rows))
+        for rows in (slice(start, start + block) for start in range(0, len(x), block))
+    ]
+    return Values(*(torch.cat(column) for column in zip(*map(astuple, parts), strict=True)))
+
+
+def _dense_block_(x: Tensor, teacher: Tensor, targets: Targets) -> Values:
+    picked = x.gather(1, targets.labels)
+    known = targets.kl_coefficients != 0
+    teacher = _aligned(teacher, x.shape[1], known)
+    dead, absent = x == -math.inf, teacher == -math.inf
+    one_sided = bool(dead.any()) or bool(absent.any())
+    q, logq, lse = _softmax(x)
+    unknown = ~lse.isfinite()
+    value, bad_labels, left = _labels(picked, lse, targets.label_coefficients)
+    if one_sided:
+        teacher = torch.where(absent & ~dead, teacher.amax(1, keepdim=True) - FLOOR, teacher)
+        logq = torch.where(dead, (x.amax(1) - FLOOR - lse)[:, None], logq)
+    p, logp, teacher_lse = _softmax(teacher)
+    if one_sided:
+        logp, logq = (each.masked_fill(dead & absent, OUT_OF_USE) for each in (logp, logq))
+    kl, h = targets.divergence.kernel(Classwise(p, logp, q, logq))
+    bad_kl, bad_teacher = known & ~kl.isfinite(), known & ~teacher_lse.isfinite()
+    if one_sided:
+        h = h.masked_fill(dead, 0.0)
+    unusable = bad_kl | ~known
+    if bool(unusable.any()):
+        kl, h = kl.masked_fill(unusable, 0.0), h.masked_fill(unusable[:, None], 0.0)
+    coefficient = targets.kl_coefficients[:, None]
+    torch.mul(q, left.sum(1, keepdim=True) - coefficient * h.sum(1, keepdim=True), out=x)
+    x.addcmul_(h, coefficient)
+    x.scatter_add_(1, targets.labels, -left)
+    if bool(unknown.any()):
+        x[unknown] = 0.0
+    return Values(kl, value, bad_kl, bad_labels, bad_teacher)
+
+
+def _aligned(teacher: Tensor, vocab: int, known: Tensor) -> Tensor:
+    """Teacher logits on the student's ids: surplus ids dropped, missing ones -inf, unknown rows all 0."""
+    if teacher.shape[1] > vocab:
+        teacher = teacher[:, :vocab]
+    elif teacher.shape[1] < vocab:
+        teacher = torch.nn.functional.pad(teacher, (0, vocab - teacher.shape[1]), value=-math.inf)
+    return teacher if bool(known.all()) else teacher.masked_fill(~known[:, None], 0.0)
+
+
+def _softmax(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Softmax, log-softmax and log-sum of exponentials of rows [M,V]."""
+    p = torch.softmax(x, 1)
+    # the largest probability is exp(rowmax - lse): no second pass of exponentials is needed
+    lse = x.amax(1) - p.amax(1).log()
+    return p, x - lse[:, None], lse

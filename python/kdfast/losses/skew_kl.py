@@ -1,0 +1,72 @@
+"""Skew KL: the teacher against a mixture of both, so that no student mass is too small."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from kdfast.losses.divergence import SMALLEST, Classwise, Divergence
+from kdfast.losses.numerics import OnNan
+from kdfast.losses.row_loss import divergence_term
+from kdfast.losses.teacher import Teacher
+from kdfast.losses.term import Term
+
+
+def skew(alpha: float = 0.1) -> Divergence:
+    """The divergence with this share of the teacher in the mixture; 0 is forward KL.
+
+    Raises:
+        ValueError: alpha is not in 0..1 (1 excluded: the value would be 0 everywhere).
+
+    Example:
+        >>> skew(0.1).name
+        'skew_kl'
+    """
+    if not 0 <= alpha < 1:
+        raise ValueError(f"alpha must be in 0..1, 1 excluded: {alpha}")
+
+    def kernel(x: Classwise) -> tuple[Tensor, Tensor]:
+        # where both underflow there is nothing to add, whatever the logarithm
+        m = (alpha * x.p).add_(x.q, alpha=1 - alpha).clamp_(min=SMALLEST)
+        slope = (x.p * x.q).div_(m).mul_(alpha - 1)
+        return (x.logp - m.log_()).mul_(x.p).sum(1), slope
+
+    return Divergence("skew_kl", kernel)
+
+
+def skew_kl(
+    logits: Tensor,
+    teacher: Teacher,
+    *,
+    alpha: float = 0.1,
+    mask: Tensor | None = None,
+    temperature: float = 1.0,
+    nan: OnNan = "raise",
+) -> Term:
+    """Sum over rows of KL(p || alpha p + (1 - alpha) q) (DistiLLM, arXiv 2402.03898).
+
+    p is the teacher, q the student.
+
+    Args:
+        logits: [N,V], as in `forward_kl`.
+        teacher: as in `forward_kl`.
+        alpha: the teacher's share of the mixture, 0 <= alpha < 1.
+        mask: as in `forward_kl`.
+        temperature: as in `forward_kl`.
+        nan: as in `forward_kl`.
+
+    Returns:
+        `Term` with the number of rows as its count.
+
+    Raises:
+        DataError: as in `forward_kl`.
+        FloatingPointError: as in `forward_kl`.
+        ValueError: as in `forward_kl`, or alpha is not in 0..1.
+
+    Example:
+        >>> import torch
+        >>> from kdfast.losses import DenseTeacher
+        >>> one, other = torch.tensor([[0.0, -torch.inf]]), torch.tensor([[-torch.inf, 0.0]])
+        >>> round(float(skew_kl(one, DenseTeacher(other), alpha=0.25).total), 4)  # bounded by log 4
+        1.3863
+    """
+    return divergence_term(logits, teacher, skew(alpha), mask=mask, temperature=temperature, nan=nan)
