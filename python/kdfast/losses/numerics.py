@@ -24,20 +24,21 @@ def computing_dtype(dtype: torch.dtype) -> torch.dtype:
 def softmax_(x: Tensor) -> tuple[Tensor, Tensor]:
     """Turns x [N,V] into its softmax over the last axis, in place.
 
-    A row of nothing but -inf becomes all zeros with a log-sum of -inf.
+    A row of nothing but -inf becomes all zeros with a maximum of -inf.
 
     Returns:
-        the rows' maxima and their log-sums of exponentials, both [N].
+        the rows' maxima, and the logarithms of their sums of exp(x - maximum), both [N].
 
     Example:
-        >>> softmax_(torch.zeros(1, 4))[1].exp()
-        tensor([4.])
+        >>> rowmax, log_sum = softmax_(torch.full((1, 4), 7.0))
+        >>> rowmax, log_sum.exp()
+        (tensor([7.]), tensor([4.]))
     """
     rowmax = x.amax(1)
     torch.softmax(x, 1, out=x)
     x[rowmax == -math.inf] = 0.0
-    # the largest probability is exp(rowmax - lse): no second pass of exponentials is needed
-    return rowmax, rowmax - x.amax(1).log().nan_to_num_(neginf=0.0)
+    # the largest probability is 1 / that sum: no second pass of exponentials is needed
+    return rowmax, -x.amax(1).log().nan_to_num_(neginf=0.0)
 
 
 def handle_bad_rows(bad: Tensor, rows: Tensor, nan: OnNan, what: str) -> int:

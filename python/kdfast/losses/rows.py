@@ -111,9 +111,9 @@ def _with_temperature_(x: Tensor, targets: Targets) -> Values:
     )
 
 
-def _labels(picked: Tensor, lse: Tensor, coefficients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Values, bad ones and the coefficients that are left."""
-    value = lse[:, None] - picked
+def _labels(logq: Tensor, coefficients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Values, bad ones and the coefficients that are left, of the labels' log-probabilities [M,J]."""
+    value = -logq
     bad = ~value.isfinite()
     return value.masked_fill(bad, 0.0), bad, coefficients.masked_fill(bad, 0.0)
 
@@ -126,17 +126,20 @@ def _sparse_(x: Tensor, targets: Targets) -> Values:
     if classes is not None:
         top = x.gather(1, classes.ids).masked_fill(~classes.usable, -math.inf)
         _hide_(x, classes)
-    rest_max, rest_lse = softmax_(x)
-    z = torch.cat([top, rest_lse[:, None]], 1)
-    lse = z.logsumexp(1)
-    value, bad_labels, left = _labels(picked, lse, targets.label_coefficients)
-    unknown = ~lse.isfinite()
-    logq = z - lse[:, None]
+    rest_max, rest_sum = softmax_(x)
+    z = torch.cat([top, rest_max[:, None]], 1)
+    # everything is taken from the row's maximum, so that large logits lose no digits
+    rowmax = z.amax(1, keepdim=True)
+    z = z - rowmax
+    z[:, -1] += rest_sum
+    lse = z.logsumexp(1, keepdim=True)
+    value, bad_labels, left = _labels(picked - rowmax - lse, targets.label_coefficients)
+    unknown = ~lse[:, 0].isfinite()
+    logq = z - lse
     slope = logq.exp() * left.sum(1, keepdim=True)
-    kl, bad_kl = torch.zeros_like(lse), torch.zeros_like(unknown)
+    kl, bad_kl = x.new_zeros(len(x)), torch.zeros_like(unknown)
     if classes is not None:
-        floor = torch.maximum(top.amax(1), rest_max) - FLOOR - lse
-        pair, dead = _pair(classes.logp, logq, floor)
+        pair, dead = _pair(classes.logp, logq, -FLOOR - lse)
         kl, h = targets.divergence.kernel(pair)
         bad_kl = unknown | ~kl.isfinite()
         kl = kl.masked_fill(bad_kl, 0.0)
@@ -164,9 +167,11 @@ def _pair(logp: Tensor, logq: Tensor, floor: Tensor) -> tuple[Classwise, Tensor]
     """Teacher and student over k+1 classes without infinities; [M,K+1] classes that the student's logits lack."""
     dead, absent = logq == -math.inf, logp == -math.inf
     out = dead & absent
-    logq = torch.where(dead, floor[:, None], logq).masked_fill(out, OUT_OF_USE)
-    # one-sided: the teacher's mass may be floored, its other classes stay as they are
-    logp = logp.masked_fill(absent, -FLOOR).masked_fill(out, OUT_OF_USE)
+    logq = torch.where(dead, floor, logq).masked_fill(out, OUT_OF_USE)
+    # one-sided: the teacher's mass outside its ids may be floored, its other classes stay as they are
+    logp = logp.masked_fill(absent, -FLOOR)
+    logp[:, -1].clamp_(min=-FLOOR)
+    logp.masked_fill_(out, OUT_OF_USE)
     return Classwise(logp.exp(), logp, logq.exp(), logq), dead
 
 
@@ -188,22 +193,21 @@ def _dense_(x: Tensor, dense: DenseTeacher | DenseHead, targets: Targets) -> Val
 
 
 def _dense_block_(x: Tensor, teacher: Tensor, targets: Targets) -> Values:
-    picked = x.gather(1, targets.labels)
     known = targets.kl_coefficients != 0
     teacher = _aligned(teacher, x.shape[1], known)
     dead, absent = x == -math.inf, teacher == -math.inf
     one_sided = bool(dead.any()) or bool(absent.any())
-    q, logq, lse = _softmax(x)
-    unknown = ~lse.isfinite()
-    value, bad_labels, left = _labels(picked, lse, targets.label_coefficients)
+    q, logq, top = _softmax(x)
+    unknown = ~top[:, 0].isfinite()
+    value, bad_labels, left = _labels(logq.gather(1, targets.labels), targets.label_coefficients)
     if one_sided:
         teacher = torch.where(absent & ~dead, teacher.amax(1, keepdim=True) - FLOOR, teacher)
-        logq = torch.where(dead, (x.amax(1) - FLOOR - lse)[:, None], logq)
-    p, logp, teacher_lse = _softmax(teacher)
+        logq = torch.where(dead, top - FLOOR, logq)
+    p, logp, teacher_top = _softmax(teacher)
     if one_sided:
         logp, logq = (each.masked_fill(dead & absent, OUT_OF_USE) for each in (logp, logq))
     kl, h = targets.divergence.kernel(Classwise(p, logp, q, logq))
-    bad_kl, bad_teacher = known & ~kl.isfinite(), known & ~teacher_lse.isfinite()
+    bad_kl, bad_teacher = known & ~kl.isfinite(), known & ~teacher_top[:, 0].isfinite()
     if one_sided:
         h = h.masked_fill(dead, 0.0)
     unusable = bad_kl | ~known
@@ -228,8 +232,6 @@ def _aligned(teacher: Tensor, vocab: int, known: Tensor) -> Tensor:
 
 
 def _softmax(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Softmax, log-softmax and log-sum of exponentials of rows [M,V]."""
-    p = torch.softmax(x, 1)
-    # the largest probability is exp(rowmax - lse): no second pass of exponentials is needed
-    lse = x.amax(1) - p.amax(1).log()
-    return p, x - lse[:, None], lse
+    """Softmax and log-softmax of rows [M,V], and the largest log-probability [M,1]; NaN where a row has none."""
+    logp = torch.log_softmax(x, 1)
+    return logp.exp(), logp, logp.amax(1, keepdim=True)
