@@ -32,11 +32,13 @@ def check_ids(ids: Sequence[int], vocab_size: int | None = None) -> list[int]:
     distinct = sorted({int(number) for number in ids})
     if not distinct:
         raise ValueError("ids must not be empty")
-    outside = [number for number in distinct if number < 0 or (vocab_size and number >= vocab_size)]
-    if outside:
-        last = "" if vocab_size is None else vocab_size - 1
-        raise ValueError(f"ids must be in 0..{last}: {outside[0]}")
-    if vocab_size is not None and len(distinct) == vocab_size:
+    if distinct[0] < 0:
+        raise ValueError(f"ids must not be negative: {distinct[0]}")
+    if vocab_size is None:
+        return distinct
+    if distinct[-1] >= vocab_size:
+        raise ValueError(f"ids must be in 0..{vocab_size - 1}: {distinct[-1]}")
+    if len(distinct) == vocab_size:
         raise ValueError(f"ids must leave at least one other id of the vocabulary: all {vocab_size}")
     return distinct
 

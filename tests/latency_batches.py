@@ -1,0 +1,66 @@
+"""Batches for the latency losses, written as one string an answer: `x` text, `c` a call token, `.` the turn end."""
+
+import torch
+
+EOS, VOCAB, PROMPT = 2, 16, 3
+OPENING = (6, 15)
+"""The ids that open a call: 6 is the first of every call below."""
+
+
+def answer_ids(answer):
+    """Call tokens count from 6, text tokens from 10, both round and round."""
+    ids, run = [], 0
+    for index, kind in enumerate(answer):
+        run = run + 1 if kind == "c" else 0
+        ids.append({"x": 10 + index % 5, "c": 6 + (run - 1) % 4, ".": EOS}[kind])
+    return ids
+
+
+def prefix_of(answer, size=25):
+    """The first ids of the first call, as the annotation derives them."""
+    if "c" not in answer:
+        return []
+    start = answer.index("c")
+    run = len(answer) - start - len(answer[start:].lstrip("c"))
+    return answer_ids(answer)[start : start + min(run, size)]
+
+
+def batch_of(*answers, should=None, present=None, prefixes=None, length=None, prompt=PROMPT, rows=None):
+    """A batch as collation makes it; a row should call where its answer does, unless said otherwise."""
+    length = length or max([prompt + len(answer) for answer in answers], default=4)
+    size = len(answers)
+    labels = torch.full((size, length), -100)
+    calls = torch.zeros(size, length, dtype=torch.bool)
+    prefixes = [prefix_of(answer) for answer in answers] if prefixes is None else prefixes
+    width = max([1, *map(len, prefixes)])
+    padded = [list(prefix) + [-100] * (width - len(prefix)) for prefix in prefixes]
+    for b, answer in enumerate(answers):
+        for i, (kind, token) in enumerate(zip(answer, answer_ids(answer), strict=True)):
+            if 0 <= prompt - 1 + i < length:
+                labels[b, prompt - 1 + i] = token
+                calls[b, prompt - 1 + i] = kind == "c"
+    batch = {
+        "labels": labels,
+        "response_mask": labels != -100,
+        "tool_call_mask": calls,
+        "response_start": torch.full((size,), prompt),
+        "response_length": torch.tensor([len(answer) for answer in answers], dtype=torch.int64),
+        "tool_should_be_used": torch.tensor(
+            should or ["c" in answer for answer in answers], dtype=torch.bool
+        ),
+        "required_fields_present": torch.tensor(present or [True] * size, dtype=torch.bool),
+        "teacher_prefix_ids": torch.tensor(padded, dtype=torch.int64).reshape(size, width),
+    }
+    return batch if rows is None else batch | {"row": torch.tensor(rows)}
+
+
+def part_of(batch, rows):
+    """Some rows of a batch."""
+    return {name: value[rows] for name, value in batch.items()}
+
+
+def student(batch, seed=0, dtype=torch.float64, scale=2.0):
+    """Random logits [B,T,V]."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (*batch["labels"].shape, VOCAB)
+    return (torch.randn(shape, generator=generator, dtype=torch.float64) * scale).to(dtype).requires_grad_()
