@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
-from kdfast.config.section import Key, Section
+from kdfast.config.section import Key, Section, invalid
 from kdfast.errors import ConfigError
+
+_WEIGHTS = (
+    "kl_weight",
+    "sampled_kl_weight",
+    "ce_teacher_weight",
+    "ce_truth_weight",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class KDConfig(Section):
-    """Absolute weights of the loss terms; each term is a mean over the positions that it counts.
+    """Absolute weights of the loss terms; each term is a mean over the positions (or rows) that it counts.
 
     Examples:
         >>> KDConfig().kl_weight
@@ -21,23 +28,109 @@ class KDConfig(Section):
     section: ClassVar[str] = "kd"
 
     kl_weight: Annotated[
-        float, Key("KL(teacher || student), where the teacher's distribution is known.", minimum=0)
+        float, Key("The divergence from the teacher, where its distribution is known.", minimum=0)
     ] = 0.5
+    divergence: Annotated[
+        Literal["forward_kl", "reverse_kl", "generalized_jsd", "skew_kl"],
+        Key("Which one: KL(teacher || student), its reverse, or a member between or beside them."),
+    ] = "forward_kl"
+    jsd_beta: Annotated[
+        float, Key("The teacher's share of generalized_jsd's mixture.", minimum=0, maximum=1)
+    ] = 0.5
+    skew_alpha: Annotated[float, Key("The teacher's share of skew_kl's mixture.", minimum=0, below=1)] = 0.1
+    sampled_kl_weight: Annotated[
+        float,
+        Key(
+            "Cross-entropy on ids drawn from the teacher (teacher.samples): unbiased, for 10^4 rows and more.",
+            minimum=0,
+        ),
+    ] = 0.0
     ce_teacher_weight: Annotated[
         float, Key("Cross-entropy on answers that the teacher wrote.", minimum=0)
     ] = 0.3
     ce_truth_weight: Annotated[float, Key("Cross-entropy on ground-truth answers.", minimum=0)] = 0.2
+    kl_final_weight: Annotated[
+        float | None,
+        Key("kl_weight at the last step, reached in a straight line; null = constant.", minimum=0),
+    ] = None
+    ce_teacher_final_weight: Annotated[float | None, Key("The same of ce_teacher_weight.", minimum=0)] = None
+    ce_truth_final_weight: Annotated[float | None, Key("The same of ce_truth_weight.", minimum=0)] = None
     temperature: Annotated[
-        float, Key("Of the KL; a teacher store serves only the temperature it was written at.", above=0)
+        float,
+        Key("Of the divergence; a teacher store serves only the temperature it was written at.", above=0),
     ] = 1.0
     name_weight: Annotated[
         float, Key("Added to the cross-entropy's weight 1 on the tokens of a called tool's name.", minimum=0)
     ] = 0.15
     args_weight: Annotated[float, Key("The same on the tokens of a call's arguments.", minimum=0)] = 0.15
 
+    length_weight: Annotated[
+        float,
+        Key("Of the length-aware loss: the student's expected answer length above the teacher's.", minimum=0),
+    ] = 0.05
+    length_form: Annotated[
+        Literal["log", "ratio", "quantile"],
+        Key("How the excess is measured; 'quantile' for a student that hardly ever stops."),
+    ] = "log"
+    length_slope: Annotated[float, Key("Multiplies the excess.", minimum=0)] = 1.0
+    length_hinge: Annotated[float, Key("Relative excess that costs nothing.", minimum=0)] = 0.15
+    length_quantile: Annotated[
+        float, Key("Share of answers that 'quantile' wants within the hinge.", above=0, maximum=1)
+    ] = 0.9
+    length_aggregate: Annotated[
+        Literal["ema", "row"],
+        Key("Whether the hinge is opened by an average over steps, or row by row (fixed-format answers)."),
+    ] = "ema"
+    length_ema_decay: Annotated[float, Key("Of that average, per step.", minimum=0, below=1)] = 0.9
+    max_new_tokens: Annotated[
+        int,
+        Key(
+            "Where the deployed student's answers are cut, in tokens: bounds the expected length.", minimum=1
+        ),
+    ] = 256
+    early_tool_ce_weight: Annotated[
+        float, Key("Cross-entropy on the first data.prefix_tokens tokens of a due call.", minimum=0)
+    ] = 0.01
+    early_tool_prior_weight: Annotated[
+        float,
+        Key(
+            "-log of the mass of ids that open a call, at the answer's start, where a call is due but not given.",
+            minimum=0,
+        ),
+    ] = 0.001
+    early_tool_preamble_weight: Annotated[
+        float, Key("The expected number of tokens before the call, above max_preamble_tokens.", minimum=0)
+    ] = 0.0
+    max_preamble_tokens: Annotated[float, Key("Tokens before a call that cost nothing.", minimum=0)] = 0.0
+    early_tool_negative_weight: Annotated[
+        float,
+        Key(
+            "-log(1 - mass of ids that open a call), at the answer's start, where no call is due.", minimum=0
+        ),
+    ] = 0.0
+    early_tool_warmup_steps: Annotated[
+        int | None,
+        Key("Steps over which the early-tool weights grow from 0; null = optimizer.warmup_steps.", minimum=0),
+    ] = None
+
+    fused: Annotated[
+        bool,
+        Key("Chunks of logits and gradients formed in the forward; false = plain losses, equal numbers."),
+    ] = True
+    chunk_rows: Annotated[int, Key("Rows of logits that the fused path holds at once.", minimum=1)] = 256
+    on_nan: Annotated[
+        Literal["raise", "skip_row"],
+        Key("A row whose loss is not finite stops the run, or is left out and counted (skipped_rows)."),
+    ] = "raise"
+
     def check(self) -> None:
         """Checks that there is something to learn."""
-        if self.kl_weight + self.ce_teacher_weight + self.ce_truth_weight == 0:
+        if not any(getattr(self, name) for name in _WEIGHTS):
             raise ConfigError(
-                "kd.kl_weight: must be above 0 unless ce_teacher_weight or ce_truth_weight is, got 0.0"
+                "kd.kl_weight: must be above 0 unless ce_teacher_weight, ce_truth_weight or sampled_kl_weight is, "
+                "got 0.0"
             )
+        for name in ("kl", "ce_teacher", "ce_truth"):
+            final = getattr(self, f"{name}_final_weight")
+            if final is not None and getattr(self, f"{name}_weight") == 0:
+                raise invalid(f"kd.{name}_final_weight", f"null while kd.{name}_weight is 0", final)

@@ -9,11 +9,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from kdfast.losses.combined_kd_loss import CombinedLoss, combined_kd_loss
 from kdfast.losses.cross_entropy import cross_entropy
 from kdfast.losses.divergence import Divergence
+from kdfast.losses.early_tool_call_loss import (
+    EarlyToolOptions,
+    EarlyToolTerms,
+    early_tool_call_loss,
+    early_tool_ramp,
+)
+from kdfast.losses.early_tool_plan import EarlyToolPlan, early_tool_plan
+from kdfast.losses.expected_length import expected_length
 from kdfast.losses.forward_kl import FORWARD_KL, forward_kl
 from kdfast.losses.generalized_jsd import generalized_jsd, jsd
+from kdfast.losses.length_aware_kd_loss import (
+    LengthOptions,
+    LengthTerm,
+    length_aware_kd_loss,
+    length_excess,
+)
+from kdfast.losses.length_plan import LengthPlan, length_plan
 from kdfast.losses.linear_kd import LinearKD, linear_kd
+from kdfast.losses.log_odds import linear_log_odds, log_odds
 from kdfast.losses.reverse_kl import REVERSE_KL, reverse_kl
 from kdfast.losses.row_loss import RowTargets
 from kdfast.losses.sampled_kl import sampled_kl
@@ -27,33 +44,57 @@ from kdfast.losses.term import (
     span_weights,
     supervised_mask,
 )
+from kdfast.losses.terms import TERMS, BatchPlan, LossSettings, TermSpec, plan_batch, term_weights
 
 __all__ = [
     "FORWARD_KL",
     "IGNORE_INDEX",
     "LOSSES",
     "REVERSE_KL",
+    "TERMS",
+    "BatchPlan",
+    "CombinedLoss",
     "DenseHead",
     "DenseTeacher",
     "Divergence",
+    "EarlyToolOptions",
+    "EarlyToolPlan",
+    "EarlyToolTerms",
+    "LengthOptions",
+    "LengthPlan",
+    "LengthTerm",
     "LinearKD",
     "Loss",
+    "LossSettings",
     "RowTargets",
     "SparseTeacher",
     "Term",
+    "TermSpec",
+    "combined_kd_loss",
     "count_ce",
     "count_kl",
     "cross_entropy",
+    "early_tool_call_loss",
+    "early_tool_plan",
+    "early_tool_ramp",
+    "expected_length",
     "forward_kl",
     "generalized_jsd",
     "jsd",
+    "length_aware_kd_loss",
+    "length_excess",
+    "length_plan",
     "linear_kd",
+    "linear_log_odds",
+    "log_odds",
+    "plan_batch",
     "reverse_kl",
     "sampled_kl",
     "skew",
     "skew_kl",
     "span_weights",
     "supervised_mask",
+    "term_weights",
 ]
 
 

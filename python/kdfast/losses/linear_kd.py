@@ -30,15 +30,17 @@ class LinearKD:
         total: scalar on the graph, the sum of coefficient times value.
         kl: [N] the divergence of each row before its coefficient, detached; 0 where no teacher is known.
         labels: [N,J] -log q of each label before its coefficient, detached.
-        best: [N] int64, the student's likeliest id, if asked for.
-        bad: [N] bool, rows with a part that was not finite and was left out (`nan="skip_row"`).
+        best: [N] int64, the student's likeliest ids; empty unless asked for.
+        bad_kl: [N] bool, rows whose divergence was not finite and was left out (`nan="skip_row"`).
+        bad_labels: [N,J] bool, labels of which the same is true.
     """
 
     total: Tensor
     kl: Tensor
     labels: Tensor
-    best: Tensor | None
-    bad: Tensor
+    best: Tensor
+    bad_kl: Tensor
+    bad_labels: Tensor
 
 
 @dataclass
@@ -182,6 +184,10 @@ def linear_kd(
     device = hidden.device.type
     gemm = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
     plan = _Plan(prepared, chunk_rows, want_best, gemm)
+    if not torch.is_grad_enabled():  # or the forward would form gradients that nobody wants
+        hidden, weight = hidden.detach(), weight.detach()
     total, values, best = _LinearRows.apply(hidden, weight, plan)  # type: ignore[no-untyped-call]
-    skipped = check_values(values, prepared, rows, nan)
-    return LinearKD(total, values.kl, values.labels, best if want_best else None, skipped)
+    check_values(values, prepared, rows, nan)
+    bad_kl = values.bad_kl & (prepared.kl_coefficients != 0)
+    bad_labels = values.bad_labels & (prepared.label_coefficients != 0)
+    return LinearKD(total, values.kl, values.labels, best, bad_kl, bad_labels)

@@ -137,8 +137,8 @@ def weighted_total(values: Values, targets: Targets) -> Tensor:
     return (values.kl * targets.kl_coefficients).sum() + (values.labels * targets.label_coefficients).sum()
 
 
-def check_values(values: Values, targets: Targets, rows: Tensor, nan: OnNan) -> Tensor:
-    """Raises for rows that are not finite, or gives them.
+def check_values(values: Values, targets: Targets, rows: Tensor, nan: OnNan) -> int:
+    """Raises for rows that are not finite, or counts them.
 
     Args:
         values: of M rows.
@@ -147,7 +147,7 @@ def check_values(values: Values, targets: Targets, rows: Tensor, nan: OnNan) -> 
         nan: "raise" or "skip_row".
 
     Returns:
-        [M] bool, rows of which a part was left out.
+        rows of which a part was left out.
 
     Raises:
         DataError: a dense teacher gave NaN or +inf.
@@ -157,8 +157,7 @@ def check_values(values: Values, targets: Targets, rows: Tensor, nan: OnNan) -> 
         raise DataError(f"teacher logits are NaN or +inf in row(s): {name_rows(values.bad_teacher, rows)}")
     bad = values.bad_kl & (targets.kl_coefficients != 0)
     bad = bad | (values.bad_labels & (targets.label_coefficients != 0)).any(1)
-    handle_bad_rows(bad, rows, nan, "logits")
-    return bad
+    return handle_bad_rows(bad, rows, nan, "logits")
 
 
 class _RowLoss(torch.autograd.Function):
@@ -205,7 +204,7 @@ def row_loss(
     rows = rows if mask is None else rows[mask]
     prepared = prepare(_take(targets, rows), logits.shape[1], computing_dtype(logits.dtype), rows)
     total, values = _RowLoss.apply(logits, rows, prepared)  # type: ignore[no-untyped-call]
-    return total, int(check_values(values, prepared, rows, nan).sum()), rows
+    return total, check_values(values, prepared, rows, nan), rows
 
 
 def _take(targets: RowTargets, rows: Tensor) -> RowTargets:

@@ -54,10 +54,11 @@ class Term:
 
 
 def supervised_mask(batch: Mapping[str, Tensor]) -> Tensor:
-    """Positions whose logits any loss needs: those with a label or with a teacher distribution.
+    """Positions whose logits any loss needs: those with a label, a teacher distribution or drawn ids.
 
     Args:
-        batch: `labels` [B,T] int64 and, where known, `teacher_topk_mask` [B,T] bool.
+        batch: `labels` [B,T] int64 and, where known, `teacher_topk_mask` [B,T] bool and `teacher_sample_counts`
+            [B,T,S].
 
     Returns:
         [B,T] bool.
@@ -67,8 +68,21 @@ def supervised_mask(batch: Mapping[str, Tensor]) -> Tensor:
         >>> supervised_mask({"labels": labels, "teacher_topk_mask": known})
         tensor([[True, True]])
     """
-    mask = batch["labels"] != IGNORE_INDEX
+    mask = (batch["labels"] != IGNORE_INDEX) | sampled_mask(batch)
     return mask | batch["teacher_topk_mask"] if "teacher_topk_mask" in batch else mask
+
+
+def sampled_mask(batch: Mapping[str, Tensor]) -> Tensor:
+    """[B,T] bool, positions where ids were drawn from the teacher.
+
+    Example:
+        >>> counts = torch.tensor([[[2, 1], [0, 0]]])
+        >>> sampled_mask({"labels": torch.zeros(1, 2), "teacher_sample_counts": counts})
+        tensor([[ True, False]])
+    """
+    if "teacher_sample_counts" not in batch:
+        return torch.zeros_like(batch["labels"], dtype=torch.bool)
+    return (batch["teacher_sample_counts"] > 0).any(-1)
 
 
 def count_kl(batch: Mapping[str, Tensor]) -> int:

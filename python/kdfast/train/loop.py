@@ -36,6 +36,7 @@ class Progress:
         first_validation: the values before training.
         last_validation: the newest ones, and at which step they were taken.
         validated_step: step of `last_validation`; -1 = none.
+        length_average: moving average of the length loss's mean excess, which opens its hinge; None = none yet.
     """
 
     step: int = 0
@@ -46,6 +47,7 @@ class Progress:
     first_validation: dict[str, float] = field(default_factory=dict)
     last_validation: dict[str, float] = field(default_factory=dict)
     validated_step: int = -1
+    length_average: float | None = None
 
 
 @dataclass
@@ -104,7 +106,8 @@ class Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         shape, micro_batches = batches.take(progress.step)
-        values = self.runner.step(micro_batches)
+        report = self.runner.step(micro_batches, progress.step, progress.length_average)
+        values = report.values
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         limit = config.optimizer.max_grad_norm or float("inf")
         norm = float(clip_grad_norm_(parameters, limit))
@@ -117,6 +120,10 @@ class Loop:
         self.optimizer.zero_grad(set_to_none=True)
         seconds = time.perf_counter() - started
         progress.step += 1
+        if report.mean_excess is not None:
+            progress.length_average = moving_average(
+                progress.length_average, report.mean_excess, config.kd.length_ema_decay
+            )
         progress.tokens += values["tokens"]
         progress.seconds += seconds
         values |= {
@@ -159,3 +166,13 @@ class Loop:
             self.checkpoints.save(self.progress.step, self.student, self.optimizer, state)
             self.checkpoints.prune(self.config.train.keep_last, self.progress.best_step)
         self.runner.ranks.wait()
+
+
+def moving_average(average: float | None, value: float, decay: float) -> float:
+    """The exponential moving average after one more value; the first value is its own average.
+
+    Examples:
+        >>> moving_average(None, 2.0, 0.9), moving_average(1.0, 2.0, 0.75)
+        (2.0, 1.25)
+    """
+    return value if average is None else decay * average + (1 - decay) * value

@@ -1,80 +1,100 @@
-"""What is minimised: the enabled loss terms, their counts before the forward, their weighted sum after it."""
+"""What is minimised: the enabled loss terms, their weights at a step, their counts before the forward."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
-import torch
 from torch import Tensor
 
 from kdfast.config.kd import KDConfig
-from kdfast.losses import cross_entropy, forward_kl
-from kdfast.losses.term import IGNORE_INDEX, SOURCES, Term, count_ce, count_kl, span_weights
+from kdfast.losses import (
+    CombinedLoss,
+    LossSettings,
+    combined_kd_loss,
+    early_tool_ramp,
+    plan_batch,
+    term_weights,
+)
 
 Batch = Mapping[str, Tensor]
-FLOOR_COUNT = 1.0  # a term without positions has total 0: any divisor gives 0
 
 
 @dataclass(frozen=True)
-class Objective:
-    """The weighted sum of the terms `kl`, `ce_teacher` and `ce_truth`.
+class StepWeights:
+    """What is fixed for a whole optimiser step.
 
     Attributes:
-        kd: weights and temperature.
-        logprob_temperature: the temperature at which the stored teacher log-probabilities were computed.
+        weights: of each enabled term.
+        counts: of each, over all micro-batches and ranks.
+        hinge_open: of the length loss; None = row by row.
     """
 
-    kd: KDConfig
-    logprob_temperature: float = 1.0
+    weights: Mapping[str, float]
+    counts: Mapping[str, float]
+    hinge_open: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """The loss of a run.
+
+    Attributes:
+        settings: of the losses.
+        num_steps: of the run: weights reach their final values at the last one.
+        early_tool_warmup_steps: over which the early-tool weights grow.
+    """
+
+    settings: LossSettings = field(default_factory=lambda: LossSettings(kd=KDConfig()))
+    num_steps: int = 1
+    early_tool_warmup_steps: int = 0
 
     @property
-    def weights(self) -> dict[str, float]:
-        """Weight of each term that is switched on."""
-        weights = {
-            "kl": self.kd.kl_weight,
-            "ce_teacher": self.kd.ce_teacher_weight,
-            "ce_truth": self.kd.ce_truth_weight,
-        }
-        return {name: weight for name, weight in weights.items() if weight > 0}
+    def final_weights(self) -> dict[str, float]:
+        """The weights at the end of the run: those that validation adds up by, so that its losses compare."""
+        return term_weights(self.settings.kd)
+
+    def weights(self, step: int) -> dict[str, float]:
+        """The weight of each enabled term at a step (0-based).
+
+        Examples:
+            >>> kd = KDConfig(kl_weight=0.5, kl_final_weight=0.1, early_tool_ce_weight=0.01)
+            >>> objective = Objective(settings=LossSettings(kd=kd), num_steps=5, early_tool_warmup_steps=4)
+            >>> [round(objective.weights(step)["kl"], 2) for step in range(5)]
+            [0.5, 0.4, 0.3, 0.2, 0.1]
+            >>> [objective.weights(step)["early_tool_ce"] for step in (0, 2, 4)]
+            [0.0, 0.005, 0.01]
+        """
+        progress = min(1.0, step / max(1, self.num_steps - 1))
+        ramp = early_tool_ramp(step, self.early_tool_warmup_steps)
+        return term_weights(self.settings.kd, progress=progress, ramp=ramp)
 
     def counts(self, batch: Batch) -> dict[str, float]:
-        """Counted positions of each term, from the masks alone."""
-        spans = {"name_weight": self.kd.name_weight, "args_weight": self.kd.args_weight}
-        counts = {"kl": float(count_kl(batch))}
-        counts |= {f"ce_{source}": count_ce(batch, source, **spans) for source in SOURCES}
-        return {name: counts[name] for name in self.weights}
+        """What each enabled term counts in a batch, from the masks alone."""
+        return dict(plan_batch(batch, self.settings).counts)
 
-    def terms(self, logits: Tensor, batch: Batch, mask: Tensor) -> dict[str, Term]:
-        """The terms on one micro-batch.
+    def hinge_open(self, average: float | None) -> bool | None:
+        """Whether the length loss's hinge is open, given the average of earlier steps (None = none yet).
 
-        Args:
-            logits: [N,V] of the positions in `mask`, in row-major order.
-            batch: the batch contract.
-            mask: [B,T] bool.
+        Examples:
+            >>> objective = Objective()
+            >>> objective.hinge_open(None), objective.hinge_open(0.2), objective.hinge_open(-0.1)
+            (False, True, False)
         """
-        terms: dict[str, Term] = {}
-        weights = self.weights
-        if "kl" in weights and "teacher_topk_mask" in batch:
-            terms["kl"] = forward_kl(
-                logits,
-                batch["teacher_topk_ids"][mask],
-                batch["teacher_topk_logp"][mask],
-                batch["teacher_tail_logp"][mask],
-                mask=batch["teacher_topk_mask"][mask],
-                temperature=self.kd.temperature,
-                logprob_temperature=self.logprob_temperature,
-            )
-        spans = span_weights(batch, name_weight=self.kd.name_weight, args_weight=self.kd.args_weight)[mask]
-        labels, source = batch["labels"], batch["source"][:, None]
-        for name, number in SOURCES.items():
-            if f"ce_{name}" in weights:
-                own = torch.where(source == number, labels, IGNORE_INDEX)[mask]
-                terms[f"ce_{name}"] = cross_entropy(logits, own, spans)
-        return terms
+        if self.settings.kd.length_aggregate == "row":
+            return None
+        return average is not None and average > 0
 
-    def loss(self, terms: Mapping[str, Term], counts: Mapping[str, float]) -> Tensor:
-        """The weighted sum of the terms, each divided by its count over the whole step."""
-        weights = self.weights
-        parts = [term.scaled(weights[name] / max(counts[name], FLOOR_COUNT)) for name, term in terms.items()]
-        return torch.stack(parts).sum()
+    def loss(
+        self, hidden: Tensor, head: Tensor, batch: Batch, step: StepWeights, *, want_best: bool = False
+    ) -> CombinedLoss:
+        """All terms of a micro-batch; see `combined_kd_loss`."""
+        return combined_kd_loss(
+            hidden,
+            head,
+            batch,
+            replace(self.settings, hinge_open=step.hinge_open),
+            weights=step.weights,
+            counts=step.counts,
+            want_best=want_best,
+        )

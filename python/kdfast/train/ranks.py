@@ -47,6 +47,19 @@ class Ranks:
         dist.all_reduce(tensor)
         return dict(zip(values, tensor.tolist(), strict=True))
 
+    def gather(self, values: list[float]) -> list[float]:
+        """The values of all ranks, in the order of the ranks; they may differ in number.
+
+        Examples:
+            >>> Ranks().gather([0.5, 0.25])
+            [0.5, 0.25]
+        """
+        if self.world == 1:
+            return values
+        parts: list[list[float]] = [[] for _ in range(self.world)]
+        dist.all_gather_object(parts, values)
+        return [value for part in parts for value in part]
+
     def any(self, flag: bool) -> bool:
         """Whether the flag is set on at least one rank."""
         return self.sum({"flag": float(flag)})["flag"] > 0

@@ -15,6 +15,7 @@ from kdfast.config import Config
 from kdfast.data import KDDataset
 from kdfast.display import Display
 from kdfast.errors import ConfigError, DataError
+from kdfast.losses import LossSettings
 from kdfast.shapes import StepSampler
 from kdfast.student import (
     build_student,
@@ -26,14 +27,16 @@ from kdfast.student import (
     write_student,
 )
 from kdfast.teacher import model_directory, model_fingerprint, model_vocab_size
-from kdfast.teacher.plan import plan_teaching
+from kdfast.teacher.plan import CALL_OPENINGS, plan_teaching
+from kdfast.teacher.scores import call_opening_ids
 from kdfast.train.final_evaluation import evaluate_once
+from kdfast.train.inputs import check_inputs
 from kdfast.train.loop import Loop, Progress
 from kdfast.train.metrics import MetricsLog, cut_metrics
 from kdfast.train.objective import Objective
 from kdfast.train.ranks import Ranks, join
 from kdfast.train.run_folder import RunFolder, open_run_folder
-from kdfast.train.step import Runner, SupervisedForward
+from kdfast.train.step import Runner, StudentLoss
 from kdfast.train.summary import print_evaluation, print_losses, print_paths
 
 INTERRUPTED = 130
@@ -108,10 +111,11 @@ class Run:
         if not self.ranks.main:
             self.ranks.wait()
         data, kd = self.config.data, self.config.kd
+        taught = kd.kl_weight > 0 or kd.sampled_kl_weight > 0
         self.train_data = KDDataset.from_config(data, data.train)
-        if kd.kl_weight > 0 and self.config.teacher.store is not None:
+        if taught and self.config.teacher.store is not None:
             self.train_data.open_teacher(self._teacher_file(self.config.teacher.store))
-        teacher = self.train_data.teacher if kd.kl_weight > 0 else None
+        teacher = self.train_data.teacher if taught else None
         self.validation_data = None
         if data.validation is not None:
             self.validation_data = KDDataset.from_config(data, data.validation)
@@ -130,23 +134,12 @@ class Run:
                 f"train.micro_batch_size: a step needs a row for each of the {self.ranks.world} ranks; raise it or "
                 f"train.gradient_accumulation_steps, the step has {rows}"
             )
-        if self.config.kd.kl_weight <= 0:
-            return
-        if teacher is None:
-            raise ConfigError(
-                "kd.kl_weight: needs the teacher's log-probabilities; write them with `kdfast teach CONFIG` "
-                f"(teacher.store), or set it to 0, got {self.config.kd.kl_weight}"
+        known = check_inputs(self.config.kd, self.train_data)
+        if known and teacher is not None:
+            self.display.console.print(
+                f"{known} of {len(self.train_data)} training rows have the teacher's log-probabilities",
+                highlight=False,
             )
-        known = int(teacher.contains(self.train_data.keys(teacher.fingerprint)).sum())
-        if not known:
-            raise ConfigError(
-                "kd.kl_weight: the teacher store knows none of the training rows; run `kdfast teach CONFIG`: "
-                f"{teacher.path}"
-            )
-        self.display.console.print(
-            f"{known} of {len(self.train_data)} training rows have the teacher's log-probabilities",
-            highlight=False,
-        )
 
     def _teacher_file(self, directory: Path) -> Path:
         """The teacher store that this config's teacher writes; without a model, the only one in the directory."""
@@ -211,12 +204,27 @@ class Run:
             cut_metrics(self.folder.metrics, step if self.checkpoint is not None else -1)
         self.ranks.wait()
 
+    def _objective(self) -> Objective:
+        data, teacher = self.train_data, self.train_data.teacher
+        warmup = self.config.kd.early_tool_warmup_steps
+        settings = LossSettings(
+            kd=self.config.kd,
+            eos_ids=tuple(data.turn_end_ids[-1:]),
+            opening_ids=call_opening_ids(data.pieces(), CALL_OPENINGS),
+            prefix_tokens=self.config.data.prefix_tokens,
+            logprob_temperature=teacher.logprob_temperature if teacher is not None else 1.0,
+        )
+        return Objective(
+            settings=settings,
+            num_steps=self.config.train.num_steps,
+            early_tool_warmup_steps=self.config.optimizer.warmup_steps if warmup is None else warmup,
+        )
+
     def _loop(self, log: MetricsLog) -> Loop:
-        model: nn.Module = SupervisedForward(self.student)
+        objective = self._objective()
+        model: nn.Module = StudentLoss(self.student, objective)
         if self.ranks.world > 1:
             model = DistributedDataParallel(model)
-        teacher = self.train_data.teacher
-        objective = Objective(self.config.kd, teacher.logprob_temperature if teacher is not None else 1.0)
         runner = Runner(model, objective, self.device, self.config.train.dtype == "bf16", self.ranks)
         return Loop(
             config=self.config,
