@@ -69,6 +69,12 @@ def test_anything_but_nan_is_finite(dtype):
     assert bool((x.grad[x.detach().abs() > 1e4] == 0).all())  # beyond the clamp nothing pulls
 
 
+def test_large_logits_lose_no_digits_in_fp32():
+    x = logits(dtype=torch.float32).detach()
+    exact = log_odds((x + 8192).double() - 8192, IDS)
+    torch.testing.assert_close(log_odds(x + 8192, IDS).double(), exact, rtol=0, atol=2e-6)
+
+
 def test_nan_stays_in_its_row():
     x = logits().detach()
     x[2, 5] = math.nan

@@ -83,7 +83,7 @@ def early_tool_from_log_odds(
     if log_odds.shape != plan.opening_rows.shape:
         wanted = len(plan.opening_rows)
         raise ValueError(
-            f"log_odds must have one entry for each opening position ({wanted}): {list(log_odds.shape)}"
+            f"log_odds must have one entry an opening position ({wanted}): {list(log_odds.shape)}"
         )
     a = log_odds.to(computing_dtype(log_odds.dtype))
     broken = ~a.isfinite()

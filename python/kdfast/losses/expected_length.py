@@ -76,16 +76,13 @@ def log_stop_by(log_odds: Tensor, plan: LengthPlan, further: Tensor) -> Tensor:
     log_survival = torch.cat([torch.zeros_like(d[:, :1]), log_survival], 1)  # before each gate
     log_stop = logsigmoid(d[:, :-1]).masked_fill(steps[:, :-1] == 0, -math.inf)
     tries = further.to(d.device, d.dtype) + 1
-    return (log_survival + torch.cat([log_stop, _log_within(d[:, -1], tries)[:, None]], 1)).logsumexp(1)
+    log_p = log_survival + torch.cat([log_stop, _log_within(d[:, -1], tries)[:, None]], 1)
+    most = log_p.detach().amax(1)  # taken off first, or fp32 would round the shares of the gradient
+    return most + (log_p - most[:, None]).logsumexp(1)
 
 
 def _matrix(log_odds: Tensor, plan: LengthPlan) -> tuple[Tensor, Tensor]:
     """Log-odds [R,W] in the computing dtype, 0 in the padding, and the plan's steps beside them."""
-    if log_odds.shape != plan.layout.row.shape:
-        raise ValueError(
-            f"log_odds must have one entry for each gate position ({len(plan.layout.row)}): "
-            f"{list(log_odds.shape)}"
-        )
     d = plan.layout.spread(log_odds.to(computing_dtype(log_odds.dtype)), 0.0)
     return d, plan.steps.to(d.device)
 

@@ -46,6 +46,7 @@ def check_ids(ids: Sequence[int], vocab_size: int | None = None) -> list[int]:
 def _row_log_odds_(x: Tensor, ids: Tensor) -> Tensor:
     """LSE(ids) - LSE(others) of each row of x [C,V]; destroys x."""
     x.clamp_(-LIMIT, LIMIT)
+    x.sub_(x.amax(1, keepdim=True))  # the larger sum is then near 0: large logits lose no digits
     inside = x[:, ids].logsumexp(1)
     return inside - x.index_fill_(1, ids, -math.inf).logsumexp(1)
 

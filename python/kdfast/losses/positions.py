@@ -107,7 +107,15 @@ class Layout:
         return cls(rows, row, slot, column, width)
 
     def spread(self, values: Tensor, pad: float) -> Tensor:
-        """Values [M] in their places, `pad` elsewhere: [R,W], differentiable."""
+        """Values [M] in their places, `pad` elsewhere: [R,W], differentiable.
+
+        Raises:
+            ValueError: there are not M values.
+        """
+        if values.shape != self.row.shape:
+            raise ValueError(
+                f"log_odds must have one entry a planned position ({len(self.row)}): {list(values.shape)}"
+            )
         device = values.device
         matrix = torch.full((len(self.rows), self.width), pad, dtype=values.dtype, device=device)
         return matrix.index_put((self.row.to(device), self.slot.to(device)), values)
