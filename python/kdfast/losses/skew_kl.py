@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from kdfast.losses.divergence import SMALLEST, Classwise, Divergence
+from kdfast.losses.divergence import SMALLEST, Classwise, Comparison, Divergence, excess
 from kdfast.losses.numerics import OnNan
 from kdfast.losses.row_loss import divergence_term
 from kdfast.losses.teacher import Teacher
@@ -28,7 +29,7 @@ def skew(alpha: float = 0.1) -> Divergence:
         # where both underflow there is nothing to add, whatever the logarithm
         m = (alpha * x.p).add_(x.q, alpha=1 - alpha).clamp_(min=SMALLEST)
         slope = (x.p * x.q).div_(m).mul_(alpha - 1)
-        return (x.logp - m.log_()).mul_(x.p).sum(1), slope
+        return (x.logp - m.log_()).mul_(x.p).sum(1) + (1 - alpha) * excess(x), slope
 
     return Divergence("skew_kl", kernel)
 
