@@ -79,9 +79,10 @@ class _LinearRows(torch.autograd.Function):
         if gradients is None:
             hidden, weight = ctx.saved_tensors
             gradients = _walk(hidden, weight, ctx.plan, ctx.needs_input_grad)[2]
-        for part in (gradients.hidden, gradients.weight):
-            if part is not None:
-                part.mul_(grad)
+        if grad.device.type != "cpu" or float(grad) != 1.0:
+            for part in (gradients.hidden, gradients.weight):
+                if part is not None:
+                    part.mul_(grad)
         return gradients.hidden, gradients.weight, None
 
 
@@ -100,7 +101,7 @@ def _walk_plain(
     dtype, rows = computing_dtype(weight.dtype), len(hidden)
     gradients = _Gradients(
         torch.zeros_like(hidden) if wanted[0] else None,
-        torch.zeros(weight.shape, dtype=dtype, device=weight.device) if wanted[1] else None,
+        torch.empty(weight.shape, dtype=dtype, device=weight.device) if wanted[1] else None,
     )
     columns = weight.to(plan.gemm_dtype)
     buffer = hidden.new_empty((min(plan.chunk_rows, rows), len(weight)), dtype=dtype)
@@ -119,6 +120,8 @@ def _walk_plain(
         _add_gradients(x.to(plan.gemm_dtype), some, columns, chunk, gradients)
     if not parts:
         parts.append(rows_(buffer, plan.targets))
+        if gradients.weight is not None:
+            gradients.weight.zero_()
     if gradients.weight is not None:
         gradients.weight = gradients.weight.to(weight.dtype)
     values = Values(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Values)))
@@ -130,10 +133,13 @@ def _add_gradients(slope: Tensor, some: Tensor, columns: Tensor, chunk: slice, g
         gradients.hidden[chunk] = slope @ columns
     if gradients.weight is None:
         return
+    before = 1.0 if chunk.start else 0.0  # the first chunk's product needs no zeros to be added to
     if slope.dtype == gradients.weight.dtype:
-        gradients.weight.addmm_(slope.T, some)
-    else:
+        gradients.weight.addmm_(slope.T, some, beta=before)
+    elif before:
         gradients.weight += slope.T @ some
+    else:
+        gradients.weight.copy_(slope.T @ some)
 
 
 def linear_kd(

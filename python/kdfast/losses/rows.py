@@ -14,11 +14,8 @@ import torch
 from torch import Tensor
 
 from kdfast.losses.divergence import FLOOR, OUT_OF_USE, Classwise, Divergence
-from kdfast.losses.numerics import softmax_
+from kdfast.losses.numerics import blocks, softmax_
 from kdfast.losses.teacher import Classes, DenseHead, DenseTeacher
-
-BLOCK_NUMBERS = 1 << 19
-"""Logits that a dense teacher's maths takes at once on a CPU: its temporaries stay in the cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,11 +180,9 @@ def _logit_slope(h: Tensor, logq: Tensor, dead: Tensor) -> Tensor:
 
 def _dense_(x: Tensor, dense: DenseTeacher | DenseHead, targets: Targets) -> Values:
     """Rows with a dense teacher, a block at a time: its temporaries stay in a CPU's cache."""
-    block = max(1, BLOCK_NUMBERS // x.shape[1]) if x.device.type == "cpu" else len(x)
     teacher = dense.logits_of(slice(None))
     parts = [
-        _dense_block_(x[rows], teacher[rows].to(x.dtype, copy=True), targets.take(rows))
-        for rows in (slice(start, start + block) for start in range(0, len(x), block))
+        _dense_block_(x[rows], teacher[rows].to(x.dtype, copy=True), targets.take(rows)) for rows in blocks(x)
     ]
     return Values(*(torch.cat(column) for column in zip(*map(astuple, parts), strict=True)))
 
