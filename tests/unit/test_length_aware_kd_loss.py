@@ -246,7 +246,7 @@ def test_quantile_reaches_as_far_as_the_clamp_in_fp32(d):
     # one chance behind the call, and 1 + floor(0.5 * 4) from the end on
     assert out.term.total.item() == pytest.approx(math.log(0.9) - d - math.log(4), rel=1e-6)
     out.term.total.backward()
-    assert odds.grad.tolist() == pytest.approx([-0.25, -0.75])
+    assert odds.grad.tolist() == pytest.approx([-0.25, -0.75], rel=2e-3)  # fp32 holds 2e4 + log 3 to 1e-3
 
 
 def test_a_fraction_of_the_length_is_not_lost_to_rounding():
