@@ -17,6 +17,7 @@ from torch import Tensor
 from kdfast.losses.numerics import OnNan, computing_dtype
 from kdfast.losses.row_loss import RowTargets, check_values, prepare, weighted_total
 from kdfast.losses.rows import Targets, Values, rows_
+from kdfast.losses.term import IGNORE_INDEX
 
 CHUNK_ROWS = 256
 """Rows of logits that exist at once."""
@@ -29,7 +30,7 @@ class LinearKD:
     Attributes:
         total: scalar on the graph, the sum of coefficient times value.
         kl: [N] the divergence of each row before its coefficient, detached; 0 where no teacher is known.
-        labels: [N,J] -log q of each label before its coefficient, detached.
+        labels: [N,J] -log q of each label before its coefficient, detached; 0 where there is none.
         best: [N] int64, the student's likeliest ids; empty unless asked for.
         bad_kl: [N] bool, rows whose divergence was not finite and was left out (`nan="skip_row"`).
         bad_labels: [N,J] bool, labels of which the same is true.
@@ -133,6 +134,8 @@ def _add_gradients(slope: Tensor, some: Tensor, columns: Tensor, chunk: slice, g
         gradients.hidden[chunk] = slope @ columns
     if gradients.weight is None:
         return
+    # a row that is left out has a slope of 0, and 0 times its NaN would be NaN
+    some = some.nan_to_num(0.0, 0.0, 0.0)
     before = 1.0 if chunk.start else 0.0  # the first chunk's product needs no zeros to be added to
     if slope.dtype == gradients.weight.dtype:
         gradients.weight.addmm_(slope.T, some, beta=before)
@@ -196,4 +199,7 @@ def linear_kd(
     check_values(values, prepared, rows, nan)
     bad_kl = values.bad_kl & (prepared.kl_coefficients != 0)
     bad_labels = values.bad_labels & (prepared.label_coefficients != 0)
-    return LinearKD(total, values.kl, values.labels, best, bad_kl, bad_labels)
+    label_values = values.labels
+    if targets.labels is not None:
+        label_values = label_values.masked_fill(targets.labels.to(hidden.device) == IGNORE_INDEX, 0.0)
+    return LinearKD(total, values.kl, label_values, best, bad_kl, bad_labels)
