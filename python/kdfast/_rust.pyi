@@ -1,5 +1,6 @@
 # The Rust core as Python sees it.
 
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +23,7 @@ __all__ = [
     "is_valid_tool_json",
     "read_jsonl",
     "required_fields_present",
+    "required_fields_present_each",
 ]
 
 # ------------------------------------------------------------------ text: jsonl, template, tool_call
@@ -74,6 +76,10 @@ class ToolSchema:
 def find_tool_calls(text: str) -> list[ToolCall]: ...
 def is_valid_tool_json(text: str, schema: ToolSchema | list[dict[str, Any]] | str | None = None) -> bool: ...
 def required_fields_present(text: str, schema: ToolSchema | list[dict[str, Any]] | str) -> bool: ...
+def required_fields_present_each(
+    answers: Sequence[str | ToolCall | Mapping[str, Any]],
+    tools: Sequence[ToolSchema | list[dict[str, Any]] | str | None],
+) -> list[bool]: ...
 
 # ------------------------------------------------------------------ tokens: tokenizer, stores, collation
 

@@ -104,19 +104,17 @@ impl ToolSchema {
 
     /// True when every `required` argument of the called tool is present (top level). False for an unknown tool.
     pub fn required_present(&self, call: &ToolCall) -> bool {
-        let Some(tool) = self.tools.get(&call.name) else { return false };
         let mut present = HashSet::new();
         let scanned = Cursor::new(&call.arguments, 0).object(|cursor, key| {
             present.insert(key.text().into_owned());
             cursor.value().map(drop)
         });
-        scanned.is_ok_and(|()| tool.required.iter().all(|name| present.contains(name)))
+        scanned.is_ok() && self.requires_only(&call.name, &present)
     }
 
-    /// [`Self::required_present`] for every call in `text`; false when it holds no complete call.
-    pub fn required_present_in(&self, text: &str) -> bool {
-        let calls = find_tool_calls(text);
-        !calls.is_empty() && calls.iter().all(|call| self.required_present(call))
+    /// True when the tool `name` is known and requires no argument but those `present`.
+    pub fn requires_only(&self, name: &str, present: &HashSet<String>) -> bool {
+        self.tools.get(name).is_some_and(|tool| tool.required.iter().all(|name| present.contains(name)))
     }
 
     fn add(&mut self, index: usize, definition: &Value) -> Result<()> {
@@ -170,6 +168,14 @@ pub fn is_valid_text(text: &str, schema: Option<&ToolSchema>) -> bool {
     let calls = find_tool_calls(text);
     only_complete_calls(text, &calls)
         && schema.is_none_or(|schema| calls.iter().all(|call| schema.is_valid(call)))
+}
+
+/// True when `text` holds calls, none of them broken, and every one has all arguments that its tool requires where a
+/// `schema` is given.
+pub fn required_present_in(text: &str, schema: Option<&ToolSchema>) -> bool {
+    let calls = find_tool_calls(text);
+    only_complete_calls(text, &calls)
+        && schema.is_none_or(|schema| calls.iter().all(|call| schema.required_present(call)))
 }
 
 /// Everything that is wrong with the calls in `text`; empty exactly when [`is_valid_text`].
@@ -300,11 +306,10 @@ mod tests {
         assert_eq!(judged(&format!("{good} {bad}")), ["/1/arguments the argument \"n\" is missing"]);
         assert_eq!(judged("no"), [" no complete tool call"]);
         assert_eq!(judged(&format!("{good}<tool_call>{{")), [" a tool call is cut off or malformed"]);
-        assert!(
-            schema.required_present_in(good)
-                && !schema.required_present_in(bad)
-                && !schema.required_present_in("")
-        );
+        let complete = |text: &str| required_present_in(text, Some(&schema));
+        assert!(complete(good) && !complete(bad) && !complete(""));
+        assert!(!complete(&format!("{good}{bad}")) && !complete(&format!("{good}<tool_call>{{")));
+        assert!(required_present_in(bad, None) && !required_present_in("", None));
         let error = tool_call_error(text_issues(&(bad.to_owned() + bad), &schema));
         assert_eq!(
             error.message,
