@@ -162,7 +162,9 @@ def linear_kd(
 
     Args:
         hidden: [N,D] last hidden states of the student at supervised positions.
-        weight: [V,D] of its output layer; may be the embedding, or frozen.
+        weight: [V,D] of its output layer; may be the embedding, or frozen. Under DDP and FSDP2 call this in the
+            forward of the wrapped module; the head must belong to that module's own FSDP group (a head that is
+            sharded by itself is not gathered here).
         targets: what the rows are to learn, with coefficients (weight / count) known before the forward.
         chunk_rows: rows of logits that exist at once; 256 to 512 is fast, 512 and more for bf16.
         want_best: also give each row's likeliest id.
