@@ -27,7 +27,7 @@ def prefix_of(answer, size=25):
 
 def batch_of(*answers, should=None, present=None, prefixes=None, length=None, prompt=PROMPT, rows=None):
     """A batch as collation makes it; a row should call where its answer does, unless said otherwise."""
-    length = length or max([prompt + len(answer) for answer in answers], default=4)
+    length = length or max([1, *(prompt + len(answer) for answer in answers)])
     size = len(answers)
     labels = torch.full((size, length), -100)
     calls = torch.zeros(size, length, dtype=torch.bool)

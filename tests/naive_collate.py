@@ -81,4 +81,23 @@ def _teacher(
         "teacher_topk_logp": logp,
         "teacher_tail_logp": tail,
         "teacher_topk_mask": mask,
+    } | _samples(rows, length, scores)
+
+
+def _samples(
+    rows: Sequence[Mapping[str, Any]], length: int, scores: Sequence[Mapping[str, Any] | None]
+) -> dict[str, Any]:
+    """The drawn ids, unless the store has none."""
+    widths = [score["sample_ids"].shape[1] for score in scores if score is not None and "sample_ids" in score]
+    if not widths:
+        return {}
+    drawn = {
+        name: np.zeros((len(rows), length, widths[0]), np.int32) for name in ("sample_ids", "sample_counts")
     }
+    for b, (row, score) in enumerate(zip(rows, scores, strict=True)):
+        if score is None:
+            continue
+        for n, t in enumerate(sorted(_inside(row["supervised"], len(row["ids"])))):
+            for name, array in drawn.items():
+                array[b, t - 1] = score[name][n]
+    return {f"teacher_{name}": array for name, array in drawn.items()}

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kdfast._rust import ToolCall, ToolSchema, find_tool_calls, is_valid_tool_json
     from kdfast.config import Config, load_config
     from kdfast.data import KDDataset, collate_kd_batch
+    from kdfast.scoring import compute_required_fields_present
     from kdfast.shapes import sample_enumerated_shape, truncate_batch_to_shape
 
 _HOMES = {
@@ -25,6 +26,7 @@ _HOMES = {
     "ToolCall": "kdfast._rust",
     "ToolSchema": "kdfast._rust",
     "collate_kd_batch": "kdfast.data",
+    "compute_required_fields_present": "kdfast.scoring",
     "find_tool_calls": "kdfast._rust",
     "is_valid_tool_json": "kdfast._rust",
     "load_config": "kdfast.config",
@@ -38,6 +40,7 @@ __all__ = [
     "ToolCall",
     "ToolSchema",
     "collate_kd_batch",
+    "compute_required_fields_present",
     "find_tool_calls",
     "is_valid_tool_json",
     "load_config",

@@ -1,5 +1,6 @@
 # The Rust core as Python sees it.
 
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +23,7 @@ __all__ = [
     "is_valid_tool_json",
     "read_jsonl",
     "required_fields_present",
+    "required_fields_present_each",
 ]
 
 # ------------------------------------------------------------------ text: jsonl, template, tool_call
@@ -74,6 +76,10 @@ class ToolSchema:
 def find_tool_calls(text: str) -> list[ToolCall]: ...
 def is_valid_tool_json(text: str, schema: ToolSchema | list[dict[str, Any]] | str | None = None) -> bool: ...
 def required_fields_present(text: str, schema: ToolSchema | list[dict[str, Any]] | str) -> bool: ...
+def required_fields_present_each(
+    answers: Sequence[str | ToolCall | Mapping[str, Any]],
+    tools: Sequence[ToolSchema | list[dict[str, Any]] | str | None],
+) -> list[bool]: ...
 
 # ------------------------------------------------------------------ tokens: tokenizer, stores, collation
 
@@ -162,6 +168,8 @@ class TeacherStore:
     @property
     def vocab_size(self) -> int: ...
     @property
+    def samples(self) -> int: ...
+    @property
     def bytes_per_token(self) -> int: ...
     @property
     def torn_bytes(self) -> int: ...
@@ -180,10 +188,13 @@ class TeacherWriter:
         k: int,
         vocab_size: int,
         logprob_temperature: float = 1.0,
+        samples: int = 0,
     ) -> TeacherWriter: ...
     def __len__(self) -> int: ...
     @property
     def path(self) -> Path: ...
+    @property
+    def samples(self) -> int: ...
     @property
     def bytes_per_token(self) -> int: ...
     @property
@@ -198,6 +209,8 @@ class TeacherWriter:
         tail_logp: NDArray[np.float32],
         lengths: NDArray[np.int64],
         call_opening_logp: NDArray[np.float32] | None = None,
+        sample_ids: NDArray[np.int32] | None = None,
+        sample_counts: NDArray[np.uint16] | None = None,
     ) -> int: ...
     def close(self) -> None: ...
     def __enter__(self) -> TeacherWriter: ...

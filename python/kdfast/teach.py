@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +54,7 @@ def run(config: Config) -> int:
     )
     plan = plan_teaching(settings, teacher.fingerprint, datasets[0], usable)
     with _rust.TeacherWriter.open(
-        settings.store, plan.fingerprint, k=settings.k, vocab_size=usable
+        settings.store, plan.fingerprint, k=settings.k, vocab_size=usable, samples=settings.samples
     ) as writer:
         rows = list(_missing(datasets, plan, writer))
         total = sum(len(dataset) for dataset in datasets)
@@ -94,7 +95,7 @@ def _missing(datasets: Sequence[KDDataset], plan: Plan, writer: _rust.TeacherWri
             supervised = dataset.store.row(index)["supervised"]
             tokens = np.concatenate([np.arange(start, end) for start, end in supervised])
             start = int(tokens[0])
-            yield _Row(key, ScoringRow(dataset.ids(row), start), tokens - start)
+            yield _Row(key, ScoringRow(dataset.ids(row), start, key.tobytes()), tokens - start)
 
 
 def _score(
@@ -127,13 +128,19 @@ def _score(
 
 
 def _append(writer: _rust.TeacherWriter, batch: Sequence[tuple[_Row, Scores]]) -> None:
+    def column(name: str) -> NDArray[Any]:
+        return np.concatenate([getattr(scores, name)[row.offsets] for row, scores in batch])
+
+    sampled = writer.samples > 0
     writer.append(
         np.stack([row.key for row, _ in batch]),
-        np.concatenate([scores.topk_ids[row.offsets] for row, scores in batch]),
-        np.concatenate([scores.topk_logp[row.offsets] for row, scores in batch]),
-        np.concatenate([scores.tail_logp[row.offsets] for row, scores in batch]),
+        column("topk_ids"),
+        column("topk_logp"),
+        column("tail_logp"),
         np.array([len(row.offsets) for row, _ in batch], dtype=np.int64),
-        np.concatenate([scores.call_opening_logp[row.offsets] for row, scores in batch]),
+        column("call_opening_logp"),
+        sample_ids=column("sample_ids") if sampled else None,
+        sample_counts=column("sample_counts").astype(np.uint16) if sampled else None,
     )
 
 

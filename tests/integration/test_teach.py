@@ -14,7 +14,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from kdfast import KDDataset, load_config
+from kdfast import KDDataset, collate_kd_batch, load_config, teach
 from kdfast.teacher import LocalTeacher
 from kdfast.teacher.plan import plan_teaching
 from tiny_run import command, kdfast, record, write_config, write_records
@@ -32,6 +32,15 @@ def stored(directory: Path) -> list[bytes]:
         return pyarrow.ipc.open_stream(source).read_all()["key"].to_pylist()
 
 
+def drawn(directory: Path) -> dict[bytes, list[tuple[list[int], list[int]]]]:
+    """The drawn ids and their counts by key, as pyarrow reads them."""
+    (file,) = (directory / "store").glob("*.teacher.arrow")
+    with pyarrow.memory_map(str(file)) as source:
+        table = pyarrow.ipc.open_stream(source).read_all()
+    columns = (table[name].to_pylist() for name in ("key", "sample_ids", "sample_counts"))
+    return {key: (ids, counts) for key, ids, counts in zip(*columns, strict=True)}
+
+
 def test_every_row_is_scored_once(config: Path, tmp_path: Path) -> None:
     result = kdfast("teach", config)
     assert result.returncode == 0, result.stderr
@@ -43,7 +52,9 @@ def test_every_row_is_scored_once(config: Path, tmp_path: Path) -> None:
     assert stored(tmp_path) == keys
 
 
-def test_killed_in_the_middle_it_goes_on_where_it_was(config: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("samples", [0, 16])
+def test_killed_in_the_middle_it_goes_on_where_it_was(tmp_path: Path, samples: int) -> None:
+    config = write_config(tmp_path, teacher__batch_tokens=600, teacher__samples=samples)
     process = subprocess.Popen(
         command("teach", config),
         stdout=subprocess.DEVNULL,
@@ -66,6 +77,11 @@ def test_killed_in_the_middle_it_goes_on_where_it_was(config: Path, tmp_path: Pa
     assert "69 of them to be scored" not in result.stdout
     keys = stored(tmp_path)
     assert len(keys) == len(set(keys)) == 69
+    if samples:
+        # what was drawn before and after the kill is what a run in one piece, in other batches, draws
+        other = [f"teacher.store={tmp_path / 'whole' / 'store'}", "teacher.batch_tokens=4000"]
+        assert teach.run(load_config(config, other)) == 0
+        assert drawn(tmp_path) == drawn(tmp_path / "whole")
 
 
 def test_reordering_and_adding_records_scores_only_what_is_new(config: Path, tmp_path: Path) -> None:
@@ -105,6 +121,34 @@ def test_the_store_holds_what_the_model_says(config: Path, tmp_path: Path) -> No
         kept = row["teacher_topk_ids"][t].tolist()
         assert int(row["labels"][t]) in kept
         assert data.turn_end_ids[-1] in kept
+
+
+def test_samples_reach_the_batch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = write_config(tmp_path, teacher__samples=400)
+    settings = load_config(config)
+    assert teach.run(settings) == 0
+    assert f"{(8 + 400) * 6 + 4} bytes a token" in capsys.readouterr().out
+    data = KDDataset.from_config(settings.data, settings.data.train)
+    teacher = LocalTeacher(tmp_path / "teacher", device="cpu")
+    usable = data.tokenizer.vocab_size
+    plan = plan_teaching(settings.teacher, teacher.fingerprint, data, usable)
+    data.open_teacher(data.teacher_file(tmp_path / "store", plan.fingerprint))
+    rows = data.__getitems__(range(8))
+    batch = collate_kd_batch(rows)
+    mask, counts = batch["response_mask"], batch["teacher_sample_counts"]
+    assert batch["teacher_sample_ids"].shape == (8, batch["input_ids"].shape[1], 400)
+    assert (counts[mask].sum(1) == 400).all()
+    assert not counts[~mask].any()
+    assert not batch["teacher_sample_ids"][~mask].any()
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "teacher")
+    with torch.no_grad():
+        logits = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits[..., :usable]
+    expected = torch.softmax(logits[mask].double(), 1)
+    # over all tokens each id comes up as often as the model says, within 5 standard deviations
+    total = torch.zeros(len(expected), usable, dtype=torch.float64)
+    total.scatter_add_(1, batch["teacher_sample_ids"][mask].long(), counts[mask].double())
+    deviation = (400 * expected * (1 - expected)).sum(0).sqrt()
+    assert ((total.sum(0) - 400 * expected.sum(0)).abs() <= 5 * deviation).all()
 
 
 def test_a_teacher_with_another_vocabulary_is_refused(config: Path, tmp_path: Path) -> None:

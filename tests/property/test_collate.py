@@ -30,7 +30,7 @@ def store(tmp_path_factory):
     )
 
 
-def teach(store, directory, scored, seed):
+def teach(store, directory, scored, seed, samples=0):
     """A teacher store with random scores for the rows `scored`; some positions without any mass."""
     rng, rows = np.random.default_rng(seed), sorted(scored)
     lengths = np.array(
@@ -40,9 +40,15 @@ def teach(store, directory, scored, seed):
     logp = np.log(rng.dirichlet(np.ones(K + 1), total)).astype(np.float32).reshape(total, K + 1)
     logp[rng.uniform(size=total) < 0.1, :K] = -np.inf
     ids = rng.integers(0, VOCAB, (total, K), dtype=np.int32)
-    with _rust.TeacherWriter.open(directory, "t", k=K, vocab_size=VOCAB) as writer:
+    drawn = {}
+    if samples:
+        drawn["sample_ids"] = rng.integers(0, VOCAB, (total, samples), dtype=np.int32)
+        drawn["sample_counts"] = -np.sort(-rng.multinomial(samples, np.ones(samples) / samples, total))
+        drawn["sample_counts"] = drawn["sample_counts"].astype(np.uint16)
+    with _rust.TeacherWriter.open(directory, "t", k=K, vocab_size=VOCAB, samples=samples) as writer:
         if rows:
-            writer.append(store.row_keys("t")[rows], ids, logp[:, :K].copy(), logp[:, K].copy(), lengths)
+            keys = store.row_keys("t")[rows]
+            writer.append(keys, ids, logp[:, :K].copy(), logp[:, K].copy(), lengths, **drawn)
         return _rust.TeacherStore.open(writer.path)
 
 
@@ -54,7 +60,8 @@ def test_equal_to_the_naive_collation_and_unpadding_gives_the_rows_back(store, t
     whole = [store.row(row) for row in rows]
     least = max(len(row["ids"]) - sum(int(end - start) for start, end in row["drop_groups"]) for row in whole)
     length = data.draw(st.integers(least, least + 200))
-    teacher = teach(store, tmp_path_factory.mktemp("teacher"), scored, seed=length)
+    samples = data.draw(st.sampled_from([0, 1, 5]))
+    teacher = teach(store, tmp_path_factory.mktemp("teacher"), scored, seed=length, samples=samples)
     ours = _rust.collate(store, np.array(rows), length, 9, teacher, threads=data.draw(st.integers(1, 3)))
     cut = [store.row(row, max_length=length) for row in rows]
     keys = store.row_keys("t")

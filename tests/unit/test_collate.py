@@ -2,10 +2,12 @@ import multiprocessing
 
 import numpy as np
 import pytest
+import torch
 
 import naive_collate
 import tiny_store
 from kdfast import _rust
+from kdfast.data import collate_kd_batch
 from kdfast.errors import DataError
 
 PAD = 7
@@ -34,6 +36,22 @@ def teacher(store, tmp_path_factory):
     with _rust.TeacherWriter.open(directory, "t", k=4, vocab_size=486) as writer:
         ids = rng.integers(0, 486, (total, 4), dtype=np.int32)
         writer.append(store.row_keys("t")[rows], ids, logp[:, :4].copy(), logp[:, 4].copy(), lengths)
+        return _rust.TeacherStore.open(writer.path)
+
+
+@pytest.fixture(scope="module")
+def sampling_teacher(store, tmp_path_factory):
+    """Scores and three drawn ids a token for rows 0 and 3."""
+    rng, rows = np.random.default_rng(1), [0, 3]
+    lengths = np.array([store.row(row)["response_length"] for row in rows])
+    total = lengths.sum()
+    ids = rng.integers(0, 486, (total, 3), dtype=np.int32)
+    counts = np.tile(np.array([[2, 1, 0]], np.uint16), (total, 1))
+    directory = tmp_path_factory.mktemp("sampling")
+    with _rust.TeacherWriter.open(directory, "t", k=1, vocab_size=486, samples=3) as writer:
+        half = np.full((total, 1), np.log(0.5), np.float32)
+        keys = store.row_keys("t")[rows]
+        writer.append(keys, ids[:, :1].copy(), half, half[:, 0], lengths, None, ids, counts)
         return _rust.TeacherStore.open(writer.path)
 
 
@@ -108,6 +126,41 @@ def test_teacher_fields_are_absent_without_a_scored_row(store, teacher):
     assert np.isneginf(mixed["teacher_topk_logp"][outside]).all()
     assert not mixed["teacher_topk_ids"][outside].any()
     assert not mixed["teacher_tail_logp"][outside].any()
+
+
+def test_drawn_ids_stand_where_the_teacher_is_known(store, sampling_teacher):
+    batch = _rust.collate(store, np.array([1, 0, 3]), 512, PAD, sampling_teacher)
+    ids, counts = batch["teacher_sample_ids"], batch["teacher_sample_counts"]
+    assert (ids.shape, ids.dtype, counts.shape, counts.dtype) == (2 * ((3, 512, 3), np.dtype(np.int32)))
+    known = batch["teacher_topk_mask"]
+    assert known.any(axis=1).tolist() == [False, True, True]
+    assert (counts[known] == [2, 1, 0]).all()
+    assert not counts[~known].any()
+    assert not ids[~known].any()
+    rows = [1, 0, 3]
+    naive = naive_collate.collate(
+        [store.row(row) for row in rows], 512, PAD, [score(store, sampling_teacher, row) for row in rows]
+    )
+    check(batch, naive)
+
+
+def test_drawn_ids_are_absent_without_a_scored_row(store, teacher, sampling_teacher):
+    assert "teacher_sample_ids" not in _rust.collate(store, np.array([1]), 512, PAD, sampling_teacher)
+    assert "teacher_sample_ids" not in _rust.collate(store, np.array([0]), 512, PAD, teacher)
+
+
+def test_dicts_with_drawn_ids_are_padded_with_0():
+    bare = {"input_ids": torch.tensor([5, 6, 7])}
+    drawn = {
+        "input_ids": torch.tensor([5, 6]),
+        "teacher_sample_ids": torch.tensor([[3, 0], [4, 5]], dtype=torch.int32),
+        "teacher_sample_counts": torch.tensor([[2, 0], [1, 1]], dtype=torch.int32),
+    }
+    batch = collate_kd_batch([bare, drawn], shapes=[4])
+    nothing = [0, 0]
+    assert batch["teacher_sample_ids"].tolist() == [[nothing] * 4, [[3, 0], [4, 5], nothing, nothing]]
+    assert batch["teacher_sample_counts"].tolist() == [[nothing] * 4, [[2, 0], [1, 1], nothing, nothing]]
+    assert batch["teacher_sample_counts"].dtype == torch.int32
 
 
 def test_a_row_that_is_cut_keeps_its_response_and_its_teacher(store, teacher):

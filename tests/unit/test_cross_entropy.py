@@ -5,7 +5,7 @@ import torch
 
 from kdfast.errors import DataError
 from kdfast.losses import cross_entropy
-from naive_losses import weighted_cross_entropy
+from naive import cross_entropy_row, rows
 
 LABELS = torch.tensor([3, -100, 0, 10])
 WEIGHTS = torch.tensor([1.0, 9.0, 1.15, 1.3])
@@ -19,9 +19,8 @@ def test_value_and_count_equal_the_naive_twin():
     x = logits()
     term = cross_entropy(x, LABELS, WEIGHTS.double())
     assert term.total.dtype == torch.float64
-    assert float(term.total.detach()) == pytest.approx(
-        weighted_cross_entropy(x, LABELS, WEIGHTS.double()), abs=1e-12
-    )
+    expected = sum(rows(cross_entropy_row, x, LABELS, WEIGHTS.double()))
+    assert float(term.total.detach()) == pytest.approx(expected, abs=1e-12)
     assert term.count == pytest.approx(3.45)
 
 
@@ -63,3 +62,33 @@ def test_a_label_in_a_masked_column_names_its_row():
     )
     with pytest.raises(FloatingPointError, match=r"1 row\(s\): 1"):
         cross_entropy(x, torch.tensor([0, 2, 0]))
+
+
+def test_without_weights_each_label_counts_1():
+    x = logits()
+    expected = torch.nn.functional.cross_entropy(x, LABELS, reduction="sum", ignore_index=-100)
+    term = cross_entropy(x, LABELS)
+    assert (float(term.total.detach()), term.count) == (pytest.approx(float(expected.detach())), 3)
+
+
+def test_a_weight_of_0_counts_nothing_and_pulls_on_nothing():
+    x = logits()
+    term = cross_entropy(x, LABELS, torch.tensor([0.0, 1.0, 2.0, 1.0]))
+    assert term.count == 3
+    term.total.backward()
+    assert torch.equal(x.grad[:2], torch.zeros(2, 11, dtype=torch.float64))
+
+
+def test_all_labels_absent_is_0_with_zero_gradient():
+    x = logits()
+    term = cross_entropy(x, torch.full((4,), -100))
+    assert (float(term.total.detach()), term.count) == (0.0, 0)
+    term.total.backward()
+    assert torch.equal(x.grad, torch.zeros(4, 11, dtype=torch.float64))
+
+
+def test_shapes_that_do_not_match_are_refused():
+    with pytest.raises(ValueError, match=r"labels must have as many rows as logits \(4\): \[3\]"):
+        cross_entropy(logits(), LABELS[:3])
+    with pytest.raises(ValueError, match=r"weights must have as many rows as logits \(4\): \[3\]"):
+        cross_entropy(logits(), LABELS, WEIGHTS[:3])

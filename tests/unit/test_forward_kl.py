@@ -5,40 +5,56 @@ import pytest
 import torch
 
 from kdfast.errors import DataError
-from kdfast.losses import forward_kl
-from naive_losses import bucket_kl, kl, log_softmax
+from kdfast.losses import DenseTeacher, SparseTeacher, forward_kl
+from loss_forms import student_logits, teacher_logits, top_k
+from naive import dense_row, kl, log_softmax, rows, sparse_row
 
 INF = math.inf
 
 
-def case(n=6, vocab=13, k=4, dtype=torch.float64, seed=0):
-    """A random student and a random teacher's exact top-k with its exact tail."""
-    generator = torch.Generator().manual_seed(seed)
-    student = (torch.randn(n, vocab, generator=generator, dtype=torch.float64) * 2).to(dtype)
-    teacher = torch.log_softmax(torch.randn(n, vocab, generator=generator, dtype=torch.float64) * 2, 1)
-    logp, ids = teacher.topk(k, dim=1)
-    rest = teacher.scatter(1, ids, -INF)
-    return student.requires_grad_(), ids.int(), logp, rest.logsumexp(1), teacher
+def case(n=6, vocab=13, k=4, seed=0):
+    """A random student and a random teacher's exact top-k with its exact tail, in float64."""
+    logits = teacher_logits(n, vocab, seed)
+    return student_logits(n, vocab, seed, torch.float64), *top_k(logits, k).values(), logits
 
 
 def row(logits, ids, logp, tail, **options):
     """One row's value in float64."""
-    term = forward_kl(
-        torch.tensor([logits], dtype=torch.float64),
-        torch.tensor([ids]),
-        torch.tensor([logp], dtype=torch.float64),
-        torch.tensor([tail], dtype=torch.float64),
-        **options,
-    )
+    teacher = SparseTeacher(torch.tensor([ids]), torch.tensor([logp]).double(), torch.tensor([tail]).double())
+    term = forward_kl(torch.tensor([logits], dtype=torch.float64), teacher, **options)
     assert term.count == 1
     return float(term.total)
 
 
-def test_value_equals_the_naive_twin():
-    student, ids, logp, tail, _ = case()
-    term = forward_kl(student, ids, logp, tail)
-    assert float(term.total.detach()) == pytest.approx(bucket_kl(student, ids, logp, tail), abs=1e-12)
-    assert term.count == 6
+def sparse_oracle(*columns, temperature=1.0):
+    return sum(rows(lambda *r: sparse_row("forward_kl", *r, temperature), *columns))
+
+
+def test_sparse_by_hand():
+    assert row([0.0] * 4, [0, 1], [math.log(0.5), math.log(0.25)], math.log(0.25)) == pytest.approx(
+        0.5 * math.log(2) + 0.25 * math.log(1) + 0.25 * math.log(0.5)
+    )
+
+
+def test_dense_by_hand():
+    teacher = DenseTeacher(torch.tensor([[0.5, 0.5, 0.0]]).log())
+    term = forward_kl(torch.tensor([[0.25, 0.25, 0.5]]).log(), teacher)
+    assert (float(term.total), term.count) == (pytest.approx(math.log(2)), 1)
+
+
+def test_dense_equals_torch_kl_div():
+    student, *_, logits = case()
+    expected = torch.nn.functional.kl_div(
+        student.log_softmax(1), logits.log_softmax(1), reduction="sum", log_target=True
+    )
+    assert float(forward_kl(student, DenseTeacher(logits)).total.detach()) == pytest.approx(
+        float(expected.detach()), abs=1e-12
+    )
+    gradients = [
+        torch.autograd.grad(total, student)[0]
+        for total in (forward_kl(student, DenseTeacher(logits)).total, expected)
+    ]
+    torch.testing.assert_close(*gradients, rtol=0, atol=1e-12)
 
 
 def test_gradient_by_gradcheck_with_every_kind_of_entry():
@@ -52,19 +68,52 @@ def test_gradient_by_gradcheck_with_every_kind_of_entry():
     def total(x):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
-            return forward_kl(x, ids, logp, tail, temperature=1.7, logprob_temperature=1.7).total
+            return forward_kl(x, SparseTeacher(ids, logp, tail, 1.7), temperature=1.7).total
 
     assert torch.autograd.gradcheck(total, student)
-    expected = bucket_kl(student, ids, logp, tail, 1.7)
+    expected = sparse_oracle(student, ids, logp, tail, temperature=1.7)
     assert float(total(student).detach()) == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize("teacher_vocab", [9, 13, 16], ids=["smaller", "equal", "larger"])
+def test_dense_gradcheck_with_another_vocabulary(teacher_vocab):
+    student, logits = student_logits(4, 13, 0, torch.float64), teacher_logits(4, teacher_vocab, 0)
+    teacher = DenseTeacher(logits)
+    assert torch.autograd.gradcheck(lambda x: forward_kl(x, teacher, temperature=1.7).total, student)
+    expected = sum(rows(lambda *r: dense_row("forward_kl", *r, 1.7), student, logits))
+    assert float(forward_kl(student, teacher, temperature=1.7).total.detach()) == pytest.approx(
+        expected, abs=1e-11
+    )
+
+
+def test_surplus_ids_of_the_teacher_are_dropped_and_it_is_renormalised():
+    # 152064 against 151936 in small: the student's own padding never counts
+    student, logits = student_logits(3, 8, 1, torch.float64), teacher_logits(3, 10, 1)
+    got = forward_kl(student, DenseTeacher(logits)).total.detach()
+    assert float(got) == float(forward_kl(student, DenseTeacher(logits[:, :8])).total.detach())
+
+
+def test_missing_ids_of_the_teacher_have_no_mass():
+    student, logits = student_logits(3, 10, 1, torch.float64), teacher_logits(3, 8, 1)
+    got = forward_kl(student, DenseTeacher(logits)).total.detach()
+    logq, logp = student.detach().log_softmax(1)[:, :8], logits.log_softmax(1)
+    assert float(got) == pytest.approx(float((logp.exp() * (logp - logq)).sum()), abs=1e-12)
+
+
 def test_equals_the_full_kl_when_k_is_the_vocabulary():
-    student, ids, logp, _, teacher = case(k=13)
-    full = sum(kl(p, log_softmax(z)) for p, z in zip(teacher.tolist(), student.tolist(), strict=True))
+    student, ids, logp, _, logits = case(k=13)
+    full = sum(rows(lambda z, t: kl(log_softmax(t), log_softmax(z)), student, logits))
     for tail in (-INF, -30.0):  # no tail: whatever is stored for it is dropped
-        term = forward_kl(student, ids, logp, torch.full((6,), tail))
+        term = forward_kl(student, SparseTeacher(ids, logp, torch.full((6,), tail)))
         assert float(term.total.detach()) == pytest.approx(full, abs=1e-11)
+    assert float(forward_kl(student, DenseTeacher(logits)).total.detach()) == pytest.approx(full, abs=1e-11)
+
+
+def test_a_single_id():
+    student, ids, logp, tail, _ = case(k=1)
+    value = float(forward_kl(student, SparseTeacher(ids, logp, tail)).total.detach())
+    assert value == pytest.approx(sparse_oracle(student, ids, logp, tail), abs=1e-12)
+    assert torch.autograd.gradcheck(lambda x: forward_kl(x, SparseTeacher(ids, logp, tail)).total, student)
 
 
 def test_ids_outside_the_vocabulary_are_dropped_and_the_teacher_renormalised():
@@ -87,11 +136,6 @@ def test_padding_entries_at_id_0_hide_nothing():
     assert padded == pytest.approx(row([3.0, 1.0, 2.0], [1], [math.log(0.9)], math.log(0.1)))
 
 
-@pytest.mark.parametrize("tail", [0.0, -INF])
-def test_a_row_without_entries_has_kl_0(tail):
-    assert row([3.0, 1.0, 2.0], [0, 0], [-INF, -INF], tail) == 0.0
-
-
 def test_a_peaked_teacher_without_a_tail():
     assert row([3.0, 1.0, 2.0], [1], [0.0], -INF) == pytest.approx(-log_softmax([3.0, 1.0, 2.0])[1])
 
@@ -103,84 +147,84 @@ def test_never_clamped_and_never_renormalised_over_the_top_k():
     assert inside == pytest.approx(0.9 * math.log(0.45 / share) + 0.1 * math.log(0.1 / (1 - 2 * share)))
 
 
-def test_temperature_is_the_stored_one_and_its_square_multiplies():
+def test_a_sparse_teacher_has_one_temperature():
     student, ids, logp, tail, _ = case()
-    hot = forward_kl(student, ids, logp, tail, temperature=2.0, logprob_temperature=2.0).total
-    cool = forward_kl(student / 2, ids, logp, tail).total
-    assert float(hot.detach()) == pytest.approx(4 * float(cool.detach()))
     with pytest.raises(ValueError, match=r"stored log-probabilities \(1.0\).*: 2.0"):
-        forward_kl(student, ids, logp, tail, temperature=2.0)
-
-
-@pytest.mark.parametrize("what", ["logp", "tail"])
-@pytest.mark.parametrize("value", [math.nan, INF])
-def test_teacher_nan_names_the_row(what, value):
-    student, ids, logp, tail, _ = case()
-    (logp if what == "logp" else tail)[3] = value
-    with pytest.raises(DataError, match=r"teacher log-probabilities are NaN or \+inf in row\(s\): 3"):
-        forward_kl(student, ids, logp, tail)
-
-
-def test_negative_id_is_refused_unless_ignored():
-    student, ids, logp, tail, _ = case()
-    ids[2, 1] = -1
-    with pytest.raises(DataError, match=r"topk_ids must be >= 0, in row\(s\): 2"):
-        forward_kl(student, ids, logp, tail)
-    logp[2, 1] = -INF
-    with pytest.warns(RuntimeWarning, match="do not add up"):
-        assert float(forward_kl(student, ids, logp, tail).total.detach()) > 0
-
-
-def test_masses_that_do_not_add_up_warn_but_fp16_rounding_does_not():
-    student, ids, logp, tail, _ = case()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        forward_kl(student, ids, logp.half(), tail.half())
-    logp[4] += 0.01
-    with pytest.warns(RuntimeWarning, match=r"row\(s\): 4"):
-        forward_kl(student, ids, logp, tail)
+        forward_kl(student, SparseTeacher(ids, logp, tail), temperature=2.0)
+    with pytest.raises(ValueError, match=r"stored log-probabilities \(2.0\).*: 1.0"):
+        forward_kl(student, SparseTeacher(ids, logp, tail, 2.0))
 
 
 def test_a_masked_student_column_is_floored_and_pulls_on_nothing():
     logits = torch.tensor([[0.0, -INF, 1.0]], dtype=torch.float64, requires_grad=True)
     half = torch.tensor([[0.5]], dtype=torch.float64).log()
-    term = forward_kl(logits, torch.tensor([[1]]), half, half[0])
+    term = forward_kl(logits, SparseTeacher(torch.tensor([[1]]), half, half[0]))
     lse = math.log(1 + math.e)
-    assert float(term.total.detach()) == pytest.approx(math.log(0.5) - 0.5 * (1.0 - 60.0 - lse) - 0.5 * 0.0)
+    assert float(term.total.detach()) == pytest.approx(math.log(0.5) - 0.5 * (1.0 - 60.0 - lse))
     term.total.backward()
     assert torch.equal(logits.grad, torch.zeros(1, 3, dtype=torch.float64))
 
 
-def test_rows_outside_the_mask_cost_nothing_even_when_broken():
-    student, ids, logp, tail, _ = case()
-    wrong, bad_tail = student.detach().clone(), tail.clone()
-    wrong[1], bad_tail[1] = math.nan, math.nan
-    wrong.requires_grad_()
+@pytest.mark.parametrize("sparse", [True, False])
+def test_columns_masked_on_both_sides_do_not_exist(sparse):
+    student, logits = student_logits(3, 8, 2, torch.float64).detach(), teacher_logits(3, 8, 2)
+    student[:, 5], logits[:, 5] = -INF, -INF
+    left = [0, 1, 2, 3, 4, 6, 7]
+    values = [
+        float(forward_kl(z, SparseTeacher(*top_k(t, 3).values()) if sparse else DenseTeacher(t)).total)
+        for z, t in ((student, logits), (student[:, left], logits[:, left]))
+    ]
+    assert values[0] == pytest.approx(values[1], abs=1e-12)
+
+
+def test_a_masked_teacher_column_has_no_mass():
+    student, logits = student_logits(3, 8, 3, torch.float64).detach(), teacher_logits(3, 8, 3)
+    logits[:, 5] = -INF
+    logp, logq = logits.log_softmax(1), student.log_softmax(1)
+    expected = (logp.exp() * (logp - logq)).nan_to_num(0.0).sum()
+    assert float(forward_kl(student, DenseTeacher(logits)).total) == pytest.approx(float(expected), abs=1e-12)
+
+
+@pytest.mark.parametrize("teacher", ["sparse", "dense"])
+def test_a_mask_of_rows(teacher):
+    student, ids, logp, tail, logits = case()
+    given = SparseTeacher(ids, logp, tail) if teacher == "sparse" else DenseTeacher(logits)
     mask = torch.tensor([True, False, True, True, False, True])
-    term = forward_kl(wrong, ids, logp, bad_tail, mask=mask)
+    term = forward_kl(student, given, mask=mask)
+    columns = (student, ids, logp, tail) if teacher == "sparse" else (student, logits)
+    row_oracle = sparse_row if teacher == "sparse" else dense_row
+    values = rows(lambda *r: row_oracle("forward_kl", *r), *columns)
     assert term.count == 4
     assert float(term.total.detach()) == pytest.approx(
-        bucket_kl(student[mask], ids[mask], logp[mask], tail[mask]), abs=1e-12
+        sum(value for value, kept in zip(values, mask.tolist(), strict=True) if kept), abs=1e-12
     )
     term.total.backward()
-    assert bool((wrong.grad[~mask] == 0).all())
-    with pytest.raises(FloatingPointError, match=r"row\(s\): 1"):
-        forward_kl(wrong, ids, logp, tail)
+    assert bool((student.grad[~mask] == 0).all())
 
 
 def test_shapes_that_do_not_match_are_refused():
-    student, ids, logp, tail, _ = case()
-    with pytest.raises(ValueError, match=r"topk_ids must have as many rows as logits \(6\)"):
-        forward_kl(student, ids[:5], logp, tail)
-    with pytest.raises(ValueError, match=r"must both be \[N,K\]"):
-        forward_kl(student, ids[:, :3], logp, tail)
+    student, ids, logp, tail, logits = case()
+    with pytest.raises(ValueError, match=r"targets must have as many rows as logits \(6\): 5"):
+        forward_kl(student, SparseTeacher(ids[:5], logp[:5], tail[:5]))
+    with pytest.raises(ValueError, match=r"targets must have as many rows as logits \(6\): 5"):
+        forward_kl(student, DenseTeacher(logits[:5]))
+    with pytest.raises(ValueError, match=r"mask must have as many rows as logits \(6\): \[5\]"):
+        forward_kl(student, DenseTeacher(logits), mask=torch.ones(5, dtype=torch.bool))
     with pytest.raises(ValueError, match="floating point"):
-        forward_kl(student[0], ids, logp, tail)
+        forward_kl(student[0], SparseTeacher(ids, logp, tail))
 
 
-def test_one_buffer_of_the_size_of_the_logits_is_kept():
-    student, ids, logp, tail, _ = case(n=64, vocab=512)
+def test_a_negative_id_is_refused():
+    student, ids, logp, tail, _ = case()
+    ids[2, 1] = -1
+    with pytest.raises(DataError, match=r"topk_ids must be >= 0, in row\(s\): 2"):
+        forward_kl(student, SparseTeacher(ids, logp, tail))
+
+
+@pytest.mark.parametrize("teacher", ["sparse", "dense"])
+def test_one_buffer_of_the_size_of_the_logits_is_kept(teacher):
+    student, ids, logp, tail, logits = case(n=64, vocab=512)
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
-        forward_kl(student, ids, logp, tail)
+        forward_kl(student, SparseTeacher(ids, logp, tail) if teacher == "sparse" else DenseTeacher(logits))
     assert sum(kept) == 64 * 512 + 64

@@ -105,6 +105,47 @@ def test_tail_is_exact_on_a_peaked_row():
     assert float(tail) == pytest.approx(math.log(299) - 40, rel=1e-5)
 
 
+KEYED = [ScoringRow(row.ids, row.response_start, bytes([number]) * 16) for number, row in enumerate(ROWS)]
+DRAWING = Wanted(k=6, usable=259, always_ids=(258,), samples=40)
+
+
+def test_draws_are_the_same_in_any_batch_and_order(teacher):
+    together = scored(teacher, KEYED, DRAWING)
+    alone = scored(teacher, KEYED, DRAWING, batch_tokens=1)
+    reverse = scored(teacher, KEYED[::-1], DRAWING, batch_tokens=12)
+    for index, row in enumerate(KEYED):
+        n = len(row.ids) - row.response_start
+        mine = together[index]
+        assert (mine.sample_ids.shape, mine.sample_ids.dtype) == ((n, 40), np.int32)
+        assert (mine.sample_counts.sum(1) == 40).all()
+        assert mine.sample_ids.max() < 259
+        for other in (alone[index], reverse[len(KEYED) - 1 - index]):
+            assert np.array_equal(mine.sample_ids, other.sample_ids)
+            assert np.array_equal(mine.sample_counts, other.sample_counts)
+
+
+def test_rows_of_other_keys_draw_other_ids(teacher):
+    rows = [ScoringRow(ROWS[0].ids, 3, key) for key in (b"a", b"b")]
+    first, second = scored(teacher, rows, DRAWING).values()
+    assert not np.array_equal(first.sample_counts, second.sample_counts)
+    assert np.array_equal(first.topk_logp, second.topk_logp)
+    assert len({tuple(token) for token in first.sample_ids.tolist()}) == len(first.sample_ids)
+
+
+def test_draws_need_a_key_and_are_none_unless_asked_for(teacher):
+    with pytest.raises(DataError, match="row 0 has no key that its draws could depend on"):
+        scored(teacher, ROWS, DRAWING)
+    assert scored(teacher)[0].sample_ids is None
+
+
+def test_a_nan_teacher_that_draws_is_an_error(tmp_path):
+    model = tiny_llama()
+    model.model.norm.weight.data[3] = math.nan
+    model.save_pretrained(tmp_path / "nan")
+    with pytest.raises(TeacherError, match="gives NaN on these rows"):
+        scored(LocalTeacher(write_tokenizer(tmp_path / "nan"), device="cpu"), KEYED, DRAWING)
+
+
 def test_bad_rows_are_refused(teacher):
     for row in (ScoringRow([1, 2], 0), ScoringRow([1, 2], 2), ScoringRow([], 0)):
         with pytest.raises(DataError, match="row 0 has no response to score"):

@@ -7,7 +7,7 @@ import torch
 
 from kdfast.losses.early_tool_call_loss import EarlyToolOptions, early_tool_call_loss, early_tool_ramp
 from kdfast.losses.length_aware_kd_loss import LengthOptions, length_aware_kd_loss
-from kdfast.losses.required_fields import compute_required_fields_present
+from kdfast import compute_required_fields_present
 from latency_batches import EOS, OPENING, VOCAB, batch_of
 
 RATIO = LengthOptions(form="ratio", max_new_tokens=4)
@@ -38,7 +38,7 @@ def early_loss(batch, **options):
 def test_length_kd_completeness_exemption():
     call = '<tool_call>{"name": "f", "arguments": %s}</tool_call>'
     texts = [call % '{"n": 1}', call % "{}", "Sorry, no.", f'{call % "{}"}{call % """{"n": 1}"""}']
-    exempt = compute_required_fields_present(texts, [[TOOL]] * 4)
+    exempt = torch.tensor(compute_required_fields_present(texts, [[TOOL]] * 4))
     assert exempt.tolist() == [True, False, False, False]
     batch = batch_of("x.", "x.", "x.", "x.")
     out, grad = length_loss(batch, 0.5, RATIO, exempt=exempt)

@@ -1,113 +1,85 @@
-"""The objective: terms by source, counts from masks, and a sum that does not depend on how a step is split."""
+"""The objective: weights by step, counts from masks, the length loss's hinge, and rows without a loss's inputs."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
-from torch import Tensor
 
-from kdfast.config import KDConfig
-from kdfast.losses.term import supervised_mask
-from kdfast.train.objective import Objective
-
-VOCAB = 7
+from kdfast.losses import plan_batch
+from kdfast.train.objective import Objective, StepWeights
+from loss_batches import batch, double, model, settings
 
 
-def batch(rows: int, seed: int = 0) -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.randint(0, VOCAB, (rows, 6), generator=generator)
-    mask = torch.rand(rows, 6, generator=generator) < 0.6
-    logp = torch.randn(rows, 6, 4, generator=generator).log_softmax(-1)
-    ids = torch.stack([torch.randperm(VOCAB, generator=generator)[:3] for _ in range(rows * 6)])
-    return {
-        "labels": labels.where(mask, torch.tensor(-100)),
-        "response_mask": mask,
-        "tool_name_mask": mask & (torch.rand(rows, 6, generator=generator) < 0.3),
-        "tool_args_mask": mask & (torch.rand(rows, 6, generator=generator) < 0.3),
-        "source": torch.arange(rows, dtype=torch.int8) % 2,
-        "teacher_topk_ids": ids.view(rows, 6, 3).int(),
-        "teacher_topk_logp": logp[..., :3],
-        "teacher_tail_logp": logp[..., 3],
-        "teacher_topk_mask": mask & (torch.arange(rows) < rows - 1)[:, None],
-    }
+def objective(**changes: Any) -> Objective:
+    return Objective(settings=settings(**changes), num_steps=11, early_tool_warmup_steps=5)
 
 
-def part(whole: dict[str, Tensor], rows: slice) -> dict[str, Tensor]:
-    return {name: value[rows] for name, value in whole.items()}
+def test_weights_run_in_a_straight_line_to_their_final_values() -> None:
+    some = objective(kl_weight=0.5, kl_final_weight=0.1, ce_truth_weight=0.2, ce_truth_final_weight=0.6)
+    assert [some.weights(step)["kl"] for step in (0, 5, 10)] == pytest.approx([0.5, 0.3, 0.1])
+    assert [some.weights(step)["ce_truth"] for step in (0, 5, 10)] == pytest.approx([0.2, 0.4, 0.6])
+    assert some.weights(99) == some.weights(10) == some.final_weights
+    constant = objective()
+    assert constant.weights(5)["kl"] == constant.weights(10)["kl"] == 0.5
 
 
-def loss(objective: Objective, logits: Tensor, some: dict[str, Tensor], counts: dict[str, float]) -> Tensor:
-    mask = supervised_mask(some)
-    return objective.loss(objective.terms(logits[mask], some, mask), counts)
+def test_early_tool_weights_grow_over_the_warm_up_and_no_other_does() -> None:
+    some = objective(early_tool_ce_weight=0.01)
+    early = [name for name in some.final_weights if name.startswith("early_tool")]
+    assert len(early) == 4
+    for name in early:
+        whole = some.final_weights[name]
+        assert [some.weights(step)[name] for step in (0, 1, 5, 10)] == pytest.approx(
+            [0, whole / 5, whole, whole]
+        )
+    assert some.weights(0)["length"] == some.final_weights["length"]
 
 
-def test_the_loss_is_the_weighted_sum_of_the_terms_means() -> None:
-    objective = Objective(KDConfig(kl_weight=0.5, ce_teacher_weight=0.25, ce_truth_weight=2.0))
-    whole, logits = batch(4), torch.randn(4, 6, VOCAB)
-    mask = supervised_mask(whole)
-    counts = objective.counts(whole)
-    terms = objective.terms(logits[mask], whole, mask)
-    assert {name: term.count for name, term in terms.items()} == pytest.approx(counts)
-    means = {name: float(term.total) / counts[name] for name, term in terms.items()}
-    expected = 0.5 * means["kl"] + 0.25 * means["ce_teacher"] + 2.0 * means["ce_truth"]
-    assert float(loss(objective, logits, whole, counts)) == pytest.approx(expected, rel=1e-6)
+def test_a_term_of_weight_0_is_neither_counted_nor_computed() -> None:
+    some = objective(sampled_kl_weight=0.0, length_weight=0.0, early_tool_prior_weight=0.0)
+    counts = some.counts(batch())
+    assert set(counts) == {
+        "kl", "ce_teacher", "ce_truth", "early_tool_ce", "early_tool_preamble", "early_tool_negative",
+    }  # fmt: skip
+    hidden, weight = model()
+    loss = some.loss(hidden, weight, double(batch()), StepWeights(some.final_weights, counts))
+    assert set(loss.terms) == set(counts)
 
 
-def test_cross_entropies_by_source_and_span_against_a_loop() -> None:
-    objective = Objective(KDConfig(kl_weight=0, name_weight=0.5, args_weight=0.25))
-    whole, logits = batch(4), torch.randn(4, 6, VOCAB)
-    logp = logits.log_softmax(-1)
-    totals, counts = [0.0, 0.0], [0.0, 0.0]
-    for row in range(4):
-        for t in range(6):
-            label = int(whole["labels"][row, t])
-            if label == -100:
-                continue
-            weight = (
-                1 + 0.5 * bool(whole["tool_name_mask"][row, t]) + 0.25 * bool(whole["tool_args_mask"][row, t])
-            )
-            totals[row % 2] -= weight * float(logp[row, t, label])
-            counts[row % 2] += weight
-    mask = supervised_mask(whole)
-    terms = objective.terms(logits[mask], whole, mask)
-    assert set(terms) == {"ce_teacher", "ce_truth"}
-    for number, name in enumerate(("ce_teacher", "ce_truth")):
-        assert float(terms[name].total) == pytest.approx(totals[number], rel=1e-5)
-        assert objective.counts(whole)[name] == pytest.approx(counts[number])
+def test_the_hinge_opens_by_the_average_of_earlier_steps_or_row_by_row() -> None:
+    assert objective(length_aggregate="row").hinge_open(5.0) is None
+    average = objective(length_aggregate="ema")
+    assert [average.hinge_open(value) for value in (None, -0.1, 0.0, 0.1)] == [False, False, False, True]
 
 
-@pytest.mark.parametrize("size", [1, 2, 3])
-def test_split_into_micro_batches_it_gives_the_same_loss_and_gradient(size: int) -> None:
-    objective = Objective(KDConfig())
-    whole = batch(6)
-    logits = torch.randn(6, 6, VOCAB, dtype=torch.float64, requires_grad=True)
-    counts = objective.counts(whole)
-    together = loss(objective, logits, whole, counts)
-    (expected,) = torch.autograd.grad(together, logits)
-    parts = [slice(start, start + size) for start in range(0, 6, size)]
-    local = [objective.counts(part(whole, rows)) for rows in parts]
-    assert {name: sum(count[name] for count in local) for name in counts} == pytest.approx(counts)
-    total = sum(loss(objective, logits[rows], part(whole, rows), counts) for rows in parts)
-    assert isinstance(total, Tensor)
-    (gradient,) = torch.autograd.grad(total, logits)
-    torch.testing.assert_close(total, together, rtol=1e-12, atol=0)
-    torch.testing.assert_close(gradient, expected, rtol=1e-10, atol=1e-14)
+def test_the_step_s_counts_are_the_divisors() -> None:
+    some, given, (hidden, weight) = objective(), double(batch()), model()
+    counts = some.counts(given)
+    doubled = {name: 2 * count for name, count in counts.items()}
+    one = some.loss(hidden, weight, given, StepWeights(some.final_weights, counts)).total
+    half = some.loss(hidden, weight, given, StepWeights(some.final_weights, doubled)).total
+    torch.testing.assert_close(half, one / 2)
 
 
-def test_no_gradient_outside_the_supervised_positions() -> None:
-    objective = Objective(KDConfig())
-    whole = batch(4)
-    logits = torch.randn(4, 6, VOCAB, requires_grad=True)
-    (gradient,) = torch.autograd.grad(loss(objective, logits, whole, objective.counts(whole)), logits)
-    outside = ~supervised_mask(whole)
-    assert outside.any()
-    assert not gradient[outside].any()
-    assert gradient[~outside].any()
-
-
-def test_a_batch_without_a_teacher_has_no_kl() -> None:
-    objective = Objective(KDConfig())
-    whole = {name: value for name, value in batch(4).items() if not name.startswith("teacher")}
-    mask = supervised_mask(whole)
-    assert objective.counts(whole)["kl"] == 0
-    assert "kl" not in objective.terms(torch.randn(4, 6, VOCAB)[mask], whole, mask)
+def test_counts_against_a_loop() -> None:
+    some, given = objective(), batch()
+    expected = dict.fromkeys(some.final_weights, 0.0)
+    for row in range(6):
+        first = int(given["response_start"][row]) - 1
+        last = first + int(given["response_length"][row]) - 1
+        due, call = bool(given["tool_should_be_used"][row]), given["tool_call_mask"][row]
+        source = "ce_truth" if row % 2 else "ce_teacher"
+        for t in range(first, last + 1):
+            name, args = (bool(given[f"tool_{span}_mask"][row, t]) for span in ("name", "args"))
+            expected[source] += 1 + 0.15 * name + 0.15 * args
+            expected["kl"] += bool(given["teacher_topk_mask"][row, t])
+            expected["sampled_kl"] += bool((given["teacher_sample_counts"][row, t] > 0).any())
+        expected["length"] += bool(given["required_fields_present"][row]) or not due
+        prefix = int((given["teacher_prefix_ids"][row] != -100).sum())
+        expected["early_tool_ce"] += due * prefix
+        expected["early_tool_prior"] += due and prefix == 0
+        expected["early_tool_preamble"] += due and bool(call.any()) and not bool(call[first])
+        expected["early_tool_negative"] += not due
+    assert plan_batch(given, some.settings).counts == pytest.approx(expected)

@@ -62,7 +62,14 @@ def test_the_same_settings_give_the_same_plan() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"teacher": "abd"}, {"usable": 119}, {"k": 5}, {"dtype": "bf16"}, {"demonstrations": 1}],
+    [
+        {"teacher": "abd"},
+        {"usable": 119},
+        {"k": 5},
+        {"dtype": "bf16"},
+        {"demonstrations": 1},
+        {"samples": 8},
+    ],
     ids=lambda change: next(iter(change)),
 )
 def test_whatever_changes_the_answers_changes_the_fingerprint(change: dict[str, object]) -> None:
@@ -71,6 +78,12 @@ def test_whatever_changes_the_answers_changes_the_fingerprint(change: dict[str, 
 
 def test_what_does_not_keeps_it() -> None:
     assert plan(batch_tokens=7, device="cpu", demonstrations_seed=4).fingerprint == plan().fingerprint
+
+
+def test_without_samples_the_name_is_that_of_stores_made_before_there_were_any() -> None:
+    known = "ca55701f70f7ed9ef5d0e802b898605839f2bb0cc820c82ceda136958300ecbd"
+    assert plan(samples=0).fingerprint == plan().fingerprint == known
+    assert plan(samples=8).wanted.samples == 8
 
 
 def test_long_rows_are_not_shown() -> None:

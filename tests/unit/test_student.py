@@ -304,6 +304,8 @@ def test_estimate_of_the_full_size_recipe():
     assert figures["parameters"] == figures["trainable_parameters"] == expected
     assert figures["checkpoint_bytes"] == 12 * expected
     assert figures["teacher_store_bytes_per_token"] == 196
+    sampling = estimate(config_for(arch, teacher=teacher | {"samples": 8}, train={"micro_batch_size": 1}))
+    assert sampling["teacher_store_bytes_per_token"] == 244
 
 
 def test_estimate_of_a_cut_teacher_with_frozen_embeddings(tmp_path):

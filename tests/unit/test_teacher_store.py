@@ -34,6 +34,14 @@ def scores(lengths, seed=0, opening=True):
     return [keys, ids, np.ascontiguousarray(logp[:, :K]), np.ascontiguousarray(logp[:, K]), count, *extra]
 
 
+def drawn(total, samples, seed=0):
+    """Drawn ids and counts of so many tokens, as `append` takes them by name."""
+    rng = np.random.default_rng(seed)
+    counts = -np.sort(-rng.multinomial(samples, np.ones(samples) / samples, total))
+    ids = rng.integers(0, VOCAB, (total, samples), dtype=np.int32) * (counts > 0)
+    return {"sample_ids": ids.astype(np.int32), "sample_counts": counts.astype(np.uint16)}
+
+
 def test_rows_come_back_renormalised(tmp_path):
     keys, ids, logp, tail, lengths, opening = scores([3, 1, 5])
     with open_writer(tmp_path) as writer:
@@ -123,22 +131,97 @@ def test_pyarrow_opens_it(tmp_path):
     assert table["topk_ids"].to_pylist()[0] == columns[1][:3].ravel().tolist()
 
 
-@pytest.mark.parametrize("cut", [1, 7, 64, 200, 777])
-def test_a_torn_tail_is_ignored_by_readers_and_cut_off_by_the_next_writer(tmp_path, cut):
-    first, second = scores([3, 2], seed=1), scores([40], seed=2)
+def test_drawn_ids_come_back(tmp_path):
+    columns, samples = scores([3, 1]), drawn(4, 6)
+    with open_writer(tmp_path, samples=6) as writer:
+        assert writer.append(*columns, **samples) == 2
+        assert (writer.samples, writer.bytes_per_token) == (6, 10 * 6 + 4)
+        path = writer.path
+    store = open_store(tmp_path)
+    assert (store.samples, store.bytes_per_token) == (6, 10 * 6 + 4)
+    for key, tokens in zip(columns[0], (slice(0, 3), slice(3, 4)), strict=True):
+        row = store.row(key)
+        for name, given in samples.items():
+            assert row[name].dtype == given.dtype
+            assert np.array_equal(row[name], given[tokens])
+    assert store.audit() == []
+    with pa.memory_map(str(path)) as source:
+        table = pa.ipc.open_stream(source).read_all()
+    assert table.schema.metadata[b"kdfast.samples"] == b"6"
+    assert table.schema.field("sample_counts").type.value_type == pa.uint16()
+    assert table["sample_ids"].to_pylist()[0] == samples["sample_ids"][:3].ravel().tolist()
+    assert table["sample_counts"].to_pylist()[1] == samples["sample_counts"][3].tolist()
+
+
+def test_a_store_without_samples_has_no_trace_of_them(tmp_path):
+    columns = scores([3])
     with open_writer(tmp_path) as writer:
-        writer.append(*first)
+        writer.append(*columns)
+        path = writer.path
+    assert open_store(tmp_path).samples == 0
+    assert "sample_ids" not in open_store(tmp_path).row(columns[0][0])
+    with pa.memory_map(str(path)) as source:
+        schema = pa.ipc.open_stream(source).schema
+    assert b"kdfast.samples" not in schema.metadata
+    assert not [name for name in schema.names if name.startswith("sample")]
+
+
+def test_drawn_ids_that_cannot_be_are_refused(tmp_path):
+    columns, good = scores([3]), drawn(3, 6)
+    both = "must both be given to a store with samples and to no other"
+    with open_writer(tmp_path / "without") as writer, pytest.raises(ValueError, match=f"{both}.*: 0"):
+        writer.append(*columns, **good)
+    with pytest.raises(ValueError, match="samples must be at most 65535, got 65536"):
+        open_writer(tmp_path / "many", samples=65536)
+    with open_writer(tmp_path, samples=6) as writer:
+        for some in ({}, {"sample_ids": good["sample_ids"]}, {"sample_counts": good["sample_counts"]}):
+            with pytest.raises(ValueError, match=f"{both}.*: 6"):
+                writer.append(*columns, **some)
+        with pytest.raises(ValueError, match=r"sample_counts \[N, 6\]"):
+            writer.append(*columns, **drawn(2, 6))
+        few = good | {"sample_counts": good["sample_counts"].copy()}
+        few["sample_counts"][1, 0] -= 1
+        with pytest.raises(
+            DataError, match="scored row 0: the sample counts of token 1 must add up to 6, got 5"
+        ):
+            writer.append(*columns, **few)
+        for outside in (-1, VOCAB):
+            bad = good | {"sample_ids": good["sample_ids"].copy()}
+            bad["sample_ids"][2, 0] = outside
+            with pytest.raises(DataError, match=f"a drawn id outside the vocabulary of 500: {outside}"):
+                writer.append(*columns, **bad)
+        assert len(writer) == 0
+
+
+def test_audit_names_a_row_with_a_flipped_count(tmp_path):
+    columns, samples = scores([3, 2, 4]), drawn(9, 60)
+    with open_writer(tmp_path, samples=60) as writer:
+        writer.append(*columns, **samples)
+        path = writer.path
+    content = bytearray(path.read_bytes())
+    content[content.index(samples["sample_counts"][5].tobytes()) + 1] ^= 4
+    path.write_bytes(content)
+    assert open_store(tmp_path).audit() == [2]
+
+
+@pytest.mark.parametrize("samples", [0, 5])
+@pytest.mark.parametrize("cut", [1, 7, 64, 200, 777])
+def test_a_torn_tail_is_ignored_by_readers_and_cut_off_by_the_next_writer(tmp_path, cut, samples):
+    first, second = scores([3, 2], seed=1), scores([40], seed=2)
+    more = drawn(40, samples) if samples else {}
+    with open_writer(tmp_path, samples=samples) as writer:
+        writer.append(*first, **{name: values[:5] for name, values in more.items()})
         whole = writer.path.stat().st_size
-        writer.append(*second)
+        writer.append(*second, **more)
         path = writer.path
     os.truncate(path, path.stat().st_size - cut)
     store = open_store(tmp_path)
     assert len(store) == 2
     assert store.torn_bytes == path.stat().st_size - whole
-    with open_writer(tmp_path) as writer:
+    with open_writer(tmp_path, samples=samples) as writer:
         assert writer.recovered_bytes == store.torn_bytes
         assert path.stat().st_size == whole
-        assert writer.append(*second) == 1
+        assert writer.append(*second, **more) == 1
     assert len(open_store(tmp_path)) == 3
     assert open_store(tmp_path).torn_bytes == 0
     assert open_store(tmp_path).audit() == []
@@ -184,7 +267,9 @@ def test_a_closed_writer_says_so(tmp_path):
         writer.append(*scores([1]))
 
 
-@pytest.mark.parametrize("changes", [{"k": 5}, {"vocab_size": 501}, {"logprob_temperature": 2.0}])
+@pytest.mark.parametrize(
+    "changes", [{"k": 5}, {"vocab_size": 501}, {"logprob_temperature": 2.0}, {"samples": 1}]
+)
 def test_other_settings_need_another_directory(tmp_path, changes):
     open_writer(tmp_path).close()
     with pytest.raises(DataError, match="use another directory"):
@@ -240,9 +325,9 @@ def test_a_full_disk_leaves_whole_rows_only(tmp_path):
 APPEND_FOREVER = """
 import pathlib, sys
 import test_teacher_store as t
-with t.open_writer(pathlib.Path(sys.argv[1])) as writer:
+with t.open_writer(pathlib.Path(sys.argv[1]), samples=3) as writer:
     for seed in range(10**6):
-        writer.append(*t.scores([50] * 4, seed=seed))
+        writer.append(*t.scores([50] * 4, seed=seed), **t.drawn(200, 3))
         print(seed, flush=True)
 """
 
@@ -264,5 +349,5 @@ def test_kill_9_loses_no_row_that_was_stored(tmp_path):
     for seed in range(stored + 1):
         assert store.contains(scores([50] * 4, seed=seed)[0]).all()
     assert store.audit() == []
-    with open_writer(tmp_path) as writer:
+    with open_writer(tmp_path, samples=3) as writer:
         assert len(writer) == len(store)

@@ -25,6 +25,8 @@ _PADS: dict[str, float] = {
     "teacher_topk_logp": -np.inf,
     "teacher_tail_logp": 0,
     "teacher_topk_mask": 0,
+    "teacher_sample_ids": 0,
+    "teacher_sample_counts": 0,
     "teacher_attention_mask": 0,
 }
 """Fields with one entry a token, and what pads them (`input_ids` takes `pad_id`)."""
@@ -81,7 +83,8 @@ def collate_kd_batch(
         `tool_should_be_used`, `required_fields_present` [B] bool; `response_start`, `response_length`,
         `teacher_length`, `row` [B] int64; `source` [B] int8. With a teacher store that knows one of the rows also
         `teacher_topk_ids` [B,T,K] int32, `teacher_topk_logp` [B,T,K] and `teacher_tail_logp` [B,T] float32,
-        `teacher_topk_mask` [B,T] bool.
+        `teacher_topk_mask` [B,T] bool; where that store holds drawn ids (`teacher.samples`) also `teacher_sample_ids`
+        and `teacher_sample_counts` [B,T,S] int32, the distinct ids drawn and how often, 0 behind them.
 
     Raises:
         DataError: a row is longer than the largest shape.

@@ -146,9 +146,11 @@ def _assemble(
         diagnostics |= _length_diagnostics(length, plan.length)
         left_out |= {f"length.{reason}": count for reason, count in plan.length.skipped.items()}
     if plan.early is not None:
-        odds = latency.at(plan.early.opening, settings.opening_ids, "opening")
-        options = EarlyToolOptions(max_preamble_tokens=kd.max_preamble_tokens)
-        early = early_tool_from_log_odds(odds, plan.early, options, nan=kd.on_nan)
+        early: dict[str, Term] = {}
+        if plan.early.parts != ("early_tool_ce",):
+            odds = latency.at(plan.early.opening, settings.opening_ids, "opening")
+            options = EarlyToolOptions(max_preamble_tokens=kd.max_preamble_tokens)
+            early = early_tool_from_log_odds(odds, plan.early, options, nan=kd.on_nan)
         later |= early
         diagnostics |= {
             f"early_tool.{name}": term for name, term in early_tool_diagnostics(plan.early, early).items()

@@ -29,8 +29,25 @@ class Classwise(NamedTuple):
     logq: Tensor
 
 
-Kernel = Callable[[Classwise], tuple[Tensor, Tensor]]
-"""Gives the values [M] and h [M,C], their derivatives by logq up to a multiple of q (which cancels: q sums to 1)."""
+class Comparison(NamedTuple):
+    """What a kernel gives.
+
+    A sum over classes of p log(p/q) is off, in fp32 and 150,000 classes, by 3e-6 to either side; with `- p + q` at
+    each class, whose sum is 0 but for rounding, no part of it is negative and rounding does not add up.
+
+    Attributes:
+        value: [M].
+        h: [M,C], its derivative by logq, up to a multiple of q (which cancels: q sums to 1).
+        h_sum: [M], the sum of h over the classes.
+    """
+
+    value: Tensor
+    h: Tensor
+    h_sum: Tensor
+
+
+Kernel = Callable[[Classwise], Comparison]
+"""Compares; it may overwrite its arguments but q, and needs not: they are as large as the logits."""
 
 
 @dataclass(frozen=True)

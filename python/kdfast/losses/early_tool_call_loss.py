@@ -126,7 +126,7 @@ def early_tool_diagnostics(plan: EarlyToolPlan, terms: Mapping[str, Term]) -> di
     """
 
     def share(part: str, whole: str) -> Term:
-        return Term(torch.tensor(float(plan.rows[part])), plan.rows[whole])
+        return Term(torch.tensor(float(plan.rows[part]), device=plan.targets.device), plan.rows[whole])
 
     found = {
         "frac_should_use": share("should_use", "all"),

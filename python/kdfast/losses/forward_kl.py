@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from kdfast.losses.divergence import Classwise, Divergence
+from kdfast.losses.divergence import Classwise, Comparison, Divergence
 from kdfast.losses.numerics import OnNan
 from kdfast.losses.row_loss import divergence_term
 from kdfast.losses.teacher import Teacher
 from kdfast.losses.term import Term
 
 
-def _kernel(x: Classwise) -> tuple[Tensor, Tensor]:
-    return (x.p * (x.logp - x.logq)).sum(1), -x.p
+def _kernel(x: Classwise) -> Comparison:
+    masses = x.p.sum(1)
+    value = x.logp.sub_(x.logq).mul_(x.p).sum(1) + (x.q.sum(1) - masses)
+    return Comparison(value, x.p.neg_(), -masses)
 
 
 FORWARD_KL = Divergence("forward_kl", _kernel)

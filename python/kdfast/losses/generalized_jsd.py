@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from kdfast.losses.divergence import SMALLEST, Classwise, Divergence, Kernel
+from kdfast.losses.divergence import SMALLEST, Classwise, Comparison, Divergence, Kernel
 from kdfast.losses.forward_kl import FORWARD_KL
 from kdfast.losses.numerics import OnNan
 from kdfast.losses.reverse_kl import REVERSE_KL
@@ -31,11 +31,13 @@ def jsd(beta: float = 0.5) -> Divergence:
 
 
 def _kernel(beta: float) -> Kernel:
-    def kernel(x: Classwise) -> tuple[Tensor, Tensor]:
+    def kernel(x: Classwise) -> Comparison:
         # where both underflow there is nothing to add, whatever the logarithm
         logm = (beta * x.p).add_(x.q, alpha=1 - beta).clamp_(min=SMALLEST).log_()
-        slope = (x.logq - logm).mul_(x.q).mul_(1 - beta)
-        return (x.logp - logm).mul_(x.p).sum(1) * beta + slope.sum(1), slope
+        slope = x.logq.sub_(logm).mul_(x.q).mul_(1 - beta)
+        slopes = slope.sum(1)
+        # the excess of both halves over the mixture cancels: nothing to add
+        return Comparison(x.logp.sub_(logm).mul_(x.p).sum(1) * beta + slopes, slope, slopes)
 
     return kernel
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from kdfast.losses.numerics import OnNan, computing_dtype
 from kdfast.losses.row_loss import RowTargets, check_values, prepare, weighted_total
 from kdfast.losses.rows import Targets, Values, rows_
+from kdfast.losses.term import IGNORE_INDEX
 
 CHUNK_ROWS = 256
 """Rows of logits that exist at once."""
@@ -29,7 +30,7 @@ class LinearKD:
     Attributes:
         total: scalar on the graph, the sum of coefficient times value.
         kl: [N] the divergence of each row before its coefficient, detached; 0 where no teacher is known.
-        labels: [N,J] -log q of each label before its coefficient, detached.
+        labels: [N,J] -log q of each label before its coefficient, detached; 0 where there is none.
         best: [N] int64, the student's likeliest ids; empty unless asked for.
         bad_kl: [N] bool, rows whose divergence was not finite and was left out (`nan="skip_row"`).
         bad_labels: [N,J] bool, labels of which the same is true.
@@ -79,9 +80,10 @@ class _LinearRows(torch.autograd.Function):
         if gradients is None:
             hidden, weight = ctx.saved_tensors
             gradients = _walk(hidden, weight, ctx.plan, ctx.needs_input_grad)[2]
-        for part in (gradients.hidden, gradients.weight):
-            if part is not None:
-                part.mul_(grad)
+        if grad.device.type != "cpu" or float(grad) != 1.0:
+            for part in (gradients.hidden, gradients.weight):
+                if part is not None:
+                    part.mul_(grad)
         return gradients.hidden, gradients.weight, None
 
 
@@ -100,7 +102,7 @@ def _walk_plain(
     dtype, rows = computing_dtype(weight.dtype), len(hidden)
     gradients = _Gradients(
         torch.zeros_like(hidden) if wanted[0] else None,
-        torch.zeros(weight.shape, dtype=dtype, device=weight.device) if wanted[1] else None,
+        torch.empty(weight.shape, dtype=dtype, device=weight.device) if wanted[1] else None,
     )
     columns = weight.to(plan.gemm_dtype)
     buffer = hidden.new_empty((min(plan.chunk_rows, rows), len(weight)), dtype=dtype)
@@ -119,6 +121,8 @@ def _walk_plain(
         _add_gradients(x.to(plan.gemm_dtype), some, columns, chunk, gradients)
     if not parts:
         parts.append(rows_(buffer, plan.targets))
+        if gradients.weight is not None:
+            gradients.weight.zero_()
     if gradients.weight is not None:
         gradients.weight = gradients.weight.to(weight.dtype)
     values = Values(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Values)))
@@ -130,10 +134,15 @@ def _add_gradients(slope: Tensor, some: Tensor, columns: Tensor, chunk: slice, g
         gradients.hidden[chunk] = slope @ columns
     if gradients.weight is None:
         return
+    # a row that is left out has a slope of 0, and 0 times its NaN would be NaN
+    some = some.nan_to_num(0.0, 0.0, 0.0)
+    before = 1.0 if chunk.start else 0.0  # the first chunk's product needs no zeros to be added to
     if slope.dtype == gradients.weight.dtype:
-        gradients.weight.addmm_(slope.T, some)
-    else:
+        gradients.weight.addmm_(slope.T, some, beta=before)
+    elif before:
         gradients.weight += slope.T @ some
+    else:
+        gradients.weight.copy_(slope.T @ some)
 
 
 def linear_kd(
@@ -153,7 +162,9 @@ def linear_kd(
 
     Args:
         hidden: [N,D] last hidden states of the student at supervised positions.
-        weight: [V,D] of its output layer; may be the embedding, or frozen.
+        weight: [V,D] of its output layer; may be the embedding, or frozen. Under DDP and FSDP2 call this in the
+            forward of the wrapped module; the head must belong to that module's own FSDP group (a head that is
+            sharded by itself is not gathered here).
         targets: what the rows are to learn, with coefficients (weight / count) known before the forward.
         chunk_rows: rows of logits that exist at once; 256 to 512 is fast, 512 and more for bf16.
         want_best: also give each row's likeliest id.
@@ -190,4 +201,7 @@ def linear_kd(
     check_values(values, prepared, rows, nan)
     bad_kl = values.bad_kl & (prepared.kl_coefficients != 0)
     bad_labels = values.bad_labels & (prepared.label_coefficients != 0)
-    return LinearKD(total, values.kl, values.labels, best, bad_kl, bad_labels)
+    label_values = values.labels
+    if targets.labels is not None:
+        label_values = label_values.masked_fill(targets.labels.to(hidden.device) == IGNORE_INDEX, 0.0)
+    return LinearKD(total, values.kl, label_values, best, bad_kl, bad_labels)

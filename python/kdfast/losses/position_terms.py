@@ -108,14 +108,15 @@ def fused_terms(
     want_best: bool,
 ) -> PositionTerms:
     """The terms by one `linear_kd` over the hidden states [N,D]."""
-    kd, slots = settings.kd, _slots(given, coefficients, len(weight))
+    kd, dtype = settings.kd, computing_dtype(weight.dtype)
+    slots = _slots(given, coefficients, len(weight), dtype)
     taught = given.taught if "kl" in coefficients else None
     targets = RowTargets(
         labels=torch.cat([slot.labels for slot in slots], 1) if slots else given.labels[:, None][:, :0],
         label_coefficients=torch.cat([slot.coefficients for slot in slots], 1) if slots else None,
         teacher=taught.teacher if taught is not None else None,
         divergence=divergence_of(kd),
-        kl_coefficients=taught.known * coefficients["kl"] if taught is not None else None,
+        kl_coefficients=taught.known.to(dtype) * coefficients["kl"] if taught is not None else None,
         temperature=kd.temperature,
     )
     result = linear_kd(hidden, weight, targets, chunk_rows=kd.chunk_rows, want_best=want_best, nan="skip_row")
@@ -148,27 +149,29 @@ class _Slot:
     terms: Mapping[str, Tensor]
 
 
-def _slots(given: Supervision, coefficients: Mapping[str, float], vocab: int) -> list[_Slot]:
-    slots = []
+def _slots(
+    given: Supervision, coefficients: Mapping[str, float], vocab: int, dtype: torch.dtype
+) -> list[_Slot]:
+    slots, spans = [], given.spans.to(dtype)
+    if given.drawn is not None and "sampled_kl" in coefficients:
+        labels, shares = sample_labels(given.drawn.ids, given.drawn.counts, vocab, dtype)
+        scale = shares * coefficients["sampled_kl"]
+        slots.append(_Slot(labels, scale, shares, {"sampled_kl": given.drawn.mask}))
     rows = {
         f"ce_{source}": (given.source == number) & (given.labels != IGNORE_INDEX)
         for source, number in SOURCES.items()
         if f"ce_{source}" in coefficients
     }
     if rows:
-        scale = sum(own * coefficients[name] for name, own in rows.items())
+        scale = torch.stack([own.to(dtype) * coefficients[name] for name, own in rows.items()]).sum(0)
         used = torch.stack(list(rows.values())).any(0)
         labels = given.labels.masked_fill(~used, IGNORE_INDEX)[:, None]
-        slots.append(_Slot(labels, (given.spans * scale)[:, None], given.spans[:, None], rows))
+        slots.append(_Slot(labels, (spans * scale)[:, None], spans[:, None], rows))
     if given.early_targets is not None:
         own = given.early_targets != IGNORE_INDEX
-        ones = torch.ones_like(given.spans)[:, None]
+        ones = torch.ones_like(spans)[:, None]
         scale = ones * coefficients["early_tool_ce"]
         slots.append(_Slot(given.early_targets[:, None], scale, ones, {"early_tool_ce": own}))
-    if given.drawn is not None and "sampled_kl" in coefficients:
-        labels, shares = sample_labels(given.drawn.ids, given.drawn.counts, vocab)
-        scale = shares * coefficients["sampled_kl"]
-        slots.append(_Slot(labels, scale, shares, {"sampled_kl": given.drawn.mask}))
     return slots
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from kdfast.losses.divergence import Classwise, Divergence
+from kdfast.losses.divergence import Classwise, Comparison, Divergence
 from kdfast.losses.numerics import OnNan
 from kdfast.losses.row_loss import divergence_term
 from kdfast.losses.teacher import Teacher
 from kdfast.losses.term import Term
 
 
-def _kernel(x: Classwise) -> tuple[Tensor, Tensor]:
-    slope = x.q * (x.logq - x.logp)
-    return slope.sum(1), slope
+def _kernel(x: Classwise) -> Comparison:
+    slope = x.logq.sub_(x.logp).mul_(x.q)
+    slopes = slope.sum(1)
+    return Comparison(slopes + (x.p.sum(1) - x.q.sum(1)), slope, slopes)
 
 
 REVERSE_KL = Divergence("reverse_kl", _kernel)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kdfast.errors import DataError
-from kdfast.losses.divergence import Divergence
+from kdfast.losses.divergence import Classwise, Comparison, Divergence
 from kdfast.losses.numerics import (
     OnNan,
     check_rows,
@@ -23,7 +23,7 @@ from kdfast.losses.teacher import SparseTeacher, Teacher, sparse_classes
 from kdfast.losses.term import IGNORE_INDEX, Term
 
 
-def _no_kernel(_: Any) -> Any:
+def _no_kernel(_: Classwise) -> Comparison:
     raise AssertionError("rows without a teacher have no divergence")
 
 

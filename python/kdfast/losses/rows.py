@@ -14,11 +14,8 @@ import torch
 from torch import Tensor
 
 from kdfast.losses.divergence import FLOOR, OUT_OF_USE, Classwise, Divergence
-from kdfast.losses.numerics import softmax_
+from kdfast.losses.numerics import blocks, softmax_
 from kdfast.losses.teacher import Classes, DenseHead, DenseTeacher
-
-BLOCK_NUMBERS = 1 << 20
-"""Logits that a dense teacher's maths takes at once on a CPU: its temporaries stay in the cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +137,7 @@ def _sparse_(x: Tensor, targets: Targets) -> Values:
     kl, bad_kl = x.new_zeros(len(x)), torch.zeros_like(unknown)
     if classes is not None:
         pair, dead = _pair(classes.logp, logq, -FLOOR - lse)
-        kl, h = targets.divergence.kernel(pair)
+        kl, h, _ = targets.divergence.kernel(pair)
         bad_kl = unknown | ~kl.isfinite()
         kl = kl.masked_fill(bad_kl, 0.0)
         coefficient = targets.kl_coefficients.masked_fill(bad_kl, 0.0)[:, None]
@@ -183,39 +180,40 @@ def _logit_slope(h: Tensor, logq: Tensor, dead: Tensor) -> Tensor:
 
 def _dense_(x: Tensor, dense: DenseTeacher | DenseHead, targets: Targets) -> Values:
     """Rows with a dense teacher, a block at a time: its temporaries stay in a CPU's cache."""
-    teacher = dense.logits_of(slice(None)).to(x.dtype)
-    block = max(1, BLOCK_NUMBERS // x.shape[1]) if x.device.type == "cpu" else len(x)
+    teacher = dense.logits_of(slice(None))
     parts = [
-        _dense_block_(x[rows], teacher[rows], targets.take(rows))
-        for rows in (slice(start, start + block) for start in range(0, len(x), block))
+        _dense_block_(x[rows], teacher[rows].to(x.dtype, copy=True), targets.take(rows)) for rows in blocks(x)
     ]
     return Values(*(torch.cat(column) for column in zip(*map(astuple, parts), strict=True)))
 
 
 def _dense_block_(x: Tensor, teacher: Tensor, targets: Targets) -> Values:
+    """One block; both models' logits are overwritten."""
     known = targets.kl_coefficients != 0
     teacher = _aligned(teacher, x.shape[1], known)
-    dead, absent = x == -math.inf, teacher == -math.inf
-    one_sided = bool(dead.any()) or bool(absent.any())
-    q, logq, top = _softmax(x)
-    unknown = ~top[:, 0].isfinite()
-    value, bad_labels, left = _labels(logq.gather(1, targets.labels), targets.label_coefficients)
-    if one_sided:
+    dead = both = None
+    if not bool(x.amin().isfinite() & teacher.amin().isfinite()):
+        dead, absent = x == -math.inf, teacher == -math.inf
         teacher = torch.where(absent & ~dead, teacher.amax(1, keepdim=True) - FLOOR, teacher)
-        logq = torch.where(dead, top - FLOOR, logq)
-    p, logp, teacher_top = _softmax(teacher)
-    if one_sided:
-        logp, logq = (each.masked_fill(dead & absent, OUT_OF_USE) for each in (logp, logq))
-    kl, h = targets.divergence.kernel(Classwise(p, logp, q, logq))
-    bad_kl, bad_teacher = known & ~kl.isfinite(), known & ~teacher_top[:, 0].isfinite()
-    if one_sided:
-        h = h.masked_fill(dead, 0.0)
+        both = dead & absent
+    logq, logp = torch.log_softmax(x, 1, out=x), torch.log_softmax(teacher, 1, out=teacher)
+    # a row with NaN, with +inf or with nothing but -inf is NaN throughout
+    unknown, bad_teacher = logq[:, 0].isnan(), known & logp[:, 0].isnan()
+    value, bad_labels, left = _labels(logq.gather(1, targets.labels), targets.label_coefficients)
+    q, p = logq.exp(), logp.exp()
+    if dead is not None and both is not None:
+        logq = torch.where(dead, logq.amax(1, keepdim=True) - FLOOR, logq).masked_fill_(both, OUT_OF_USE)
+        logp.masked_fill_(both, OUT_OF_USE)
+    kl, h, h_sum = targets.divergence.kernel(Classwise(p, logp, q, logq))
+    bad_kl = known & ~kl.isfinite()
     unusable = bad_kl | ~known
-    if bool(unusable.any()):
-        kl, h = kl.masked_fill(unusable, 0.0), h.masked_fill(unusable[:, None], 0.0)
+    if dead is not None or bool(unusable.any()):
+        kl = kl.masked_fill(unusable, 0.0)
+        h = h.masked_fill(unusable[:, None] if dead is None else unusable[:, None] | dead, 0.0)
+        h_sum = h.sum(1)
     coefficient = targets.kl_coefficients[:, None]
-    torch.mul(q, left.sum(1, keepdim=True) - coefficient * h.sum(1, keepdim=True), out=x)
-    x.addcmul_(h, coefficient)
+    q.mul_(left.sum(1, keepdim=True) - coefficient * h_sum[:, None])
+    torch.addcmul(q, h, coefficient, out=x)
     x.scatter_add_(1, targets.labels, -left)
     if bool(unknown.any()):
         x[unknown] = 0.0
@@ -229,9 +227,3 @@ def _aligned(teacher: Tensor, vocab: int, known: Tensor) -> Tensor:
     elif teacher.shape[1] < vocab:
         teacher = torch.nn.functional.pad(teacher, (0, vocab - teacher.shape[1]), value=-math.inf)
     return teacher if bool(known.all()) else teacher.masked_fill(~known[:, None], 0.0)
-
-
-def _softmax(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Softmax and log-softmax of rows [M,V], and the largest log-probability [M,1]; NaN where a row has none."""
-    logp = torch.log_softmax(x, 1)
-    return logp.exp(), logp, logp.amax(1, keepdim=True)

@@ -11,7 +11,7 @@ from kdfast.losses.row_loss import RowTargets, row_loss
 from kdfast.losses.term import IGNORE_INDEX, Term
 
 
-def sample_weights(sample_counts: Tensor) -> Tensor:
+def sample_weights(sample_counts: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Each drawn id's share of its row's draws [N,S]; 0 throughout where nothing was drawn.
 
     Example:
@@ -19,7 +19,7 @@ def sample_weights(sample_counts: Tensor) -> Tensor:
         tensor([[0.7500, 0.2500],
                 [0.0000, 0.0000]])
     """
-    counts = sample_counts.float()
+    counts = sample_counts.to(dtype)
     return counts / counts.sum(-1, keepdim=True).clamp(min=1.0)
 
 
@@ -62,13 +62,15 @@ def sampled_kl(
         raise ValueError(
             f"sample_ids and sample_counts must both be [N,S]: {list(sample_ids.shape)}, {list(sample_counts.shape)}"
         )
-    labels, weights = sample_labels(sample_ids, sample_counts, logits.shape[1])
-    targets = RowTargets(labels=labels, label_coefficients=weights.to(computing_dtype(logits.dtype)))
+    labels, weights = sample_labels(sample_ids, sample_counts, logits.shape[1], computing_dtype(logits.dtype))
+    targets = RowTargets(labels=labels, label_coefficients=weights)
     total, skipped, rows = row_loss(logits, targets, mask, nan)
     return Term(total, len(rows), skipped)
 
 
-def sample_labels(sample_ids: Tensor, sample_counts: Tensor, vocab: int) -> tuple[Tensor, Tensor]:
+def sample_labels(
+    sample_ids: Tensor, sample_counts: Tensor, vocab: int, dtype: torch.dtype = torch.float32
+) -> tuple[Tensor, Tensor]:
     """Labels [N,S] int64 (-100 where nothing was drawn) and their weights [N,S] for the maths of rows.
 
     Raises:
@@ -84,5 +86,5 @@ def sample_labels(sample_ids: Tensor, sample_counts: Tensor, vocab: int) -> tupl
         rows = torch.arange(len(sample_ids), device=sample_ids.device)
         raise DataError(f"sample_ids and sample_counts must be >= 0, in row(s): {name_rows(broken, rows)}")
     kept = drawn & (sample_ids < vocab)
-    weights = sample_weights(sample_counts.masked_fill(~kept, 0))
+    weights = sample_weights(sample_counts.masked_fill(~kept, 0), dtype)
     return sample_ids.long().masked_fill(~kept, IGNORE_INDEX), weights

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from kdfast.losses.divergence import SMALLEST, Classwise, Divergence
+from kdfast.losses.divergence import SMALLEST, Classwise, Comparison, Divergence
 from kdfast.losses.numerics import OnNan
 from kdfast.losses.row_loss import divergence_term
 from kdfast.losses.teacher import Teacher
@@ -24,11 +25,12 @@ def skew(alpha: float = 0.1) -> Divergence:
     if not 0 <= alpha < 1:
         raise ValueError(f"alpha must be in 0..1, 1 excluded: {alpha}")
 
-    def kernel(x: Classwise) -> tuple[Tensor, Tensor]:
+    def kernel(x: Classwise) -> Comparison:
         # where both underflow there is nothing to add, whatever the logarithm
         m = (alpha * x.p).add_(x.q, alpha=1 - alpha).clamp_(min=SMALLEST)
-        slope = (x.p * x.q).div_(m).mul_(alpha - 1)
-        return (x.logp - m.log_()).mul_(x.p).sum(1), slope
+        slope = torch.mul(x.p, x.q, out=x.logq).div_(m).mul_(alpha - 1)
+        value = x.logp.sub_(m.log_()).mul_(x.p).sum(1) + (1 - alpha) * (x.q.sum(1) - x.p.sum(1))
+        return Comparison(value, slope, slope.sum(1))
 
     return Divergence("skew_kl", kernel)
 

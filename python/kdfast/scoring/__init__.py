@@ -1,6 +1,7 @@
 """Is an answer right? Tool calls against BFCL's accepted values, scores, and the shares over many answers."""
 
 from kdfast.scoring.match import Call, Mismatch, accepted_from_calls, match_calls
+from kdfast.scoring.required_fields import compute_required_fields_present
 from kdfast.scoring.score import Score, Share, score_answer, score_calls, summarise
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "Score",
     "Share",
     "accepted_from_calls",
+    "compute_required_fields_present",
     "match_calls",
     "score_answer",
     "score_calls",

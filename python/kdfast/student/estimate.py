@@ -102,5 +102,5 @@ def estimate(config: Config) -> dict[str, int]:
         ),
     }
     if config.teacher.store is not None:
-        figures["teacher_store_bytes_per_token"] = 6 * config.teacher.k + 4
+        figures["teacher_store_bytes_per_token"] = 6 * (config.teacher.k + config.teacher.samples) + 4
     return figures

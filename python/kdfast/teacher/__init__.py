@@ -8,6 +8,7 @@ from kdfast.teacher.local import (
     model_fingerprint,
     model_vocab_size,
 )
+from kdfast.teacher.samples import draw_samples
 from kdfast.teacher.scores import Scores, Wanted, call_opening_ids
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Wanted",
     "call_opening_ids",
     "convert_gguf",
+    "draw_samples",
     "model_directory",
     "model_fingerprint",
     "model_vocab_size",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import DynamicCache
@@ -17,6 +19,7 @@ from transformers.cache_utils import DynamicLayer
 from kdfast.errors import DataError, TeacherError
 from kdfast.pretrained import load_causal_lm, load_model_config, resolve_device
 from kdfast.teacher.gguf import convert_gguf
+from kdfast.teacher.samples import row_uniforms
 from kdfast.teacher.scores import CHUNK_ROWS, Scores, Wanted, score_logits
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -29,10 +32,12 @@ class ScoringRow:
     Attributes:
         ids: all its tokens, without any shared prefix.
         response_start: index of the first token to score; at least 1.
+        key: what decides its draws where ids are drawn (its key in the teacher store).
     """
 
     ids: Sequence[int]
     response_start: int
+    key: bytes = b""
 
 
 class _SharedPrefix(DynamicLayer):  # type: ignore[no-untyped-call]
@@ -138,7 +143,8 @@ class LocalTeacher:
             batch by batch: pairs of a row's index in `rows` and its scores.
 
         Raises:
-            DataError: a row has no response, or an id that the teacher does not know.
+            DataError: a row has no response, or an id that the teacher does not know; ids are to be drawn for a row
+                without a key.
             TeacherError: the teacher gives NaN, or cannot take a prefix.
         """
         self._check_rows(rows, prefix_ids, wanted)
@@ -158,6 +164,8 @@ class LocalTeacher:
                     f"row {number} has no response to score: "
                     f"it starts at {row.response_start} of {len(row.ids)}"
                 )
+            if wanted.samples and not row.key:
+                raise DataError(f"row {number} has no key that its draws could depend on")
             highest = max(row.ids)
             if min(row.ids) < 0 or highest >= wanted.usable:
                 raise DataError(f"row {number} has an id that the teacher does not know: {highest}")
@@ -197,9 +205,15 @@ class LocalTeacher:
         row_of, position_of = torch.tensor(places, device=self.device).T
         # the distribution of a token is the one given at the token before it
         picked, targets = hidden[row_of, position_of - 1], ids[row_of, position_of]
+        chunks = zip(
+            torch.split(picked, CHUNK_ROWS),
+            torch.split(targets, CHUNK_ROWS),
+            _uniforms(rows, wanted, len(picked)),
+            strict=True,
+        )
         parts = [
-            score_logits(self._model.lm_head(some), target, wanted)
-            for some, target in zip(*(torch.split(x, CHUNK_ROWS) for x in (picked, targets)), strict=True)
+            score_logits(self._model.lm_head(some), target, wanted, uniforms)
+            for some, target, uniforms in chunks
         ]
         columns = [torch.cat(column) for column in zip(*parts, strict=True)]
         if not bool((columns[1][:, 0] <= 0).all()):
@@ -210,6 +224,14 @@ class LocalTeacher:
         lengths = [len(row.ids) - row.response_start for row in rows]
         arrays = [torch.split(column.cpu(), lengths) for column in columns]
         return [Scores(*(part.numpy() for part in row)) for row in zip(*arrays, strict=True)]
+
+
+def _uniforms(rows: Sequence[ScoringRow], wanted: Wanted, tokens: int) -> Sequence[Tensor | None]:
+    """For each chunk of the rows' tokens, end to end, what its draws use."""
+    if not wanted.samples:
+        return [None] * math.ceil(tokens / CHUNK_ROWS)
+    parts = [row_uniforms(row.key, len(row.ids) - row.response_start, wanted.samples) for row in rows]
+    return torch.split(torch.from_numpy(np.concatenate(parts)), CHUNK_ROWS)
 
 
 def token_batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:

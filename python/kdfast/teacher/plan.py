@@ -87,8 +87,9 @@ def plan_teaching(settings: TeacherConfig, teacher: str, data: TrainingRows, usa
         usable=usable,
         always_ids=tuple(data.turn_end_ids),
         call_opening_ids=call_opening_ids(data.pieces()[:usable], CALL_OPENINGS),
+        samples=settings.samples,
     )
-    identity = {
+    identity: dict[str, Any] = {
         "teacher": teacher,
         "prefix": prefix,
         "dtype": settings.dtype,
@@ -97,6 +98,9 @@ def plan_teaching(settings: TeacherConfig, teacher: str, data: TrainingRows, usa
         "always": sorted(data.turn_end_ids),
         "openings": CALL_OPENINGS,
     }
+    if settings.samples:
+        # without, the name is that of a store made before there were samples
+        identity["samples"] = settings.samples
     fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     return Plan(prefix, frozenset(shown), wanted, fingerprint)
 

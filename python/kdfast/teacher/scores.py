@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kdfast.teacher.samples import draw_samples
+
 CHUNK_ROWS = 256
 
 
@@ -23,12 +25,16 @@ class Scores:
         topk_logp: [n,k] float32; -inf beside an id 0 that only fills up.
         tail_logp: [n] float32, log of the mass of all other ids; -inf where there are none.
         call_opening_logp: [n] float32, log of the mass of the ids that can open a tool call.
+        sample_ids: [n,S] int32, the distinct ids drawn from the whole distribution, then 0; None without samples.
+        sample_counts: [n,S] int32, how often each was drawn, then 0; they add up to S at every token.
     """
 
     topk_ids: NDArray[np.int32]
     topk_logp: NDArray[np.float32]
     tail_logp: NDArray[np.float32]
     call_opening_logp: NDArray[np.float32]
+    sample_ids: NDArray[np.int32] | None = None
+    sample_counts: NDArray[np.int32] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +46,14 @@ class Wanted:
         usable: only the ids below take part (rows of the model beyond the tokenizer are padding).
         always_ids: ids to keep whatever their probability: they replace the least likely.
         call_opening_ids: ids whose mass is summed up.
+        samples: ids to draw from the whole distribution at every token; 0 = none.
     """
 
     k: int
     usable: int
     always_ids: tuple[int, ...] = ()
     call_opening_ids: tuple[int, ...] = ()
+    samples: int = 0
 
     def __post_init__(self) -> None:
         """Raises ValueError for a k or ids out of range."""
@@ -58,8 +66,10 @@ class Wanted:
             raise ValueError(f"always_ids and call_opening_ids must be in 0..{self.usable - 1}: {bad[:8]}")
 
 
-def score_logits(logits: Tensor, targets: Tensor, wanted: Wanted) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The k ids, their log-probabilities, the tail and the call-opening mass of each row, in fp32.
+def score_logits(
+    logits: Tensor, targets: Tensor, wanted: Wanted, uniforms: Tensor | None = None
+) -> tuple[Tensor, ...]:
+    """The k ids, their log-probabilities, the tail and the call-opening mass of each row, in fp32, and its draws.
 
     The tail is the log-sum over all other ids: 1 - sum would be noise on peaked rows.
 
@@ -67,9 +77,11 @@ def score_logits(logits: Tensor, targets: Tensor, wanted: Wanted) -> tuple[Tenso
         logits: [N,V], V >= wanted.usable.
         targets: [N] int64, below wanted.usable.
         wanted: what to keep.
+        uniforms: [N,S] float64 in [0, 1), one for each id to draw; needed where `wanted` has samples.
 
     Returns:
-        ids [N,k] int32, log-probabilities [N,k], tails [N], call-opening [N].
+        ids [N,k] int32, log-probabilities [N,k], tails [N], call-opening [N]; with `uniforms` also the drawn ids and
+        their counts, [N,S] int32 (see `draw_samples`).
 
     Example:
         >>> logits = torch.tensor([[0.5, 0.25, 0.125, 0.125]]).log()
@@ -93,6 +105,7 @@ def score_logits(logits: Tensor, targets: Tensor, wanted: Wanted) -> tuple[Tenso
         torch.nn.functional.pad(kept, (0, fill), value=-math.inf),
         tail,
         opening,
+        *(draw_samples(logp, uniforms) if uniforms is not None else ()),
     )
 
 

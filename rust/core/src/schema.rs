@@ -104,19 +104,17 @@ impl ToolSchema {
 
     /// True when every `required` argument of the called tool is present (top level). False for an unknown tool.
     pub fn required_present(&self, call: &ToolCall) -> bool {
-        let Some(tool) = self.tools.get(&call.name) else { return false };
         let mut present = HashSet::new();
         let scanned = Cursor::new(&call.arguments, 0).object(|cursor, key| {
             present.insert(key.text().into_owned());
             cursor.value().map(drop)
         });
-        scanned.is_ok_and(|()| tool.required.iter().all(|name| present.contains(name)))
+        scanned.is_ok() && self.requires_only(&call.name, &present)
     }
 
-    /// [`Self::required_present`] for every closed call in `text`; false when it holds none.
-    pub fn required_present_in(&self, text: &str) -> bool {
-        let calls = crate::tool_call::find_tool_calls(text, Formats::ALL);
-        !calls.is_empty() && calls.iter().all(|call| self.required_present(call))
+    /// True when the tool `name` is known and requires no argument but those `present`.
+    pub fn requires_only(&self, name: &str, present: &HashSet<String>) -> bool {
+        self.tools.get(name).is_some_and(|tool| tool.required.iter().all(|name| present.contains(name)))
     }
 
     fn add(&mut self, index: usize, definition: &Value) -> Result<()> {
@@ -171,6 +169,13 @@ pub fn is_valid_text(text: &str, schema: Option<&ToolSchema>, formats: Formats) 
     found.is_sound() && schema.is_none_or(|schema| found.calls.iter().all(|call| schema.is_valid(call)))
 }
 
+/// True when `text` holds calls, none of them broken, and every one has all arguments that its tool requires where a
+/// `schema` is given.
+pub fn required_present_in(text: &str, schema: Option<&ToolSchema>, formats: Formats) -> bool {
+    let found = scan(text, formats);
+    found.is_sound() && schema.is_none_or(|schema| found.calls.iter().all(|call| schema.required_present(call)))
+}
+
 /// Everything that is wrong with the calls in `text`; empty exactly when [`is_valid_text`].
 ///
 /// The paths start with the call's index (`/0/arguments/city`).
@@ -184,10 +189,10 @@ pub fn text_issues(text: &str, schema: &ToolSchema, formats: Formats) -> Vec<Iss
         }));
     }
     if !found.is_sound() {
-        let message = if found.calls.iter().any(|call| call.closed) {
-            "a tool call is cut off or malformed"
-        } else {
+        let message = if found.calls.is_empty() {
             "no complete tool call"
+        } else {
+            "a tool call is cut off or malformed"
         };
         issues.push(Issue {
             instance_path: String::new(),
@@ -302,11 +307,10 @@ mod tests {
         assert_eq!(judged(&format!("{good} {bad}")), ["/1/arguments the argument \"n\" is missing"]);
         assert_eq!(judged("no"), [" no complete tool call"]);
         assert_eq!(judged(&format!("{good}<tool_call>{{")), [" a tool call is cut off or malformed"]);
-        assert!(
-            schema.required_present_in(good)
-                && !schema.required_present_in(bad)
-                && !schema.required_present_in("")
-        );
+        let complete = |text: &str| required_present_in(text, Some(&schema), Formats::ALL);
+        assert!(complete(good) && !complete(bad) && !complete(""));
+        assert!(!complete(&format!("{good}{bad}")) && !complete(&format!("{good}<tool_call>{{")));
+        assert!(required_present_in(bad, None, Formats::ALL) && !required_present_in("", None, Formats::ALL));
         let error = tool_call_error(text_issues(&(bad.to_owned() + bad), &schema, Formats::ALL));
         assert_eq!(
             error.message,

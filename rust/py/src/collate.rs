@@ -43,6 +43,11 @@ fn to_dict(py: Python<'_>, batch: Batch) -> PyResult<Bound<'_, PyDict>> {
         dict.set_item("teacher_topk_logp", shaped(py, teacher.topk_logp, &classes)?)?;
         dict.set_item("teacher_tail_logp", shaped(py, teacher.tail_logp, &grid)?)?;
         dict.set_item("teacher_topk_mask", shaped(py, teacher.mask, &grid)?)?;
+        if teacher.samples > 0 {
+            let drawn = [batch.rows, batch.length, teacher.samples];
+            dict.set_item("teacher_sample_ids", shaped(py, teacher.sample_ids, &drawn)?)?;
+            dict.set_item("teacher_sample_counts", shaped(py, teacher.sample_counts, &drawn)?)?;
+        }
     }
     dict.set_item("tool_should_be_used", batch.tool_should_be_used.into_pyarray(py))?;
     dict.set_item("required_fields_present", batch.required_fields_present.into_pyarray(py))?;

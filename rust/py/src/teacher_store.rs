@@ -77,6 +77,11 @@ impl TeacherStore {
     }
 
     #[getter]
+    fn samples(&self) -> usize {
+        self.0.header().samples
+    }
+
+    #[getter]
     fn bytes_per_token(&self) -> usize {
         self.0.header().bytes_per_token()
     }
@@ -100,7 +105,7 @@ impl TeacherStore {
             .into_pyarray(py)
     }
 
-    /// One row's scores, the k + 1 classes renormalised.
+    /// One row's scores, the k + 1 classes renormalised, and its drawn ids where the store has some.
     fn row<'py>(&self, py: Python<'py>, key: PyReadonlyArray1<'py, u8>) -> PyResult<Bound<'py, PyDict>> {
         let key: RowKey = key.as_slice()?.try_into().map_err(|_| {
             PyValueError::new_err(format!("key must be uint8 [16], got {} bytes", key.len().unwrap_or(0)))
@@ -109,7 +114,8 @@ impl TeacherStore {
             .0
             .get(&key)
             .ok_or_else(|| PyKeyError::new_err("no row with this key in the teacher store"))?;
-        let (n, k) = (row.tail.len(), self.0.header().k);
+        let &Header { k, samples, .. } = self.0.header();
+        let n = row.tail.len();
         let mut logp = vec![0.0; n * k];
         let mut tail = vec![0.0; n];
         for (index, tail) in tail.iter_mut().enumerate() {
@@ -123,6 +129,10 @@ impl TeacherStore {
         dict.set_item("topk_logp", shaped(py, logp, &[n, k])?)?;
         dict.set_item("tail_logp", tail.into_pyarray(py))?;
         dict.set_item("call_opening_logp", opening.map(|opening| opening.into_pyarray(py)))?;
+        if samples > 0 {
+            dict.set_item("sample_ids", shaped(py, row.sample_ids.to_vec(), &[n, samples])?)?;
+            dict.set_item("sample_counts", shaped(py, row.sample_counts.to_vec(), &[n, samples])?)?;
+        }
         Ok(dict)
     }
 
@@ -149,7 +159,7 @@ impl TeacherWriter {
 #[pymethods]
 impl TeacherWriter {
     #[staticmethod]
-    #[pyo3(signature = (directory, fingerprint, *, k, vocab_size, logprob_temperature=1.0))]
+    #[pyo3(signature = (directory, fingerprint, *, k, vocab_size, logprob_temperature=1.0, samples=0))]
     fn open(
         py: Python<'_>,
         directory: PathBuf,
@@ -157,13 +167,20 @@ impl TeacherWriter {
         k: usize,
         vocab_size: usize,
         logprob_temperature: f64,
+        samples: usize,
     ) -> PyResult<Self> {
         if k == 0 || k > vocab_size {
             return Err(PyValueError::new_err(format!(
                 "k must be between 1 and vocab_size ({vocab_size}), got {k}"
             )));
         }
-        let header = Header { fingerprint, k, logprob_temperature, vocab_size };
+        if samples > usize::from(u16::MAX) {
+            return Err(PyValueError::new_err(format!(
+                "samples must be at most {}, got {samples}",
+                u16::MAX
+            )));
+        }
+        let header = Header { fingerprint, k, logprob_temperature, vocab_size, samples };
         let inner = enter(py, || teacher_store::TeacherWriter::open(&directory, &header))?;
         Ok(Self { header, path: inner.path().to_owned(), recovered: inner.recovered(), inner: Some(inner) })
     }
@@ -175,6 +192,11 @@ impl TeacherWriter {
     #[getter]
     fn path(&self) -> PathBuf {
         self.path.clone()
+    }
+
+    #[getter]
+    fn samples(&self) -> usize {
+        self.header.samples
     }
 
     #[getter]
@@ -203,7 +225,9 @@ impl TeacherWriter {
         Ok(rows.into_pyarray(py))
     }
 
-    #[pyo3(signature = (keys, topk_ids, topk_logp, tail_logp, lengths, call_opening_logp=None))]
+    #[pyo3(signature = (
+        keys, topk_ids, topk_logp, tail_logp, lengths, call_opening_logp=None, sample_ids=None, sample_counts=None
+    ))]
     #[allow(clippy::too_many_arguments)] // one a column
     fn append(
         &mut self,
@@ -214,9 +238,21 @@ impl TeacherWriter {
         tail_logp: PyReadonlyArray1<'_, f32>,
         lengths: PyReadonlyArray1<'_, i64>,
         call_opening_logp: Option<PyReadonlyArray1<'_, f32>>,
+        sample_ids: Option<PyReadonlyArray2<'_, i32>>,
+        sample_counts: Option<PyReadonlyArray2<'_, u16>>,
     ) -> PyResult<usize> {
+        if [sample_ids.is_some(), sample_counts.is_some()] != [self.header.samples > 0; 2] {
+            return Err(PyValueError::new_err(format!(
+                "sample_ids and sample_counts must both be given to a store with samples and to no other; this one's \
+                 samples: {}",
+                self.header.samples
+            )));
+        }
         let scores = Scores {
             k: self.header.k,
+            samples: self.header.samples,
+            sample_ids: sample_ids.as_ref().map_or(Ok(&[][..]), |ids| ids.as_slice())?,
+            sample_counts: sample_counts.as_ref().map_or(Ok(&[][..]), |counts| counts.as_slice())?,
             ids: topk_ids.as_slice()?,
             logp: topk_logp.as_slice()?,
             tail: tail_logp.as_slice()?,
@@ -246,6 +282,9 @@ impl TeacherWriter {
 /// Scores of several rows end to end.
 struct Scores<'a> {
     k: usize,
+    samples: usize,
+    sample_ids: &'a [i32],
+    sample_counts: &'a [u16],
     ids: &'a [i32],
     logp: &'a [f32],
     tail: &'a [f32],
@@ -261,21 +300,28 @@ impl Scores<'_> {
             && lengths.iter().sum::<i64>() == tokens as i64
             && self.ids.len() == tokens * self.k
             && self.logp.len() == tokens * self.k
-            && self.opening.is_none_or(|opening| opening.len() == tokens);
+            && self.opening.is_none_or(|opening| opening.len() == tokens)
+            && self.sample_ids.len() == tokens * self.samples
+            && self.sample_counts.len() == tokens * self.samples;
         if !fits {
             return Err(PyValueError::new_err(format!(
                 "append needs keys [n, 16], lengths [n] that sum to N, topk_ids and topk_logp [N, {}], tail_logp and \
-                 call_opening_logp [N]; got n = {}, N = {tokens}, {} ids, {} log-probabilities",
+                 call_opening_logp [N], sample_ids and sample_counts [N, {}]; got n = {}, N = {tokens}, {} ids, {} \
+                 log-probabilities, {} drawn ids, {} counts",
                 self.k,
+                self.samples,
                 keys.len(),
                 self.ids.len(),
-                self.logp.len()
+                self.logp.len(),
+                self.sample_ids.len(),
+                self.sample_counts.len()
             )));
         }
         let mut start = 0;
         let rows = keys.iter().zip(lengths).map(|(&key, &length)| {
             let tokens = start..start + length as usize;
             let classes = tokens.start * self.k..tokens.end * self.k;
+            let drawn = tokens.start * self.samples..tokens.end * self.samples;
             start = tokens.end;
             ScoredRow {
                 key,
@@ -283,6 +329,8 @@ impl Scores<'_> {
                 logp: self.logp[classes].to_vec(),
                 tail: self.tail[tokens.clone()].to_vec(),
                 opening: self.opening.map(|opening| opening[tokens].to_vec()),
+                sample_ids: self.sample_ids[drawn.clone()].to_vec(),
+                sample_counts: self.sample_counts[drawn].to_vec(),
             }
         });
         Ok(rows.collect())

@@ -1,14 +1,15 @@
 //! `kdfast._rust`'s tool calls: finding them, and validating them against the tools' schemas.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
 use kdfast_core::error::Issue;
 use kdfast_core::{schema, tool_call};
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyList, PyString};
+use pyo3::types::{PyList, PyMapping, PyString};
 
 use crate::boundary::{enter, issue_dicts};
 
@@ -158,7 +159,87 @@ fn is_valid_tool_json(py: Python<'_>, text: &str, schema: Option<&Bound<'_, PyAn
 #[pyfunction]
 fn required_fields_present(py: Python<'_>, text: &str, schema: &Bound<'_, PyAny>) -> PyResult<bool> {
     let compiled = compile(schema)?;
-    enter(py, || Ok(compiled.required_present_in(text)))
+    enter(py, || Ok(schema::required_present_in(text, Some(&compiled))))
+}
+
+/// An answer: its text, a call that was found in it, or one that was parsed elsewhere.
+enum Answer<'a> {
+    Text(&'a str),
+    Found(&'a tool_call::ToolCall),
+    Parsed(Option<ParsedCall>),
+}
+
+struct ParsedCall {
+    name: String,
+    arguments: HashSet<String>,
+}
+
+impl<'a> Answer<'a> {
+    fn new(answer: &'a Bound<'_, PyAny>) -> PyResult<Self> {
+        if let Ok(text) = answer.cast::<PyString>() {
+            return Ok(Self::Text(text.to_str()?));
+        }
+        if let Ok(call) = answer.cast::<ToolCall>() {
+            return Ok(Self::Found(&call.get().core));
+        }
+        if let Ok(call) = answer.cast::<PyMapping>() {
+            return Ok(Self::Parsed(ParsedCall::new(call)?));
+        }
+        let found = answer.get_type();
+        Err(PyTypeError::new_err(format!(
+            "texts must hold a text, a ToolCall or an object with name and arguments each, got {found}"
+        )))
+    }
+
+    fn required_present(&self, schema: Option<&schema::ToolSchema>) -> bool {
+        match self {
+            Self::Text(text) => schema::required_present_in(text, schema),
+            Self::Found(call) => schema.is_none_or(|schema| schema.required_present(call)),
+            Self::Parsed(Some(call)) => {
+                schema.is_none_or(|schema| schema.requires_only(&call.name, &call.arguments))
+            }
+            Self::Parsed(None) => false,
+        }
+    }
+}
+
+impl ParsedCall {
+    /// `None` without a name or an arguments object.
+    fn new(call: &Bound<'_, PyMapping>) -> PyResult<Option<Self>> {
+        if !call.contains("name")? || !call.contains("arguments")? {
+            return Ok(None);
+        }
+        let (name, arguments) = (call.get_item("name")?, call.get_item("arguments")?);
+        let (Ok(name), Ok(arguments)) = (name.extract::<String>(), arguments.cast::<PyMapping>()) else {
+            return Ok(None);
+        };
+        // A key that is no text is no argument's name.
+        let names = arguments.keys()?.iter().filter_map(|key| key.extract::<String>().ok()).collect();
+        Ok((!name.is_empty()).then_some(Self { name, arguments: names }))
+    }
+}
+
+/// One bool an answer; `tools` has one entry for each.
+#[pyfunction]
+fn required_fields_present_each(
+    py: Python<'_>,
+    answers: Vec<Bound<'_, PyAny>>,
+    tools: Vec<Option<Bound<'_, PyAny>>>,
+) -> PyResult<Vec<bool>> {
+    if answers.len() != tools.len() {
+        return Err(PyValueError::new_err(format!(
+            "tools must have one entry for each of the {} answers, got {}",
+            answers.len(),
+            tools.len()
+        )));
+    }
+    let schemas: Vec<_> =
+        tools.iter().map(|tools| tools.as_ref().map(compile).transpose()).collect::<PyResult<_>>()?;
+    let answers: Vec<_> = answers.iter().map(Answer::new).collect::<PyResult<_>>()?;
+    enter(py, || {
+        let pairs = answers.iter().zip(&schemas);
+        Ok(pairs.map(|(answer, schema)| answer.required_present(schema.as_deref())).collect())
+    })
 }
 
 /// A schema from a `ToolSchema`, tool definitions, or their JSON text.
@@ -246,5 +327,6 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<ToolSchema>()?;
     module.add_function(wrap_pyfunction!(find_tool_calls, module)?)?;
     module.add_function(wrap_pyfunction!(is_valid_tool_json, module)?)?;
-    module.add_function(wrap_pyfunction!(required_fields_present, module)?)
+    module.add_function(wrap_pyfunction!(required_fields_present, module)?)?;
+    module.add_function(wrap_pyfunction!(required_fields_present_each, module)?)
 }

@@ -47,7 +47,11 @@ impl Batch {
 
 impl TeacherBatch {
     fn jobs<'a>(&'a mut self, length: usize, scored: &'a [Option<TeacherRow<'a>>]) -> Vec<TeacherJob<'a>> {
-        let k = self.k;
+        let (k, samples) = (self.k, self.samples);
+        // Without samples there are no stretches: none are handed out.
+        let stretch = (length * samples).max(1);
+        let mut sample_ids = self.sample_ids.chunks_mut(stretch);
+        let mut sample_counts = self.sample_counts.chunks_mut(stretch);
         let ids = self.topk_ids.chunks_mut(length * k);
         let logp = self.topk_logp.chunks_mut(length * k);
         let rest = self.tail_logp.chunks_mut(length).zip(self.mask.chunks_mut(length));
@@ -61,6 +65,9 @@ impl TeacherBatch {
                 logp,
                 tail,
                 mask,
+                samples,
+                sample_ids: sample_ids.next().unwrap_or_default(),
+                sample_counts: sample_counts.next().unwrap_or_default(),
             })
             .collect()
     }
@@ -85,6 +92,9 @@ struct TeacherJob<'a> {
     logp: &'a mut [f32],
     tail: &'a mut [f32],
     mask: &'a mut [bool],
+    samples: usize,
+    sample_ids: &'a mut [i32],
+    sample_counts: &'a mut [i32],
 }
 
 impl Job<'_> {
@@ -137,6 +147,10 @@ impl TeacherJob<'_> {
                 self.tail[target] = tail;
                 self.mask[target] = true;
             }
+            let (from, to) = (index * self.samples, target * self.samples);
+            let drawn = from..from + self.samples;
+            self.sample_ids[to..to + self.samples].copy_from_slice(&scored.sample_ids[drawn.clone()]);
+            widen(&mut self.sample_counts[to..], &scored.sample_counts[drawn]);
         }
     }
 }

@@ -3,7 +3,7 @@
 
 mod fill;
 
-use crate::teacher_store::{TeacherRow, TeacherStore};
+use crate::teacher_store::{Header, TeacherRow, TeacherStore};
 use crate::token_store::{CutRow, List, TokenStore};
 use crate::{Error, Result};
 use fill::Job;
@@ -64,6 +64,12 @@ pub struct TeacherBatch {
     pub tail_logp: Vec<f32>,
     /// `[rows, length]`: the teacher's distribution is known.
     pub mask: Vec<bool>,
+    /// Ids drawn a token; 0: the store has none.
+    pub samples: usize,
+    /// `[rows, length, samples]`.
+    pub sample_ids: Vec<i32>,
+    /// `[rows, length, samples]`: how often each was drawn, 0 on fill.
+    pub sample_counts: Vec<i32>,
 }
 
 /// Collates `rows` of `store`. A row that is longer than `shape.length` loses the oldest droppable groups of its
@@ -86,7 +92,7 @@ pub fn collate(
     };
     check_scores(&cut, &scored)?;
     if let Some(teacher) = teacher.filter(|_| scored.iter().any(Option::is_some)) {
-        batch.teacher = Some(TeacherBatch::new(cut.len(), shape.length, teacher.header().k));
+        batch.teacher = Some(TeacherBatch::new(cut.len(), shape.length, teacher.header()));
     }
     let mut jobs: Vec<Job> = batch.jobs(&cut, &scored);
     let threads = thread_count(shape, jobs.len());
@@ -145,14 +151,18 @@ fn check_scores(rows: &[CutRow], scored: &[Option<TeacherRow>]) -> Result<()> {
 }
 
 impl TeacherBatch {
-    fn new(rows: usize, length: usize, k: usize) -> Self {
+    fn new(rows: usize, length: usize, header: &Header) -> Self {
         let positions = rows * length;
+        let &Header { k, samples, .. } = header;
         Self {
             k,
             topk_ids: vec![0; positions * k],
             topk_logp: vec![f32::NEG_INFINITY; positions * k],
             tail_logp: vec![0.0; positions],
             mask: vec![false; positions],
+            samples,
+            sample_ids: vec![0; positions * samples],
+            sample_counts: vec![0; positions * samples],
         }
     }
 }
@@ -194,8 +204,8 @@ impl Batch {
     }
 }
 
-fn widen(out: &mut [i64], values: &[i32]) {
+fn widen<W: From<N>, N: Copy>(out: &mut [W], values: &[N]) {
     for (out, &value) in out.iter_mut().zip(values) {
-        *out = i64::from(value);
+        *out = W::from(value);
     }
 }

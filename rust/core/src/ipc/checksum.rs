@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt64Array};
 use arrow::datatypes::{
     ArrowPrimitiveType, DataType, Float16Type, Int8Type, Int32Type, Int64Type, Schema, SchemaRef, UInt8Type,
-    UInt64Type,
+    UInt16Type, UInt64Type,
 };
 
 use super::{CHECKSUM_COLUMN, encoding};
@@ -69,6 +69,7 @@ fn hash_values(hasher: &mut blake3::Hasher, values: &dyn Array, start: usize, co
     match values.data_type() {
         DataType::Int8 => raw::<Int8Type>(hasher, values, start, count),
         DataType::UInt8 => raw::<UInt8Type>(hasher, values, start, count),
+        DataType::UInt16 => raw::<UInt16Type>(hasher, values, start, count),
         DataType::Int32 => raw::<Int32Type>(hasher, values, start, count),
         DataType::Int64 => raw::<Int64Type>(hasher, values, start, count),
         DataType::UInt64 => raw::<UInt64Type>(hasher, values, start, count),

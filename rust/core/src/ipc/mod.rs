@@ -60,11 +60,20 @@ pub fn header_value<T: std::str::FromStr>(schema: &Schema, key: &str) -> Result<
         .ok_or_else(|| Error::data(format!("damaged header, kdfast.{key} is missing or no valid value")))
 }
 
-/// Maps and decodes `path`, which must hold a store of `kind` with the columns of `expected`.
-pub fn open(path: &Path, kind: &str, expected: &Schema) -> Result<Segment> {
+/// The header value `key`, or `default` where the header lacks the entry.
+pub fn header_value_or<T: std::str::FromStr>(schema: &Schema, key: &str, default: T) -> Result<T> {
+    if schema.metadata.contains_key(&format!("kdfast.{key}")) {
+        header_value(schema, key)
+    } else {
+        Ok(default)
+    }
+}
+
+/// Maps and decodes `path`, which must hold a store of `kind` with the columns that `expected` makes of its header.
+pub fn open(path: &Path, kind: &str, expected: impl FnOnce(&Schema) -> Result<SchemaRef>) -> Result<Segment> {
     let buffer = mmap::map(path)?;
     let segment = decode(&buffer, kind).map_err(|e| e.in_file(path))?;
-    if segment.schema.fields() != expected.fields() {
+    if segment.schema.fields() != expected(&segment.schema).map_err(|e| e.in_file(path))?.fields() {
         return Err(Error::data(format!(
             "the columns are not those of a {kind} store of schema version {SCHEMA_VERSION}: build it again"
         ))

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, FixedSizeBinaryArray, Float16Array, Int32Array, ListArray,
-    PrimitiveArray, RecordBatch,
+    PrimitiveArray, RecordBatch, UInt16Array,
 };
 use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::{DataType, Field, Float16Type, Int32Type, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Float16Type, Int32Type, Schema, SchemaRef, UInt16Type};
 use half::f16;
 
 use super::Header;
@@ -18,6 +18,10 @@ use crate::{Error, Result};
 
 /// The lowest logarithm kept for a tail or an opening: finite in half precision, and as good as nothing.
 pub const FLOOR: f32 = -60.0;
+
+/// Places of the columns that a store has only when ids were drawn.
+const SAMPLE_IDS: usize = 6;
+const SAMPLE_COUNTS: usize = 7;
 
 /// A row's scores as they come in: `n` tokens with `k` classes each.
 #[derive(Debug, Clone, Default)]
@@ -31,6 +35,10 @@ pub struct ScoredRow {
     pub tail: Vec<f32>,
     /// `n`: log of the mass of tokens that can open a call.
     pub opening: Option<Vec<f32>>,
+    /// `n * samples`: the distinct ids drawn for a token, then fill.
+    pub sample_ids: Vec<i32>,
+    /// `n * samples`: how often each was drawn, 0 on the fill; `samples` in all for a token.
+    pub sample_counts: Vec<u16>,
 }
 
 impl ScoredRow {
@@ -52,6 +60,7 @@ impl ScoredRow {
         if let Some(id) = self.ids.iter().find(|&&id| id < 0 || id as usize >= header.vocab_size) {
             return bad(format!("an id outside the vocabulary of {}: {id}", header.vocab_size));
         }
+        self.check_samples(header).or_else(bad)?;
         let all = self.logp.iter().chain(&self.tail).chain(self.opening.iter().flatten());
         // Rounding may lift a probability of 1 a little.
         match all.into_iter().find(|logp| logp.is_nan() || **logp > 1e-2) {
@@ -59,22 +68,57 @@ impl ScoredRow {
             None => Ok(()),
         }
     }
+
+    /// What is wrong with the drawn ids, if anything.
+    fn check_samples(&self, header: &Header) -> std::result::Result<(), String> {
+        let (n, samples) = (self.tail.len(), header.samples);
+        if self.sample_ids.len() != n * samples || self.sample_counts.len() != n * samples {
+            return Err(format!(
+                "{n} tokens need {} drawn ids and counts, found {} and {}",
+                n * samples,
+                self.sample_ids.len(),
+                self.sample_counts.len()
+            ));
+        }
+        if let Some(id) = self.sample_ids.iter().find(|&&id| id < 0 || id as usize >= header.vocab_size) {
+            return Err(format!("a drawn id outside the vocabulary of {}: {id}", header.vocab_size));
+        }
+        for (token, counts) in self.sample_counts.chunks(samples.max(1)).enumerate() {
+            let drawn: usize = counts.iter().map(|&count| usize::from(count)).sum();
+            if drawn != samples {
+                return Err(format!(
+                    "the sample counts of token {token} must add up to {samples}, got {drawn}"
+                ));
+            }
+            if !counts.is_sorted_by_key(|&count| count == 0) {
+                return Err(format!(
+                    "the sample counts of token {token} must not have a 0 before an id that was drawn"
+                ));
+            }
+        }
+        Ok(())
+    }
 }
 
 fn list(item: DataType) -> DataType {
     DataType::List(Arc::new(Field::new("item", item, false)))
 }
 
-pub fn schema(metadata: HashMap<String, String>) -> SchemaRef {
-    let fields = vec![
+/// With columns for `samples` drawn ids a token where there are any.
+pub fn schema(metadata: HashMap<String, String>, samples: usize) -> SchemaRef {
+    let mut fields = vec![
         Field::new("key", DataType::FixedSizeBinary(16), false),
         Field::new("length", DataType::Int32, false),
         Field::new("topk_ids", list(DataType::Int32), false),
         Field::new("topk_logp", list(DataType::Float16), false),
         Field::new("tail_logp", list(DataType::Float16), false),
         Field::new("call_opening_logp", list(DataType::Float16), true),
-        Field::new(CHECKSUM_COLUMN, DataType::UInt64, false),
     ];
+    if samples > 0 {
+        fields.push(Field::new("sample_ids", list(DataType::Int32), false));
+        fields.push(Field::new("sample_counts", list(DataType::UInt16), false));
+    }
+    fields.push(Field::new(CHECKSUM_COLUMN, DataType::UInt64, false));
     Arc::new(Schema::new(fields).with_metadata(metadata))
 }
 
@@ -101,7 +145,7 @@ pub fn batch(schema: &SchemaRef, rows: &[ScoredRow]) -> Result<RecordBatch> {
     let openings: Vec<usize> = rows.iter().map(|row| row.opening.as_ref().map_or(0, Vec::len)).collect();
     let known = rows.iter().map(|row| row.opening.is_some()).collect();
     let floored = |value: &f32| value.max(FLOOR);
-    let columns: Vec<ArrayRef> = vec![
+    let mut columns: Vec<ArrayRef> = vec![
         Arc::new(keys),
         Arc::new(Int32Array::from_iter_values(lengths.iter().map(|&n| n as i32))),
         lists(
@@ -117,7 +161,19 @@ pub fn batch(schema: &SchemaRef, rows: &[ScoredRow]) -> Result<RecordBatch> {
             Some(known),
         ),
     ];
+    if has_samples(schema) {
+        let drawn: Vec<usize> = rows.iter().map(|row| row.sample_ids.len()).collect();
+        let ids = rows.iter().flat_map(|row| row.sample_ids.iter().copied());
+        let counts = rows.iter().flat_map(|row| row.sample_counts.iter().copied());
+        columns.push(lists(Int32Array::from_iter_values(ids), &drawn, None));
+        columns.push(lists(UInt16Array::from_iter_values(counts), &drawn, None));
+    }
     ipc::with_checksums(schema, columns)
+}
+
+/// Whether a schema of [`schema`] has columns for drawn ids.
+fn has_samples(schema: &Schema) -> bool {
+    schema.fields().len() > SAMPLE_COUNTS
 }
 
 /// One row, read where it lies in the mapped file.
@@ -129,6 +185,9 @@ pub struct TeacherRow<'a> {
     pub logp: &'a [f16],
     pub tail: &'a [f16],
     pub opening: Option<&'a [f16]>,
+    /// `n * samples`; empty in a store without.
+    pub sample_ids: &'a [i32],
+    pub sample_counts: &'a [u16],
 }
 
 /// Row `index` of a batch with the schema of [`schema`].
@@ -138,11 +197,14 @@ pub fn row(batch: &RecordBatch, index: usize) -> TeacherRow<'_> {
         let offsets = list.value_offsets();
         &list.values().as_primitive::<T>().values()[offsets[index] as usize..offsets[index + 1] as usize]
     }
+    let sampled = has_samples(batch.schema_ref());
     TeacherRow {
         ids: values::<Int32Type>(batch, 2, index),
         logp: values::<Float16Type>(batch, 3, index),
         tail: values::<Float16Type>(batch, 4, index),
         opening: batch.columns()[5].is_valid(index).then(|| values::<Float16Type>(batch, 5, index)),
+        sample_ids: if sampled { values::<Int32Type>(batch, SAMPLE_IDS, index) } else { &[] },
+        sample_counts: if sampled { values::<UInt16Type>(batch, SAMPLE_COUNTS, index) } else { &[] },
     }
 }
 

@@ -21,7 +21,7 @@ pub struct RecordTeacher {
 impl RecordTeacher {
     pub fn new(path: PathBuf, k: usize, vocab_size: usize) -> Self {
         let fingerprint = RECORD_FINGERPRINT.to_owned();
-        let header = Header { fingerprint, k, logprob_temperature: 1.0, vocab_size };
+        let header = Header { fingerprint, k, logprob_temperature: 1.0, vocab_size, samples: 0 };
         Self { path, header, file: None, keys: HashSet::new() }
     }
 
@@ -33,7 +33,7 @@ impl RecordTeacher {
         let file = match &mut self.file {
             Some(file) => file,
             none => {
-                let schema = columns::schema(ipc::header(KIND, self.header.entries()));
+                let schema = columns::schema(ipc::header(KIND, self.header.entries()), 0);
                 none.insert(ipc::Unfinished::create(&self.path, &schema)?)
             }
         };

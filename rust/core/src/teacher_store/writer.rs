@@ -1,6 +1,6 @@
 //! Appending to a teacher store: one writer at a time, every batch synced before it counts.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use arrow::datatypes::SchemaRef;
 
 use super::columns::{self, ScoredRow};
-use super::{Header, KIND, store_path};
+use super::{Header, KIND, open_segment, store_path};
 use crate::token_store::RowKey;
 use crate::{Error, Result, ipc};
 
@@ -42,22 +42,16 @@ impl TeacherWriter {
             }
             Err(TryLockError::Error(e)) => return Err(Error::io("lock", &path, &e)),
         }
-        let schema = columns::schema(ipc::header(KIND, header.entries()));
+        let schema = columns::schema(ipc::header(KIND, header.entries()), header.samples);
         if !path.exists() {
             create(&path, &schema)?;
         }
-        let segment = ipc::open(&path, KIND, &columns::schema(HashMap::new()))?;
-        let found = Header::read(&segment.schema).map_err(|e| e.in_file(&path))?;
+        let (segment, found) = open_segment(&path)?;
         if found != *header {
             return Err(Error::data(format!(
-                "this teacher's store was made with k {}, temperature {}, vocabulary {}; asked for k {}, temperature \
-                 {}, vocabulary {}: use another directory",
-                found.k,
-                found.logprob_temperature,
-                found.vocab_size,
-                header.k,
-                header.logprob_temperature,
-                header.vocab_size
+                "this teacher's store was made with {}; asked for {}: use another directory",
+                found.settings(),
+                header.settings()
             ))
             .in_file(&path));
         }

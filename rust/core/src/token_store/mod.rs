@@ -38,7 +38,7 @@ pub struct TokenStore {
 impl TokenStore {
     /// Opens a store file.
     pub fn open(path: &Path) -> Result<Self> {
-        let segment = ipc::open(path, KIND, &columns::schema(HashMap::new()))?;
+        let segment = ipc::open(path, KIND, |_| Ok(columns::schema(HashMap::new())))?;
         let damaged = |what: &str| {
             Error::data(format!("damaged token store: {what}; delete it and build it again")).in_file(path)
         };

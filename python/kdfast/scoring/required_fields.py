@@ -1,0 +1,82 @@
+"""Does an answer give every argument that its tools require?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kdfast._rust import ToolCall, ToolSchema
+
+    Tools = Sequence[Mapping[str, Any]] | ToolSchema | str
+
+
+def compute_required_fields_present(
+    texts: Sequence[str | ToolCall | Mapping[str, Any]],
+    tools: Tools | Sequence[Tools | None] | None,
+) -> list[bool]:
+    """For each answer, whether its calls are complete: all there, each with every required argument.
+
+    Meant for what a student wrote: a complete answer is excused from the length-aware loss, however long it is.
+    Only presence at the top level of the arguments counts, not the values (that is `is_valid_tool_json`).
+
+    Args:
+        texts: what was written, or one parsed call each: a `ToolCall`, or an object with `name` and `arguments`.
+        tools: the tool definitions for all of them (a list, its JSON text or a `ToolSchema`); or a list with an
+            entry for each text, None where there are no definitions: then any well-formed call is complete.
+            None = no definitions at all.
+
+    Returns:
+        one bool a text. False for a text without a call, with one that is cut off or malformed, or with one of an
+        unknown tool.
+
+    Raises:
+        SchemaError: a tool's parameters are no valid JSON Schema.
+        TypeError: a text or an entry of `tools` is of another type.
+        ValueError: `tools` has neither definitions nor one entry for each text.
+
+    Examples:
+        >>> tool = {"name": "weather", "parameters": {"type": "object", "required": ["city"]}}
+        >>> whole = '<tool_call>{"name": "weather", "arguments": {"city": "Rome"}}</tool_call>'
+        >>> compute_required_fields_present([whole, whole[:-20], whole.replace("city", "town")], [tool])
+        [True, False, False]
+        >>> compute_required_fields_present([{"name": "weather", "arguments": {}}] * 2, [[tool], None])
+        [False, True]
+    """
+    from kdfast._rust import required_fields_present_each
+
+    if isinstance(texts, (str, Mapping)):
+        raise TypeError(
+            f"texts must be a sequence with one entry for each answer, got one {type(texts).__name__}"
+        )
+    return required_fields_present_each(list(texts), _tools_of_each(tools, len(texts)))
+
+
+def _tools_of_each(
+    tools: Tools | Sequence[Tools | None] | None, count: int
+) -> list[ToolSchema | list[dict[str, Any]] | str | None]:
+    """One entry for each text; definitions for all of them are compiled once."""
+    from kdfast._rust import ToolSchema
+
+    if tools is None:
+        return [None] * count
+    if isinstance(tools, (str, ToolSchema)):
+        return [ToolSchema(tools)] * count
+    shared = [dict(entry) for entry in tools if isinstance(entry, Mapping)]
+    if len(shared) == len(tools):
+        return [ToolSchema(shared)] * count
+    if len(tools) != count:
+        raise ValueError(
+            f"tools must be tool definitions, or have one entry for each of the {count} texts, got {len(tools)}"
+        )
+    return [_definitions(entry) for entry in tools]
+
+
+def _definitions(entry: Any) -> ToolSchema | list[dict[str, Any]] | str | None:
+    from kdfast._rust import ToolSchema
+
+    if entry is None or isinstance(entry, (str, ToolSchema)):
+        return entry
+    if isinstance(entry, Sequence) and all(isinstance(tool, Mapping) for tool in entry):
+        return [dict(tool) for tool in entry]
+    raise TypeError(f"tools must hold tool definitions or None for each text, got {type(entry).__name__}")
