@@ -19,17 +19,20 @@ if TYPE_CHECKING:
     from kdfast.data import KDDataset, collate_kd_batch
     from kdfast.scoring import compute_required_fields_present
     from kdfast.shapes import sample_enumerated_shape, truncate_batch_to_shape
+    from kdfast.speed import aggregate_speed_metrics, measure_proxy
 
 _HOMES = {
     "Config": "kdfast.config",
     "KDDataset": "kdfast.data",
     "ToolCall": "kdfast._rust",
     "ToolSchema": "kdfast._rust",
+    "aggregate_speed_metrics": "kdfast.speed",
     "collate_kd_batch": "kdfast.data",
     "compute_required_fields_present": "kdfast.scoring",
     "find_tool_calls": "kdfast._rust",
     "is_valid_tool_json": "kdfast._rust",
     "load_config": "kdfast.config",
+    "measure_proxy": "kdfast.speed",
     "sample_enumerated_shape": "kdfast.shapes",
     "truncate_batch_to_shape": "kdfast.shapes",
 }
@@ -39,11 +42,13 @@ __all__ = [
     "KDDataset",
     "ToolCall",
     "ToolSchema",
+    "aggregate_speed_metrics",
     "collate_kd_batch",
     "compute_required_fields_present",
     "find_tool_calls",
     "is_valid_tool_json",
     "load_config",
+    "measure_proxy",
     "sample_enumerated_shape",
     "truncate_batch_to_shape",
 ]
