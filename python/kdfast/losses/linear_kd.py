@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdfast.losses.numerics import OnNan, computing_dtype
+from kdfast.losses.numerics import OnNan, computing_dtype, gemm_dtype
 from kdfast.losses.row_loss import RowTargets, check_values, prepare, weighted_total
 from kdfast.losses.rows import Targets, Values, rows_
 from kdfast.losses.term import IGNORE_INDEX
@@ -192,9 +192,7 @@ def linear_kd(
         raise ValueError(f"chunk_rows must be at least 1: {chunk_rows}")
     rows = torch.arange(len(hidden), device=hidden.device)
     prepared = prepare(targets, len(weight), computing_dtype(weight.dtype), rows)
-    device = hidden.device.type
-    gemm = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
-    plan = _Plan(prepared, chunk_rows, want_best, gemm)
+    plan = _Plan(prepared, chunk_rows, want_best, gemm_dtype(weight))
     if not torch.is_grad_enabled():  # or the forward would form gradients that nobody wants
         hidden, weight = hidden.detach(), weight.detach()
     total, values, best = _LinearRows.apply(hidden, weight, plan)  # type: ignore[no-untyped-call]

@@ -71,6 +71,11 @@ class DenseTeacher:
 
     logits: Tensor
 
+    def __post_init__(self) -> None:
+        """Raises ValueError unless there is a row of logits for each position."""
+        if self.logits.dim() != 2:
+            raise ValueError(f"teacher logits must be [N,Vt]: {list(self.logits.shape)}")
+
     @property
     def rows(self) -> int:
         """N."""
@@ -89,6 +94,8 @@ class DenseTeacher:
 class DenseHead:
     """A dense teacher as hidden states and output layer: its logits are made a chunk of rows at a time.
 
+    That product runs in the teacher's own dtype, also under autocast.
+
     Attributes:
         hidden: [N,Dt] last hidden states.
         weight: [Vt,Dt] of its output layer.
@@ -101,6 +108,14 @@ class DenseHead:
     hidden: Tensor
     weight: Tensor
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for shapes that do not match."""
+        if self.hidden.dim() != 2 or self.weight.dim() != 2 or self.hidden.shape[1] != self.weight.shape[1]:
+            raise ValueError(
+                "the teacher's hidden must be [N,Dt] and its weight [Vt,Dt]: "
+                f"{list(self.hidden.shape)}, {list(self.weight.shape)}"
+            )
+
     @property
     def rows(self) -> int:
         """N."""
@@ -112,7 +127,8 @@ class DenseHead:
 
     def logits_of(self, rows: Tensor | slice) -> Tensor:
         """[M,Vt] of some rows."""
-        return self.hidden[rows].detach() @ self.weight.detach().T
+        with torch.autocast(self.hidden.device.type, enabled=False):
+            return self.hidden[rows].detach() @ self.weight.detach().T
 
 
 Teacher = SparseTeacher | DenseTeacher | DenseHead
