@@ -7,8 +7,8 @@ weight. Those that know nothing of supervised rows go through all positions and 
 case has processes of its own: one for each contender's peak memory, value and gradients (checked against float64),
 and one in which all contenders run in turns, in a random order in each round.
 
-At the smallest N and V everybody runs; a peer that was there neither within --leave-out times the fastest peer's time
-nor the smallest is left out of the larger cases. Results go to bench/results/losses.{json,md,svg}, written anew after
+At the smallest N and V everybody runs; one that was there neither within --leave-out times the fastest peer's time nor
+the smallest peer is left out of the larger cases. Results go to bench/results/losses.{json,md,svg}, written anew after
 each case. GPU speed has not been measured: --device cuda is there for whoever has one.
 """
 
@@ -134,10 +134,10 @@ def main() -> None:
     parser.add_argument("--vocab", type=int, nargs="+", default=[49152, 128256], help="V")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
-        "--seconds", type=float, default=8.0, help="no more rounds of one contender than fit into this"
+        "--seconds", type=float, default=5.0, help="no more rounds of one contender than fit into this"
     )
     parser.add_argument("--least-rounds", type=int, default=2, help="but at least so many")
-    parser.add_argument("--leave-out", type=float, default=2.0, help="0 = everybody everywhere")
+    parser.add_argument("--leave-out", type=float, default=1.25, help="0 = everybody everywhere")
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "results")
     parser.add_argument("--quick", action="store_true", help="one tiny size: a check that everything runs")
     parser.add_argument("--report", action="store_true", help="write page and picture again from losses.json")

@@ -147,18 +147,20 @@ def time_in_turns(contenders: list[Contender], case: Case, setting: Setting) -> 
     return seconds
 
 
-def _limit_memory(setting: Setting) -> None:
-    """So that what does not fit fails, instead of pushing the machine into swapping."""
-    if setting.device == "cpu" and STATUS.exists():
-        free = _kernel_bytes(Path("/proc/meminfo"), "MemAvailable")
-        limit = _kernel_bytes(STATUS, "VmSize") + int(free * setting.memory_share)
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+def _limit_memory(setting: Setting) -> str:
+    """So that what does not fit fails, instead of pushing the machine into swapping; what to say of it then."""
+    if setting.device != "cpu" or not STATUS.exists():
+        return "needs more memory than there is"
+    allowed = int(_kernel_bytes(Path("/proc/meminfo"), "MemAvailable") * setting.memory_share)
+    limit = _kernel_bytes(STATUS, "VmSize") + allowed
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    return f"needs more than the {allowed / 1e9:.0f} GB that it may take here"
 
 
 def _child(
     connection: Connection, setting: Setting, work: Callable[..., Any], arguments: tuple[Any, ...]
 ) -> None:
-    _limit_memory(setting)
+    too_large = _limit_memory(setting)
     try:
         result = work(*arguments)
     except AbsentError as error:
@@ -168,7 +170,7 @@ def _child(
             error, MemoryError | torch.OutOfMemoryError
         ):
             raise
-        result = "needs more memory than is free here"
+        result = too_large
     connection.send(result)
 
 

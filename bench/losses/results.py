@@ -51,7 +51,7 @@ def smallest(case: CaseResult, among: list[str]) -> str:
 
 
 def left_out(done: list[CaseResult], like: dict[str, Any], factor: float) -> dict[str, str]:
-    """Peers that a larger case does without, and why: slow and large at the first case of the same kind.
+    """Contenders that a larger case does without, and why: slow and large at the first case of the same kind.
 
     Args:
         done: cases with figures, in the order they were taken.
@@ -61,11 +61,12 @@ def left_out(done: list[CaseResult], like: dict[str, Any], factor: float) -> dic
     first = next((case for case in done if all(case[key] == like[key] for key in like)), None)
     if first is None or not factor or not (there := peers(first)):
         return {}
-    kept = {fastest(first, there), smallest(first, there)}
-    slower = {name: time_ratio(first, name, fastest(first, there)) for name in there if name not in kept}
+    kept = {fastest(first, there), smallest(first, there), KDFAST, FLOOR}
+    others = [name for name in first["contenders"] if present(first, name) and name not in kept]
+    slower = {name: time_ratio(first, name, fastest(first, there)) for name in others}
     place = f"N = {first['positions']}, V = {first['vocab']}"
     return {
-        name: f"left out: {ratio:.1f} times the fastest peer's time at {place}"
+        name: f"left out: {ratio:.2g} times the fastest peer's time at {place}"
         for name, ratio in slower.items()
         if ratio > factor
     }
