@@ -86,6 +86,11 @@ bench: build $(QUICK)/teacher/config.json ## measure against named peers; result
 	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet -r requirements/bench.txt
 	$(BIN)/python bench/data_path.py --tokenizer $(QUICK)/teacher
 
+.PHONY: bench-latency
+bench-latency: build ## generate with students trained with and without the latency losses (15 minutes on one idle core)
+	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet -r requirements/bench.txt
+	OMP_NUM_THREADS=1 $(BIN)/python bench/latency_losses.py
+
 .bench-venv/.ready: requirements/bench_losses.txt requirements/bench_losses_nodeps.txt | .venv/.ready
 	@test -x .bench-venv/bin/python || $(PYTHON) -m venv .bench-venv
 	@VIRTUAL_ENV=$(CURDIR)/.bench-venv $(BIN)/uv pip install -r requirements/bench_losses.txt
