@@ -87,8 +87,12 @@ def make_inputs(case: Case, device: str) -> Inputs:
     """Seeded: the same for every contender. A dense teacher is the student with noise: their KL is about 1."""
     maker = torch.Generator().manual_seed(case.positions + case.hidden + case.vocab)
     n, d, v = case.positions, case.hidden, case.vocab
-    scale = 2.5 / d**0.5
-    hidden, weight = torch.randn(n, d, generator=maker), torch.randn(v, d, generator=maker) * scale
+    # logits of standard deviation 2.5; uniform numbers are quicker to make, and their sums are normal all the same
+    bound = 2.5 * (3 / d) ** 0.5
+    hidden, weight = (
+        torch.randn(n, d, generator=maker),
+        torch.empty(v, d).uniform_(-bound, bound, generator=maker),
+    )
     labels = torch.full((n,), -100)
     places = torch.arange(0, n - 1, case.every)
     first = torch.randint(v, (n,), generator=maker)
@@ -104,7 +108,7 @@ def make_inputs(case: Case, device: str) -> Inputs:
         logp, tail = logp.contiguous(), tail[:, 0].contiguous()
     else:
         teacher_hidden = hidden + 0.3 * torch.randn(n, d, generator=maker)
-        teacher_weight = torch.randn(v, d, generator=maker).mul_(0.3 * scale).add_(weight)
+        teacher_weight = torch.empty(v, d).uniform_(-0.3 * bound, 0.3 * bound, generator=maker).add_(weight)
     return Inputs(
         hidden=hidden.to(device).requires_grad_(),
         weight=weight.to(device).requires_grad_(),
