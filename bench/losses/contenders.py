@@ -79,18 +79,23 @@ def _kdfast(kind: str, _: Path | None) -> Loss:
 
 
 def _products(kind: str, _: Path | None) -> Loss:
-    """Logits, gradient of hidden, gradient of weight, a chunk at a time in one buffer; nothing between them."""
+    """Logits, gradient of hidden, gradient of weight, (and a dense teacher's), a chunk at a time; nothing between."""
 
     def run(x: Inputs) -> Tensor:
         rows = x.mask.nonzero()[:, 0]
         weight, hidden = x.weight.detach(), x.hidden.detach()[rows]
         buffer = hidden.new_empty(min(CHUNK, len(rows)), len(weight))
+        teacher = torch.empty_like(buffer) if kind != "sparse" else buffer
         grad_hidden, grad_weight = torch.empty_like(hidden), torch.zeros_like(weight)
         for start in range(0, len(rows), CHUNK):
             part = hidden[start : start + CHUNK]
             logits = buffer[: len(part)]
             if kind != "sparse":
-                torch.mm(x.teacher_hidden[rows[start : start + CHUNK]], x.teacher_weight.T, out=logits)
+                torch.mm(
+                    x.teacher_hidden[rows[start : start + CHUNK]],
+                    x.teacher_weight.T,
+                    out=teacher[: len(part)],
+                )
             torch.mm(part, weight.T, out=logits)
             torch.mm(logits, weight, out=grad_hidden[start : start + CHUNK])
             grad_weight.addmm_(logits.T, part)
