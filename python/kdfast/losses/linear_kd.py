@@ -8,7 +8,7 @@ Liger Kernel, arXiv 2410.10989.)
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -106,6 +106,8 @@ def _walk_plain(
     )
     columns = weight.to(plan.gemm_dtype)
     buffer = hidden.new_empty((min(plan.chunk_rows, rows), len(weight)), dtype=dtype)
+    dense = plan.targets.dense
+    scratch = buffer.new_empty(len(buffer), dense.vocab) if dense is not None else None
     parts, best = [], []
     for start in range(0, rows, plan.chunk_rows):
         chunk = slice(start, min(start + plan.chunk_rows, rows))
@@ -117,7 +119,7 @@ def _walk_plain(
             x.copy_(some @ columns.T)
         if plan.want_best:
             best.append(x.argmax(1))
-        parts.append(rows_(x, plan.targets.take(chunk)))
+        parts.append(rows_(x, replace(plan.targets.take(chunk), scratch=scratch)))
         _add_gradients(x.to(plan.gemm_dtype), some, columns, chunk, gradients)
     if not parts:
         parts.append(rows_(buffer, plan.targets))

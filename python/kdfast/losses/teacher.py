@@ -85,9 +85,14 @@ class DenseTeacher:
         """The teacher of some rows."""
         return DenseTeacher(self.logits[rows])
 
-    def logits_of(self, rows: Tensor | slice) -> Tensor:
-        """[M,Vt] of some rows."""
-        return self.logits[rows].detach()
+    def fill(self, buffer: Tensor) -> Tensor:
+        """All rows' logits in the first rows of a buffer [M,Vt], M >= N; gives these rows."""
+        return buffer[: self.rows].copy_(self.logits.detach())
+
+    @property
+    def vocab(self) -> int:
+        """Vt."""
+        return self.logits.shape[1]
 
 
 @dataclass(frozen=True)
@@ -101,8 +106,8 @@ class DenseHead:
         weight: [Vt,Dt] of its output layer.
 
     Example:
-        >>> DenseHead(torch.zeros(3, 2), torch.zeros(8, 2)).logits_of(slice(0, 2)).shape
-        torch.Size([2, 8])
+        >>> DenseHead(torch.zeros(3, 2), torch.zeros(8, 2)).fill(torch.empty(4, 8)).shape
+        torch.Size([3, 8])
     """
 
     hidden: Tensor
@@ -125,10 +130,18 @@ class DenseHead:
         """The teacher of some rows."""
         return DenseHead(self.hidden[rows], self.weight)
 
-    def logits_of(self, rows: Tensor | slice) -> Tensor:
-        """[M,Vt] of some rows."""
-        with torch.autocast(self.hidden.device.type, enabled=False):
-            return self.hidden[rows].detach() @ self.weight.detach().T
+    def fill(self, buffer: Tensor) -> Tensor:
+        """All rows' logits in the first rows of a buffer [M,Vt], M >= N; gives these rows."""
+        out, hidden, weight = buffer[: self.rows], self.hidden.detach(), self.weight.detach()
+        with torch.autocast(hidden.device.type, enabled=False), torch.no_grad():
+            if hidden.dtype == weight.dtype == out.dtype:
+                return torch.mm(hidden, weight.T, out=out)
+            return out.copy_(hidden @ weight.T)
+
+    @property
+    def vocab(self) -> int:
+        """Vt."""
+        return len(self.weight)
 
 
 Teacher = SparseTeacher | DenseTeacher | DenseHead
