@@ -40,7 +40,7 @@ def report(**changes):
     return made
 
 
-def runs(count=5, **changes):
+def runs(count=6, **changes):
     """Reports of several runs, half a percent apart."""
     made = []
     for number in range(count):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kdfast._rust import ToolCall, ToolSchema, find_tool_calls, is_valid_tool_json
     from kdfast.config import Config, load_config
     from kdfast.data import KDDataset, collate_kd_batch
+    from kdfast.gates import evaluate_speed_gates, load_baseline_speed_metrics
     from kdfast.scoring import compute_required_fields_present
     from kdfast.shapes import sample_enumerated_shape, truncate_batch_to_shape
 
@@ -27,8 +28,10 @@ _HOMES = {
     "ToolSchema": "kdfast._rust",
     "collate_kd_batch": "kdfast.data",
     "compute_required_fields_present": "kdfast.scoring",
+    "evaluate_speed_gates": "kdfast.gates",
     "find_tool_calls": "kdfast._rust",
     "is_valid_tool_json": "kdfast._rust",
+    "load_baseline_speed_metrics": "kdfast.gates",
     "load_config": "kdfast.config",
     "sample_enumerated_shape": "kdfast.shapes",
     "truncate_batch_to_shape": "kdfast.shapes",
@@ -41,8 +44,10 @@ __all__ = [
     "ToolSchema",
     "collate_kd_batch",
     "compute_required_fields_present",
+    "evaluate_speed_gates",
     "find_tool_calls",
     "is_valid_tool_json",
+    "load_baseline_speed_metrics",
     "load_config",
     "sample_enumerated_shape",
     "truncate_batch_to_shape",

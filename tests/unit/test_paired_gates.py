@@ -11,6 +11,7 @@ from kdfast.config.gates import GatesConfig
 from kdfast.gates import PairedTrial, Pairs, decide_paired, planned_pairs
 from kdfast.gates.bootstrap import drawn_counts, drawn_quantiles, quantile
 from kdfast.gates.estimate import Estimate, estimate_slowdown
+from kdfast.gates.paired import spread
 
 TIMES = np.linspace(80.0, 120.0, 40)
 
@@ -108,10 +109,21 @@ def test_the_limit_of_tokens_per_second_is_its_inverse():
 def test_a_pilot_first_then_as_many_as_its_spread_asks_for():
     pilot = noisy(20, 0.1, 1.0, seed=1)
     assert decide_paired(noisy(13, 0.1, 1.0, seed=1)).need_pairs == 7
-    planned = math.ceil((46 * np.std(pilot.log_ratios(), ddof=1)) ** 2)
+    planned = math.ceil((46 * np.std(pilot.log_ratios(), ddof=1)) ** 2)  # no outliers among these
     decision = decide_paired(pilot)
     assert (decision.planned_pairs, decision.need_pairs) == (planned, planned - 20)
     assert decision.median.estimate is None
+    assert decide_paired(noisy(20, 1.0, 1.0, seed=1)).need_pairs == 40  # at most twice what is there
+
+
+def test_one_run_held_up_by_the_machine_does_not_ask_for_a_thousand_pairs():
+    held_up = noisy(20, 0.03, 1.0, seed=1)
+    held_up.candidate[3] *= 100
+    assert planned_pairs(np.std(held_up.log_ratios())) > 1000
+    assert decide_paired(held_up).planned_pairs == 20
+    # When more than half of the pairs are equal, nothing is an outlier.
+    equal = pairs(np.where(np.arange(40) < 3, 2.0, 1.0))
+    assert spread(equal) == pytest.approx(np.std(equal.log_ratios(), ddof=1))
 
 
 def test_ratio_above_the_limit_with_a_bound_below_one_asks_for_more():

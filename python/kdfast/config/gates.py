@@ -64,8 +64,8 @@ class GatesConfig(Section):
         int, Key("Pairs after which a decision that is still open is `inconclusive`.", minimum=10)
     ] = 1000
     min_runs: Annotated[
-        int, Key("Report files a side from which files alone may decide; fewer are report_only.", minimum=5)
-    ] = 5
+        int, Key("Report files a side from which files alone may decide; fewer are report_only.", minimum=6)
+    ] = 6
 
     def check(self) -> None:
         """Checks the gates' names and the order of the numbers of pairs."""

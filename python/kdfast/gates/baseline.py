@@ -12,7 +12,7 @@ import numpy as np
 
 from kdfast.errors import DataError
 from kdfast.gates.evidence import BASELINE_KIND, REPORT_KIND, Report, report_problem
-from kdfast.gates.paired import planned_pairs
+from kdfast.gates.paired import planned_pairs, spread
 from kdfast.gates.pairs import Pairs
 
 SCHEMA_VERSION = "1.0"
@@ -27,7 +27,7 @@ def noise_floor(pairs: Pairs) -> dict[str, Any]:
         pairs: both arms of the same model, interleaved as for a gate.
 
     Returns:
-        `pairs`, `prompts`; `sd_log_ratio` of the pairs; `median_ratio`, which is 1 but for the noise;
+        `pairs`, `prompts`; `sd_log_ratio` (their `spread`); `median_ratio`, which is 1 but for the noise;
         `planned_pairs`, what a gate at 5 % will need here.
 
     Raises:
@@ -41,7 +41,7 @@ def noise_floor(pairs: Pairs) -> dict[str, Any]:
     if problem:
         raise DataError(f"noise floor: {problem}")
     ratios = pairs.log_ratios()
-    sd = float(np.std(ratios, ddof=1))
+    sd = spread(pairs)
     return {
         "pairs": len(pairs),
         "prompts": pairs.prompts,

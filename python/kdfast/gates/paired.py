@@ -4,8 +4,9 @@ Both models run on the same prompts, interleaved (random AB/BA order), so that a
 What is judged is the median over the pairs of candidate / blessed, and its one-sided 95 % bound: prompts are drawn
 again and again, with all their pairs and both arms together.
 
-- How many pairs: n = (46 sd)^2, sd of the log ratio over the pairs so far, at least `min_pairs`. Planned again at
-  every look, so that a pilot that was quiet by luck does not end the matter.
+- How many pairs: n = (46 sd)^2, sd of the log ratio over the pairs so far, at least `min_pairs`. Outliers are pulled
+  in for that (`spread`): one run of 20 that the scheduler held up by a second would ask for a thousand pairs, and
+  hardly moves a median. Planned again at every look, each asking for at most twice what is there.
 - A block of n pairs is *beyond* when the median ratio is above the limit **and** its lower bound is above 1 (no
   change). A first block that is beyond is run again on fresh pairs, once; only a second block beyond fails.
 - At `max_pairs`, with more planned, only a bound on the right side of the limit itself decides; else `inconclusive`.
@@ -76,11 +77,32 @@ class PairedDecision:
         return "fail" if "fail" in (self.median.status, self.p95.status) else self.median.status
 
 
+def spread(pairs: Pairs) -> float:
+    """The standard deviation of the log ratio, outliers pulled in to three robust ones from the median.
+
+    Args:
+        pairs: at least two sound ones.
+
+    Example:
+        >>> times = np.linspace(90.0, 110.0, 20)
+        >>> quiet = Pairs(np.arange(20), times[::-1], times)
+        >>> held_up = Pairs(np.arange(20), np.append(times[:0:-1], 9e9), times)
+        >>> round(spread(quiet), 2), round(spread(held_up), 2)
+        (0.12, 0.16)
+    """
+    ratios = pairs.log_ratios()
+    middle = np.median(ratios)
+    reach = 3 * 1.4826 * np.median(np.abs(ratios - middle))  # of a normal spread: three standard deviations
+    if reach > 0:  # 0 = more than half of them are equal: then nothing is an outlier
+        ratios = np.clip(ratios, middle - reach, middle + reach)
+    return float(np.std(ratios, ddof=1))
+
+
 def planned_pairs(sd: float, limit_ratio: float = 1.05, *, min_pairs: int = 20) -> int:
     """How many pairs tell twice the limit from no change.
 
     Args:
-        sd: standard deviation of the log ratio over the pairs.
+        sd: standard deviation of the log ratio over the pairs (`spread`).
         limit_ratio: the limit; a tighter one than 1.05 asks for more pairs, a looser one not for fewer.
         min_pairs: the least.
 
@@ -145,7 +167,8 @@ def decide_paired(
             Verdict(status="inconclusive", reason=reason), Verdict(status="report_only", reason=reason)
         )
     if len(first) < min(look.planned, max_pairs):
-        return look.more(min(look.planned, max_pairs) - len(first), "the spread of the pairs")
+        more = min(look.planned, max_pairs) - len(first)
+        return look.more(min(more, 2 * len(first)), "the spread of the pairs")
     return _judge(look, second, seed)
 
 
@@ -156,8 +179,7 @@ class _Look:
         self.first, self.limit, self.max_pairs = first, limit_ratio, max_pairs
         self.planned = min_pairs
         if len(first) >= max(2, min_pairs) and first.problem() is None:
-            sd = float(np.std(first.log_ratios(), ddof=1))
-            self.planned = planned_pairs(sd, limit_ratio, min_pairs=min_pairs)
+            self.planned = planned_pairs(spread(first), limit_ratio, min_pairs=min_pairs)
         # With fewer pairs than planned (the cap), only a bound beyond the limit itself will do.
         self.capped = len(first) < self.planned
 

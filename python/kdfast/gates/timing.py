@@ -16,8 +16,8 @@ from kdfast.gates.evidence import Evidence, UnusableError, positive_number
 from kdfast.gates.paired import PairedDecision
 from kdfast.gates.result import GateResult, GateStatus
 
-RUNS_P = 0.01
-"""An unchanged model fails at most so often when runs of both sides are exchangeable."""
+RUNS_P = 0.0025
+"""Each of the four gates of time fails an unchanged model at most so often, all of them together in 1 %."""
 _MOST_SPLITS = 20_000
 _ROUNDING = 1e-12
 
