@@ -86,10 +86,27 @@ bench: build $(QUICK)/teacher/config.json ## measure against named peers; result
 	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet -r requirements/bench.txt
 	$(BIN)/python bench/data_path.py --tokenizer $(QUICK)/teacher
 
+.PHONY: bench-latency
+bench-latency: build ## generate with students trained with and without the latency losses (15 minutes on one idle core)
+	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet -r requirements/bench.txt
+	OMP_NUM_THREADS=1 $(BIN)/python bench/latency_losses.py
+
+.bench-venv/.ready: requirements/bench_losses.txt requirements/bench_losses_nodeps.txt | .venv/.ready
+	@test -x .bench-venv/bin/python || $(PYTHON) -m venv .bench-venv
+	@VIRTUAL_ENV=$(CURDIR)/.bench-venv $(BIN)/uv pip install -r requirements/bench_losses.txt
+	@VIRTUAL_ENV=$(CURDIR)/.bench-venv $(BIN)/uv pip install --no-deps -r requirements/bench_losses_nodeps.txt
+	@touch $@
+
+# DISTILLKIT=folder of a checkout; ARGS=any option of `python -m bench.losses --help`
+.PHONY: bench-losses
+bench-losses: build .bench-venv/.ready ## measure the losses against named peers (an hour on 2 idle cores)
+	PYTHONPATH=python .bench-venv/bin/python -m bench.losses $(if $(DISTILLKIT),--distillkit $(DISTILLKIT)) $(ARGS)
+
 .PHONY: requirements
-requirements: .venv/.ready ## compile requirements/dev.in
+requirements: .venv/.ready ## compile requirements/*.in
 	$(BIN)/uv pip compile requirements/dev.in --python-version 3.11 --universal --no-emit-index-url --no-header --no-annotate -q -o requirements/dev.txt
+	$(BIN)/uv pip compile requirements/bench_losses.in -c requirements/dev.txt --python-version 3.11 --universal --no-emit-index-url --no-header --no-annotate -q -o requirements/bench_losses.txt
 
 .PHONY: clean
 clean: ## remove everything that make made
-	rm -rf .venv .cache target runs python/kdfast/*.so
+	rm -rf .venv .bench-venv .cache target runs python/kdfast/*.so

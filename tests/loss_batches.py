@@ -16,6 +16,8 @@ ALL = {
     "early_tool_preamble_weight": 0.05,
     "early_tool_negative_weight": 0.03,
     "early_tool_prior_weight": 0.07,
+    "early_tool_ce_weight": 0.01,
+    "length_weight": 0.05,
     "length_aggregate": "row",
 }
 

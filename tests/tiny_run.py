@@ -102,6 +102,8 @@ def write_config(directory: Path, **changes: Any) -> Path:
             "device": "cpu",
             "threads": 1,
         },
+        # the latency losses too, so that what holds of runs is shown to hold with them and their average over steps
+        "kd": {"length_weight": 0.05, "early_tool_ce_weight": 0.01, "early_tool_prior_weight": 0.001},
         "io": {"run_dir": str(directory / "run")},
     }
     for name, value in changes.items():

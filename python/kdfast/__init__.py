@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kdfast._rust import ToolCall, ToolSchema, find_tool_calls, is_valid_tool_json
     from kdfast.config import Config, load_config
     from kdfast.data import KDDataset, collate_kd_batch
+    from kdfast.gates import evaluate_speed_gates, load_baseline_speed_metrics
     from kdfast.scoring import compute_required_fields_present
     from kdfast.shapes import sample_enumerated_shape, truncate_batch_to_shape
     from kdfast.speed import aggregate_speed_metrics, measure_proxy
@@ -29,8 +30,10 @@ _HOMES = {
     "aggregate_speed_metrics": "kdfast.speed",
     "collate_kd_batch": "kdfast.data",
     "compute_required_fields_present": "kdfast.scoring",
+    "evaluate_speed_gates": "kdfast.gates",
     "find_tool_calls": "kdfast._rust",
     "is_valid_tool_json": "kdfast._rust",
+    "load_baseline_speed_metrics": "kdfast.gates",
     "load_config": "kdfast.config",
     "measure_proxy": "kdfast.speed",
     "sample_enumerated_shape": "kdfast.shapes",
@@ -45,8 +48,10 @@ __all__ = [
     "aggregate_speed_metrics",
     "collate_kd_batch",
     "compute_required_fields_present",
+    "evaluate_speed_gates",
     "find_tool_calls",
     "is_valid_tool_json",
+    "load_baseline_speed_metrics",
     "load_config",
     "measure_proxy",
     "sample_enumerated_shape",

@@ -256,7 +256,9 @@ def test_override_that_is_no_yaml():
 
 def test_all_weights_zero_is_refused():
     message = refusal("kd.kl_weight=0", "kd.ce_teacher_weight=0", "kd.ce_truth_weight=0")
-    assert message == "kd.kl_weight: must be above 0 unless ce_teacher_weight or ce_truth_weight is, got 0.0"
+    assert message == (
+        "kd.kl_weight: must be above 0 unless ce_teacher_weight, ce_truth_weight or sampled_kl_weight is, got 0.0"
+    )
 
 
 def test_production_mix_knows_up_to_four_shapes():

@@ -195,11 +195,9 @@ def test_autocast_makes_the_products_in_bf16():
     torch.testing.assert_close(weight.grad, exact[1], rtol=0.05, atol=0.05)
 
 
-def test_shapes_and_dtypes_that_do_not_match_are_refused():
+def test_shapes_that_do_not_match_are_refused():
     hidden, weight = layer()
     with pytest.raises(ValueError, match=r"weight must be \[V,6\]"):
         linear_log_odds(hidden, weight[:, :5], IDS)
-    with pytest.raises(ValueError, match="hidden and weight must have one dtype"):
-        linear_log_odds(hidden, weight.float(), IDS)
     with pytest.raises(ValueError, match="chunk_rows must be at least 1: 0"):
         linear_log_odds(hidden, weight, IDS, chunk_rows=0)

@@ -66,8 +66,12 @@ class KDConfig(Section):
 
     length_weight: Annotated[
         float,
-        Key("Of the length-aware loss: the student's expected answer length above the teacher's.", minimum=0),
-    ] = 0.05
+        Key(
+            "Of the length-aware loss: the student's expected answer length above the teacher's. 0: with ends of turn "
+            "among the labels, cross-entropy does it; 0.05 to 0.5 where these are rare (docs/losses.md).",
+            minimum=0,
+        ),
+    ] = 0.0
     length_form: Annotated[
         Literal["log", "ratio", "quantile"],
         Key("How the excess is measured; 'quantile' for a student that hardly ever stops."),
@@ -89,15 +93,21 @@ class KDConfig(Section):
         ),
     ] = 256
     early_tool_ce_weight: Annotated[
-        float, Key("Cross-entropy on the first data.prefix_tokens tokens of a due call.", minimum=0)
-    ] = 0.01
+        float,
+        Key(
+            "Cross-entropy on the first data.prefix_tokens tokens of a due call. 0: plain cross-entropy has it; about "
+            "0.1 where the teacher rambles before its calls (docs/losses.md).",
+            minimum=0,
+        ),
+    ] = 0.0
     early_tool_prior_weight: Annotated[
         float,
         Key(
-            "-log of the mass of ids that open a call, at the answer's start, where a call is due but not given.",
+            "-log of the mass of ids that open a call, at the answer's start, where a call is due but not given; with "
+            "early_tool_ce_weight.",
             minimum=0,
         ),
-    ] = 0.001
+    ] = 0.0
     early_tool_preamble_weight: Annotated[
         float, Key("The expected number of tokens before the call, above max_preamble_tokens.", minimum=0)
     ] = 0.0

@@ -83,8 +83,7 @@ def combined_kd_loss(
 
     Example:
         >>> from kdfast.config import KDConfig
-        >>> off = {"length_weight": 0, "early_tool_ce_weight": 0, "early_tool_prior_weight": 0}
-        >>> settings = LossSettings(kd=KDConfig(kl_weight=0, ce_teacher_weight=0, ce_truth_weight=2.0, **off))
+        >>> settings = LossSettings(kd=KDConfig(kl_weight=0, ce_teacher_weight=0, ce_truth_weight=2.0))
         >>> batch = {"labels": torch.tensor([[-100, 1, 2]]), "source": torch.tensor([1])}
         >>> loss = combined_kd_loss(torch.zeros(1, 3, 5), torch.zeros(4, 5), batch, settings)
         >>> round(float(loss.total), 4), {name: term.count for name, term in loss.terms.items()}  # 2 log 4

@@ -8,13 +8,13 @@ Liger Kernel, arXiv 2410.10989.)
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from kdfast.losses.numerics import OnNan, computing_dtype
+from kdfast.losses.numerics import OnNan, computing_dtype, gemm_dtype
 from kdfast.losses.row_loss import RowTargets, check_values, prepare, weighted_total
 from kdfast.losses.rows import Targets, Values, rows_
 from kdfast.losses.term import IGNORE_INDEX
@@ -106,6 +106,8 @@ def _walk_plain(
     )
     columns = weight.to(plan.gemm_dtype)
     buffer = hidden.new_empty((min(plan.chunk_rows, rows), len(weight)), dtype=dtype)
+    dense = plan.targets.dense
+    scratch = buffer.new_empty(len(buffer), dense.vocab) if dense is not None else None
     parts, best = [], []
     for start in range(0, rows, plan.chunk_rows):
         chunk = slice(start, min(start + plan.chunk_rows, rows))
@@ -117,7 +119,7 @@ def _walk_plain(
             x.copy_(some @ columns.T)
         if plan.want_best:
             best.append(x.argmax(1))
-        parts.append(rows_(x, plan.targets.take(chunk)))
+        parts.append(rows_(x, replace(plan.targets.take(chunk), scratch=scratch)))
         _add_gradients(x.to(plan.gemm_dtype), some, columns, chunk, gradients)
     if not parts:
         parts.append(rows_(buffer, plan.targets))
@@ -192,9 +194,7 @@ def linear_kd(
         raise ValueError(f"chunk_rows must be at least 1: {chunk_rows}")
     rows = torch.arange(len(hidden), device=hidden.device)
     prepared = prepare(targets, len(weight), computing_dtype(weight.dtype), rows)
-    device = hidden.device.type
-    gemm = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
-    plan = _Plan(prepared, chunk_rows, want_best, gemm)
+    plan = _Plan(prepared, chunk_rows, want_best, gemm_dtype(weight))
     if not torch.is_grad_enabled():  # or the forward would form gradients that nobody wants
         hidden, weight = hidden.detach(), weight.detach()
     total, values, best = _LinearRows.apply(hidden, weight, plan)  # type: ignore[no-untyped-call]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdfast.losses.numerics import check_rows, computing_dtype
+from kdfast.losses.numerics import check_rows, computing_dtype, gemm_dtype
 
 LIMIT = 1e4
 """Logits are clamped to +-LIMIT first: infinities and fp32 giants then give finite log-odds, below 2.1e4."""
@@ -111,7 +111,7 @@ class _LinearLogOdds(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, ids: Tensor, chunk_rows: int) -> Tensor:
-        dtype = _gemm_dtype(hidden, weight)
+        dtype = gemm_dtype(weight)
         value = torch.empty(len(hidden), dtype=computing_dtype(hidden.dtype), device=hidden.device)
         with torch.autocast(hidden.device.type, enabled=False):
             head = weight.to(dtype).T
@@ -150,16 +150,6 @@ def _add_product_(total: Tensor, a: Tensor, b: Tensor) -> None:
         total.add_(a @ b)
 
 
-def _gemm_dtype(hidden: Tensor, weight: Tensor) -> torch.dtype:
-    """The dtype in which hidden states meet the weight: autocast's where it is on, else their own."""
-    device = hidden.device.type
-    if torch.is_autocast_enabled(device) and hidden.dtype != torch.float64:
-        return torch.get_autocast_dtype(device)
-    if hidden.dtype != weight.dtype:
-        raise ValueError(f"hidden and weight must have one dtype: {hidden.dtype} and {weight.dtype}")
-    return hidden.dtype
-
-
 def linear_log_odds(hidden: Tensor, weight: Tensor, ids: Sequence[int], *, chunk_rows: int = 256) -> Tensor:
     """`log_odds(hidden @ weight.T, ids)` without keeping logits: the backward pass makes them again.
 
@@ -168,7 +158,7 @@ def linear_log_odds(hidden: Tensor, weight: Tensor, ids: Sequence[int], *, chunk
     Args:
         hidden: [M,D], any floating dtype; under autocast the products are made in autocast's dtype, the rest
             is fp32 (fp64 for fp64 hidden states).
-        weight: [V,D], of the same dtype unless autocast is on.
+        weight: [V,D].
         ids: as in `log_odds`.
         chunk_rows: rows projected at a time; only memory and speed depend on it.
 

@@ -25,6 +25,20 @@ def computing_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
+def gemm_dtype(weight: Tensor) -> torch.dtype:
+    """The dtype in which hidden states meet a weight: autocast's where it is on (it leaves fp64 alone), else its own.
+
+    Example:
+        >>> with torch.autocast("cpu", torch.bfloat16):
+        ...     gemm_dtype(torch.zeros(2)), gemm_dtype(torch.zeros(2, dtype=torch.float64))
+        (torch.bfloat16, torch.float64)
+    """
+    device = weight.device.type
+    if torch.is_autocast_enabled(device) and weight.dtype != torch.float64:
+        return torch.get_autocast_dtype(device)
+    return weight.dtype
+
+
 def softmax_(x: Tensor) -> tuple[Tensor, Tensor]:
     """Turns x [N,V] into its softmax over the last axis, in place.
 

@@ -201,8 +201,10 @@ def row_loss(
     if targets.rows != len(logits):
         raise ValueError(f"targets must have as many rows as logits ({len(logits)}): {targets.rows}")
     rows = torch.arange(len(logits), device=logits.device)
-    rows = rows if mask is None else rows[mask]
-    prepared = prepare(_take(targets, rows), logits.shape[1], computing_dtype(logits.dtype), rows)
+    if mask is not None:
+        rows = rows[mask]
+        targets = _take(targets, rows)
+    prepared = prepare(targets, logits.shape[1], computing_dtype(logits.dtype), rows)
     total, values = _RowLoss.apply(logits, rows, prepared)  # type: ignore[no-untyped-call]
     return total, check_values(values, prepared, rows, nan), rows
 

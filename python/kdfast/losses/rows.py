@@ -8,7 +8,7 @@ overwritten by its softmax, then scaled and corrected at the gathered ids. Nothi
 from __future__ import annotations
 
 import math
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -30,6 +30,7 @@ class Targets:
         divergence: from the teacher.
         kl_coefficients: [M], 0 where no distribution is known.
         temperature: of the divergence.
+        scratch: for a dense teacher's logits, at least [M,Vt], so that no chunk needs fresh memory; None = make it.
     """
 
     labels: Tensor
@@ -39,6 +40,7 @@ class Targets:
     divergence: Divergence
     kl_coefficients: Tensor
     temperature: float
+    scratch: Tensor | None = None
 
     def take(self, rows: slice) -> Targets:
         """Those of some rows."""
@@ -90,7 +92,7 @@ def _with_temperature_(x: Tensor, targets: Targets) -> Values:
     temperature = targets.temperature
     scaled = x / temperature
     if targets.dense is not None:
-        logits = targets.dense.logits_of(slice(None)).to(x.dtype) / temperature
+        logits = targets.dense.fill(x.new_empty(len(x), targets.dense.vocab)) / temperature
         targets = replace(targets, dense=DenseTeacher(logits))
     alone = replace(
         targets,
@@ -180,15 +182,20 @@ def _logit_slope(h: Tensor, logq: Tensor, dead: Tensor) -> Tensor:
 
 def _dense_(x: Tensor, dense: DenseTeacher | DenseHead, targets: Targets) -> Values:
     """Rows with a dense teacher, a block at a time: its temporaries stay in a CPU's cache."""
-    teacher = dense.logits_of(slice(None))
-    parts = [
-        _dense_block_(x[rows], teacher[rows].to(x.dtype, copy=True), targets.take(rows)) for rows in blocks(x)
-    ]
-    return Values(*(torch.cat(column) for column in zip(*map(astuple, parts), strict=True)))
+    scratch = targets.scratch
+    teacher = dense.fill(scratch if scratch is not None else x.new_empty(len(x), dense.vocab))
+    size = min(len(x), next(blocks(x)).stop)
+    space = x.new_empty(size, x.shape[1]), x.new_empty(size, x.shape[1])
+    parts = [_dense_block_(x[rows], teacher[rows], targets.take(rows), space) for rows in blocks(x)]
+    return Values(*(torch.cat(column) for column in zip(*map(_columns, parts), strict=True)))
 
 
-def _dense_block_(x: Tensor, teacher: Tensor, targets: Targets) -> Values:
-    """One block; both models' logits are overwritten."""
+def _columns(values: Values) -> tuple[Tensor, ...]:
+    return tuple(getattr(values, field.name) for field in fields(values))
+
+
+def _dense_block_(x: Tensor, teacher: Tensor, targets: Targets, space: tuple[Tensor, Tensor]) -> Values:
+    """One block; both models' logits and both spaces [>=M,V] are overwritten."""
     known = targets.kl_coefficients != 0
     teacher = _aligned(teacher, x.shape[1], known)
     dead = both = None
@@ -200,7 +207,7 @@ def _dense_block_(x: Tensor, teacher: Tensor, targets: Targets) -> Values:
     # a row with NaN, with +inf or with nothing but -inf is NaN throughout
     unknown, bad_teacher = logq[:, 0].isnan(), known & logp[:, 0].isnan()
     value, bad_labels, left = _labels(logq.gather(1, targets.labels), targets.label_coefficients)
-    q, p = logq.exp(), logp.exp()
+    q, p = torch.exp(logq, out=space[0][: len(x)]), torch.exp(logp, out=space[1][: len(x)])
     if dead is not None and both is not None:
         logq = torch.where(dead, logq.amax(1, keepdim=True) - FLOOR, logq).masked_fill_(both, OUT_OF_USE)
         logp.masked_fill_(both, OUT_OF_USE)

@@ -71,6 +71,11 @@ class DenseTeacher:
 
     logits: Tensor
 
+    def __post_init__(self) -> None:
+        """Raises ValueError unless there is a row of logits for each position."""
+        if self.logits.dim() != 2:
+            raise ValueError(f"teacher logits must be [N,Vt]: {list(self.logits.shape)}")
+
     @property
     def rows(self) -> int:
         """N."""
@@ -80,26 +85,41 @@ class DenseTeacher:
         """The teacher of some rows."""
         return DenseTeacher(self.logits[rows])
 
-    def logits_of(self, rows: Tensor | slice) -> Tensor:
-        """[M,Vt] of some rows."""
-        return self.logits[rows].detach()
+    def fill(self, buffer: Tensor) -> Tensor:
+        """All rows' logits in the first rows of a buffer [M,Vt], M >= N; gives these rows."""
+        return buffer[: self.rows].copy_(self.logits.detach())
+
+    @property
+    def vocab(self) -> int:
+        """Vt."""
+        return self.logits.shape[1]
 
 
 @dataclass(frozen=True)
 class DenseHead:
     """A dense teacher as hidden states and output layer: its logits are made a chunk of rows at a time.
 
+    That product runs in the teacher's own dtype, also under autocast.
+
     Attributes:
         hidden: [N,Dt] last hidden states.
         weight: [Vt,Dt] of its output layer.
 
     Example:
-        >>> DenseHead(torch.zeros(3, 2), torch.zeros(8, 2)).logits_of(slice(0, 2)).shape
-        torch.Size([2, 8])
+        >>> DenseHead(torch.zeros(3, 2), torch.zeros(8, 2)).fill(torch.empty(4, 8)).shape
+        torch.Size([3, 8])
     """
 
     hidden: Tensor
     weight: Tensor
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for shapes that do not match."""
+        if self.hidden.dim() != 2 or self.weight.dim() != 2 or self.hidden.shape[1] != self.weight.shape[1]:
+            raise ValueError(
+                "the teacher's hidden must be [N,Dt] and its weight [Vt,Dt]: "
+                f"{list(self.hidden.shape)}, {list(self.weight.shape)}"
+            )
 
     @property
     def rows(self) -> int:
@@ -110,9 +130,18 @@ class DenseHead:
         """The teacher of some rows."""
         return DenseHead(self.hidden[rows], self.weight)
 
-    def logits_of(self, rows: Tensor | slice) -> Tensor:
-        """[M,Vt] of some rows."""
-        return self.hidden[rows].detach() @ self.weight.detach().T
+    def fill(self, buffer: Tensor) -> Tensor:
+        """All rows' logits in the first rows of a buffer [M,Vt], M >= N; gives these rows."""
+        out, hidden, weight = buffer[: self.rows], self.hidden.detach(), self.weight.detach()
+        with torch.autocast(hidden.device.type, enabled=False), torch.no_grad():
+            if hidden.dtype == weight.dtype == out.dtype:
+                return torch.mm(hidden, weight.T, out=out)
+            return out.copy_(hidden @ weight.T)
+
+    @property
+    def vocab(self) -> int:
+        """Vt."""
+        return len(self.weight)
 
 
 Teacher = SparseTeacher | DenseTeacher | DenseHead

@@ -1,0 +1,48 @@
+"""The gates: is a student fast, early and right enough to be let through? Pure, numpy only, no torch.
+
+`evaluate_speed_gates` holds reports against limits and a blessed baseline; `PairedTrial` decides about time from
+interleaved pairs of runs, and asks for as many as the noise of the machine demands.
+
+Examples:
+    >>> from kdfast.gates import evaluate_speed_gates
+    >>> evaluate_speed_gates({"metrics": {}}, None)["ttfa_p95"].reason
+    'missing: ttfa_tokens'
+"""
+
+from kdfast.config.gates import GATE_NAMES, GatesConfig
+from kdfast.gates.baseline import (
+    baseline_bundle,
+    load_baseline_speed_metrics,
+    noise_floor,
+    write_baseline,
+)
+from kdfast.gates.estimate import Estimate
+from kdfast.gates.evaluate import GATES, evaluate_speed_gates
+from kdfast.gates.paired import PairedDecision, Verdict, decide_paired, planned_pairs
+from kdfast.gates.pairs import Pairs
+from kdfast.gates.result import GATE_FAILED, GateReport, GateResult
+from kdfast.gates.trial import PairedTrial
+
+GateLimits = GatesConfig
+"""The limits are the section `gates` of the config."""
+
+__all__ = [
+    "GATES",
+    "GATE_FAILED",
+    "GATE_NAMES",
+    "Estimate",
+    "GateLimits",
+    "GateReport",
+    "GateResult",
+    "PairedDecision",
+    "PairedTrial",
+    "Pairs",
+    "Verdict",
+    "baseline_bundle",
+    "decide_paired",
+    "evaluate_speed_gates",
+    "load_baseline_speed_metrics",
+    "noise_floor",
+    "planned_pairs",
+    "write_baseline",
+]

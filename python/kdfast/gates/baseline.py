@@ -1,0 +1,167 @@
+"""The blessed baseline: a JSON file with everything that a later comparison needs."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kdfast.errors import DataError
+from kdfast.gates.evidence import BASELINE_KIND, REPORT_KIND, Report, report_problem
+from kdfast.gates.paired import planned_pairs, spread
+from kdfast.gates.pairs import Pairs
+
+SCHEMA_VERSION = "1.0"
+_REMEDY = "bless a run again (`kdfast bless RUN`)"
+_NEEDED = {"hardware": "key", "fingerprints": "prompts"}
+
+
+def noise_floor(pairs: Pairs) -> dict[str, Any]:
+    """The noise of a machine, from pairs of one model with itself (A/A).
+
+    Args:
+        pairs: both arms of the same model, interleaved as for a gate.
+
+    Returns:
+        `pairs`, `prompts`; `sd_log_ratio` (their `spread`); `median_ratio`, which is 1 but for the noise;
+        `planned_pairs`, what a gate at 5 % will need here.
+
+    Raises:
+        DataError: fewer than two pairs, or a time that is not finite and above 0.
+
+    Example:
+        >>> noise_floor(Pairs.from_rounds([[10.0], [22.0]], [[10.0], [20.0]]))["median_ratio"]
+        1.0488...
+    """
+    problem = "fewer than 2 pairs" if len(pairs) < 2 else pairs.problem()
+    if problem:
+        raise DataError(f"noise floor: {problem}")
+    ratios = pairs.log_ratios()
+    sd = spread(pairs)
+    return {
+        "pairs": len(pairs),
+        "prompts": pairs.prompts,
+        "sd_log_ratio": sd,
+        "median_ratio": float(np.exp(np.median(ratios))),
+        "planned_pairs": planned_pairs(sd),
+    }
+
+
+def baseline_bundle(
+    reports: Sequence[Report], noise: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, Any]:
+    """The bundle of a blessed model.
+
+    Args:
+        reports: its speed reports, one a run, raw samples included, of one model, one prompt set, one machine.
+        noise: `noise_floor` by metric (`ttft`, `tps`); None = not measured.
+
+    Raises:
+        DataError: a report lacks its hardware key or the hash of its prompts or model, or they differ.
+    """
+    if not reports:
+        raise DataError("baseline: must hold at least one speed report, got none")
+    for section, key in (*_NEEDED.items(), ("fingerprints", "model")):
+        named = {(report.get(section) or {}).get(key) for report in reports}
+        if None in named:
+            raise DataError(f"baseline: a report lacks {section}.{key}; measure it again")
+        if len(named) > 1:
+            raise DataError(
+                f"baseline: {section}.{key} must be the same in all reports, got {sorted(map(str, named))}"
+            )
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "kind": BASELINE_KIND,
+        "hardware": reports[0]["hardware"],
+        "fingerprints": reports[0]["fingerprints"],
+        "noise_floor": dict(noise or {}),
+        "reports": list(reports),
+    }
+
+
+def write_baseline(path: str | os.PathLike[str], bundle: Mapping[str, Any]) -> None:
+    """Writes a bundle whole, or not at all.
+
+    Args:
+        path: the file; replaced.
+        bundle: of `baseline_bundle`.
+
+    Raises:
+        DataError: a number in it is NaN or infinite (a report says null beside a count of infinities).
+        OSError: it cannot be written.
+    """
+    target = Path(path)
+    try:
+        text = json.dumps(bundle, indent=1, sort_keys=True, allow_nan=False)
+    except ValueError:
+        raise DataError("baseline: must not hold NaN or infinity", str(target)) from None
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        with beside.open("w", encoding="utf-8") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(target)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def load_baseline_speed_metrics(
+    path: str | os.PathLike[str], *, missing_ok: bool = False
+) -> dict[str, Any] | None:
+    """Reads a blessed baseline for `evaluate_speed_gates`.
+
+    Args:
+        path: a bundle of `write_baseline`, or a single speed report.
+        missing_ok: whether a file that does not exist is None instead of an error.
+
+    Raises:
+        FileNotFoundError: there is no such file, and `missing_ok` is false.
+        OSError: it cannot be read.
+        DataError: it is damaged, or no baseline of this version; names the file and the remedy.
+
+    Example:
+        >>> load_baseline_speed_metrics("nowhere.json", missing_ok=True) is None
+        True
+    """
+    target = Path(path)
+    try:
+        text = target.read_text(encoding="utf-8")
+        document = json.loads(text, parse_constant=_refuse)
+    except FileNotFoundError:
+        if missing_ok:
+            return None
+        raise
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, nested without end
+        raise DataError(f"not a readable baseline ({error}); {_REMEDY}", str(target)) from None
+    problem = _problem(document)
+    if problem:
+        raise DataError(f"not a baseline: {problem}; {_REMEDY}", str(target))
+    loaded: dict[str, Any] = document
+    return loaded
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _problem(document: object) -> str | None:
+    """What is wrong with the shape of a loaded file."""
+    if not isinstance(document, dict):
+        return f"must be an object, got {type(document).__name__}"
+    kind, version = document.get("kind"), document.get("schema_version")
+    if kind not in (BASELINE_KIND, REPORT_KIND):
+        return f"kind must be {BASELINE_KIND!r} or {REPORT_KIND!r}, got {kind!r}"
+    if not isinstance(version, str) or version.partition(".")[0] != SCHEMA_VERSION.partition(".")[0]:
+        return f"schema_version must be {SCHEMA_VERSION!r}, got {version!r}"
+    reports = document.get("reports") if kind == BASELINE_KIND else [document]
+    if not isinstance(reports, list) or not reports:
+        return "it holds no reports"
+    if not all(isinstance(report, dict) and "metrics" in report for report in reports):
+        return "a report has no metrics"
+    return next(filter(None, map(report_problem, reports)), None)

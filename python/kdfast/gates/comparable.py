@@ -1,0 +1,73 @@
+"""Whether two sides may be compared at all; where not, a gate is skipped with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from kdfast.gates.evidence import Evidence, Report
+
+
+def why_times_differ(evidence: Evidence) -> str | None:
+    """Why the times of both sides do not compare; None when they do.
+
+    Returns:
+        A text that starts with `no_baseline`, `hardware_mismatch`, `prompts_mismatch` or `export_mismatch`.
+
+    Example:
+        >>> from kdfast.config.gates import GatesConfig
+        >>> one = {"hardware": {"key": "a"}, "metrics": {}}
+        >>> other = {"hardware": {"key": "b"}, "metrics": {}}
+        >>> why_times_differ(Evidence(current=[one], baseline=[other], limits=GatesConfig()))
+        'hardware_mismatch: a against b'
+    """
+    if not evidence.baseline:
+        return "no_baseline"
+    if not evidence.allow_cross_hardware:
+        keys = [_of_all(side, "hardware", "key") for side in (evidence.current, evidence.baseline)]
+        if len({*keys[0], *keys[1]}) > 1 or None in keys[0]:
+            return f"hardware_mismatch: {_shown(keys[0])} against {_shown(keys[1])}"
+    exports = {report.get("export") for report in (*evidence.current, *evidence.baseline)} - {None}
+    if len(exports) > 1:
+        return "export_mismatch: one side is an exported model, the other a proxy"
+    return why_prompts_differ(evidence)
+
+
+def why_prompts_differ(evidence: Evidence) -> str | None:
+    """Why results on the prompts do not compare (`no_baseline`, `prompts_mismatch`); None when they do.
+
+    Reports that do not name their prompts are taken at their word.
+    """
+    if not evidence.baseline:
+        return "no_baseline"
+    sides = [_of_all(side, "fingerprints", "prompts") for side in (evidence.current, evidence.baseline)]
+    if len({*sides[0], *sides[1]} - {None}) > 1:
+        return f"prompts_mismatch: {_shown(sides[0])} against {_shown(sides[1])}"
+    return None
+
+
+def taken_apart(evidence: Evidence) -> bool:
+    """Whether one side was measured after the other, as far as the reports say (`measured_at`, Unix seconds).
+
+    A machine that has become slower in between cannot be told from a slower model then, by any number of runs.
+
+    Example:
+        >>> from kdfast.config.gates import GatesConfig
+        >>> early, late = ([{"measured_at": when}] for when in (1.0, 2.0))
+        >>> taken_apart(Evidence(current=late, baseline=early, limits=GatesConfig()))
+        True
+    """
+    said = [[report.get("measured_at") for report in side] for side in (evidence.current, evidence.baseline)]
+    current, baseline = ([float(when) for when in side if isinstance(when, int | float)] for side in said)
+    if (len(current), len(baseline)) != (len(evidence.current), len(evidence.baseline)):
+        return False
+    return max(current) < min(baseline) or max(baseline) < min(current)
+
+
+def _of_all(reports: Sequence[Report], section: str, key: str) -> list[Any]:
+    """What each report says, each value once."""
+    return list(dict.fromkeys((report.get(section) or {}).get(key) for report in reports))
+
+
+def _shown(values: Sequence[Any]) -> str:
+    return " and ".join("unknown" if value is None else str(value) for value in values)

@@ -1,0 +1,50 @@
+"""The gates as a table for people."""
+
+from __future__ import annotations
+
+from rich.markup import escape
+from rich.table import Table
+
+from kdfast.gates.result import GateReport
+
+_STYLES = {
+    "passed": "green",
+    "failed": "bold red",
+    "skipped": "yellow",
+    "inconclusive": "yellow",
+    "report_only": "dim",
+}
+
+
+def gate_table(report: GateReport) -> Table:
+    """A rich table, one row a gate.
+
+    Args:
+        report: of `evaluate_speed_gates`.
+
+    Example:
+        >>> from rich.console import Console
+        >>> from kdfast.gates import GateResult
+        >>> result = GateResult(name="f1", status="passed", reason="fell by 0.002", value=0.8, limit=0.79)
+        >>> Console(width=100).print(gate_table(GateReport(results=(result,))))
+        Gates: passed
+        ...
+        │ f1   │ passed │   0.8 │  0.79 │        - │ fell by 0.002 │
+        ...
+    """
+    verdict = "passed" if report.passed else f"failed (exit code {report.exit_code})"
+    table = Table(title=f"Gates: {verdict}", title_justify="left")
+    for heading in ("gate", "status"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("value", "limit", "baseline"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("reason")
+    for result in report.results:
+        numbers = [_number(number, result.unit) for number in (result.value, result.limit, result.baseline)]
+        status = f"[{_STYLES[result.status]}]{result.status}[/]"
+        table.add_row(escape(result.name), status, *numbers, escape(result.reason))
+    return table
+
+
+def _number(number: float | None, unit: str) -> str:
+    return "-" if number is None else f"{number:.4g} {unit}".strip()

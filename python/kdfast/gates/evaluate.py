@@ -1,0 +1,81 @@
+"""All gates on two sides. A failed gate is a result, not an exception."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from kdfast.config.gates import GatesConfig
+from kdfast.gates.evidence import Evidence, Report, reports_of
+from kdfast.gates.paired import PairedDecision
+from kdfast.gates.quality import QualityGate
+from kdfast.gates.result import GateReport, GateResult
+from kdfast.gates.timing import TimingGate
+from kdfast.gates.ttfa import ttfa_gate
+
+GATES: dict[str, Callable[[Evidence], GateResult]] = {
+    "ttft_p50": TimingGate(name="ttft_p50", of="ttft", metric="ttft_ms", key="p50"),
+    "ttft_p95": TimingGate(name="ttft_p95", of="ttft", metric="ttft_ms", key="p95"),
+    "tps_p50": TimingGate(name="tps_p50", of="tps", metric="tps", key="p50"),
+    "tps_p95": TimingGate(name="tps_p95", of="tps", metric="tps", key="p5"),
+    "ttfa_p95": ttfa_gate,
+    "f1": QualityGate(name="f1", worse="fall"),
+    "false_call_rate": QualityGate(name="false_call_rate", worse="rise"),
+}
+"""Every gate; a new one is one entry here and one name in `config/gates.py`."""
+
+
+def evaluate_speed_gates(
+    current: Report | Sequence[Report],
+    baseline: Report | Sequence[Report] | None,
+    limits: GatesConfig | None = None,
+    *,
+    allow_cross_hardware: bool = False,
+    strict: bool = False,
+    paired: Mapping[str, PairedDecision] | None = None,
+) -> GateReport:
+    """Holds the candidate against the limits and the blessed baseline. Pure: no file, no clock, no state.
+
+    Args:
+        current: the candidate's speed report, or a list of reports of several runs.
+        baseline: the blessed one (`load_baseline_speed_metrics`), or a list; None = there is none.
+        limits: the section `gates`; None = its defaults.
+        allow_cross_hardware: compare times although the hardware differs.
+        strict: `skipped` and `inconclusive` count as `failed`.
+        paired: `PairedTrial.decisions()`, where both models were run interleaved: these decide about time. Times of
+            report files alone are `report_only` below `limits.min_runs` runs a side.
+
+    Returns:
+        One result for each gate in `limits.enabled`. Missing, NaN, zero and infinite times fail.
+
+    Raises:
+        DataError: `current` or `baseline` is no speed report.
+
+    Example:
+        >>> metric = {"p5": 90.0, "p50": 100.0, "p95": 110.0}
+        >>> report = {
+        ...     "metrics": {"ttft_ms": metric, "tps": metric, "ttfa_tokens": {"p95": 21.0}},
+        ...     "quality": {"f1": {"value": 0.8}, "false_call_rate": {"value": 0.0}},
+        ... }
+        >>> result = evaluate_speed_gates(report, None)["ttft_p50"]
+        >>> result.status, result.reason
+        ('skipped', 'no_baseline')
+    """
+    limits = limits or GatesConfig()
+    evidence = Evidence(
+        current=reports_of(current, "current"),
+        baseline=reports_of(baseline, "baseline"),
+        limits=limits,
+        allow_cross_hardware=allow_cross_hardware,
+        paired=paired or {},
+    )
+    if not evidence.current:
+        raise ValueError("current: must be a speed report, got None")
+    results = [gate(evidence) for name, gate in GATES.items() if name in limits.enabled]
+    return GateReport(results=tuple(_strict(one) if strict else one for one in results), strict=strict)
+
+
+def _strict(result: GateResult) -> GateResult:
+    if result.status not in ("skipped", "inconclusive"):
+        return result
+    return replace(result, status="failed", reason=f"strict: {result.status}: {result.reason}")

@@ -1,0 +1,113 @@
+"""The quality co-gates: a student may not be faster because it calls tools less rightly, or where none is due."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from kdfast.gates.bootstrap import CONFIDENCE, Floats, drawn_counts
+from kdfast.gates.comparable import why_prompts_differ
+from kdfast.gates.evidence import Evidence, UnusableError, quality
+from kdfast.gates.result import GateResult, GateStatus
+
+
+@dataclass(frozen=True, kw_only=True)
+class QualityGate:
+    """One quality of both sides, by the paired bootstrap over prompts.
+
+    It fails when the change for the worse is beyond the limit and its one-sided 95 % bound is above 0. Prompt by
+    prompt a report gives `[true positives, false positives, false negatives]` (the F1 of the sums is formed) or one
+    number (the mean is). Without that, the two values alone decide.
+
+    Attributes:
+        name: of the gate, and of the quality in a report.
+        worse: whether a fall or a rise is for the worse.
+    """
+
+    name: Literal["f1", "false_call_rate"]
+    worse: Literal["fall", "rise"]
+
+    def __call__(self, evidence: Evidence) -> GateResult:
+        """Judges the first report of each side (answers are greedy: runs do not differ)."""
+        try:
+            value, per_prompt = quality(evidence.current[0], self.name)
+        except UnusableError as error:
+            return self._result("failed", f"{error}; measure it, or leave {self.name} out of gates.enabled")
+        if self.name == "f1" and value == 0:
+            return self._result("failed", "f1 is 0: no call was right", value)
+        skipped = why_prompts_differ(evidence)
+        if skipped:
+            return self._result("skipped", skipped, value)
+        try:
+            blessed, blessed_per_prompt = quality(evidence.baseline[0], self.name)
+            worsening = _worsening(per_prompt, blessed_per_prompt)
+        except UnusableError as error:
+            return self._result("failed", f"baseline: {error}; bless again", value)
+        sign = 1 if self.worse == "fall" else -1
+        most = evidence.limits.f1_drop if self.worse == "fall" else evidence.limits.false_call_rise
+        change = sign * (blessed - value)
+        limit = blessed - sign * most
+        status, reason = _judge(change, None if worsening is None else sign * worsening, most)
+        verb = {"fall": ("fell", "rose"), "rise": ("rose", "fell")}[self.worse][change < 0]
+        return self._result(status, f"{verb} by {abs(change):.4f}{reason}", value, limit, blessed)
+
+    def _result(
+        self,
+        status: GateStatus,
+        reason: str,
+        value: float | None = None,
+        limit: float | None = None,
+        baseline: float | None = None,
+    ) -> GateResult:
+        return GateResult(
+            name=self.name, status=status, reason=reason, value=value, limit=limit, baseline=baseline
+        )
+
+
+def _judge(change: float, drawn: Floats | None, most: float) -> tuple[GateStatus, str]:
+    """The status for a change for the worse, and what to say beyond its size."""
+    if change <= most + 1e-12:
+        return "passed", ""
+    if drawn is None:
+        return "failed", f" > {most:g} (no results prompt by prompt: judged by the values alone)"
+    bound = float(np.quantile(drawn, 1 - CONFIDENCE))
+    if bound > 0:
+        return "failed", f" > {most:g}, surely by {bound:.4f}"
+    return "inconclusive", f" > {most:g}, but perhaps by chance: more prompts are needed"
+
+
+def _worsening(current: Sequence[Any] | None, baseline: Sequence[Any] | None) -> Floats | None:
+    """[draws] baseline minus current, both on the same drawn prompts; None without results prompt by prompt."""
+    if not current or not baseline:
+        return None
+    sides = [_table(side) for side in (current, baseline)]
+    if sides[0].shape != sides[1].shape:
+        raise UnusableError(f"results of {len(sides[1])} prompts, the candidate has {len(sides[0])}")
+    both = np.concatenate(sides, axis=1)
+    both = both[np.lexsort(both.T)]  # an order of its own: whatever order the prompts came in, equal draws
+    counts, half = drawn_counts(len(both)), both.shape[1] // 2
+    return _statistic(counts @ both[:, half:], len(both)) - _statistic(counts @ both[:, :half], len(both))
+
+
+def _table(per_prompt: Sequence[Any]) -> Floats:
+    """[prompts, 3] counts or [prompts, 1] numbers."""
+    try:
+        table = np.array(per_prompt, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise UnusableError("per_prompt must hold one number or three counts a prompt") from None
+    table = table[:, None] if table.ndim == 1 else table
+    if table.ndim != 2 or table.shape[1] not in (1, 3) or not np.isfinite(table).all():
+        raise UnusableError("per_prompt must hold one finite number or three counts a prompt")
+    return table
+
+
+def _statistic(sums: Floats, prompts: int) -> Floats:
+    """The mean, or the F1 of summed counts (1 where there was nothing to find and nothing found)."""
+    if sums.shape[1] == 1:
+        return sums[:, 0] / prompts
+    right, errors = 2 * sums[:, 0], sums[:, 1] + sums[:, 2]
+    total = right + errors
+    return np.where(total > 0, right / np.maximum(total, 1), 1.0)

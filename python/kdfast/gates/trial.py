@@ -1,0 +1,93 @@
+"""The pairs of several metrics, gathered until every decision has fallen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from kdfast.config.gates import GatesConfig
+from kdfast.gates.paired import Block, PairedDecision, Verdict, decide_paired
+from kdfast.gates.pairs import Pairs
+
+
+class PairedTrial:
+    """What a runner feeds with pairs, `ttft` and `tps` together, until it asks for no more.
+
+    A pair is one generation by each model on one prompt, right after the other, in random order. For `tps` the
+    times are milliseconds per output token. A decision once fallen stays, whatever the other metric still needs.
+
+    Attributes:
+        limits: the section `gates`.
+        seed: of the bootstrap's draws.
+
+    Example:
+        >>> trial = PairedTrial()
+        >>> blessed = [[float(ms)] for ms in range(80, 120)]
+        >>> slower = [[ms[0] * 1.2] for ms in blessed]
+        >>> while trial.need_pairs:
+        ...     trial.add({"ttft": Pairs.from_rounds(slower, blessed), "tps": Pairs.from_rounds(blessed, blessed)})
+        >>> {name: decision.status for name, decision in trial.decisions().items()}
+        {'ttft': 'fail', 'tps': 'pass'}
+    """
+
+    def __init__(self, limits: GatesConfig | None = None, *, seed: int = 0) -> None:
+        self.limits = limits or GatesConfig()
+        self.seed = seed
+        self._ratios = {"ttft": self.limits.ttft_limit_ratio, "tps": self.limits.tps_limit_ratio}
+        self._blocks: dict[Block, dict[str, Pairs]] = {
+            block: dict.fromkeys(self._ratios, Pairs.none()) for block in ("first", "confirmation")
+        }
+        self._decisions = {name: self._decide(name) for name in self._ratios}
+
+    @property
+    def need_pairs(self) -> int:
+        """How many pairs to run before the next `add`; 0 = all is decided."""
+        return max((self._decisions[name].need_pairs for name in self._asking()), default=0)
+
+    @property
+    def block(self) -> Block:
+        """Where those pairs go. No metric is confirmed before all have finished their first block."""
+        return next((self._decisions[name].block for name in self._asking()), "first")
+
+    def add(self, pairs: Mapping[str, Pairs]) -> None:
+        """Takes what was run.
+
+        Args:
+            pairs: for `ttft` and `tps` the fresh pairs; no runs of an earlier call. A pair that has no time for
+                a metric (one output token has no `tps`) is left out of that metric; a metric without any fails.
+
+        Raises:
+            ValueError: other names.
+        """
+        if set(pairs) != set(self._ratios):
+            raise ValueError(f"pairs: must hold {sorted(self._ratios)}, got {sorted(pairs)}")
+        block = self._blocks[self.block]
+        for name in self._asking():
+            block[name] = block[name].joined(pairs[name])
+            self._decisions[name] = self._decide(name) if len(pairs[name]) else self._missing(name)
+
+    def decisions(self) -> dict[str, PairedDecision]:
+        """By metric, as they stand."""
+        return dict(self._decisions)
+
+    def _asking(self) -> list[str]:
+        """The metrics that the next pairs serve."""
+        for block in ("first", "confirmation"):
+            asking = [name for name, one in self._decisions.items() if one.need_pairs and one.block == block]
+            if asking:
+                return asking
+        return []
+
+    def _decide(self, name: str) -> PairedDecision:
+        return decide_paired(
+            self._blocks["first"][name],
+            self._blocks["confirmation"][name],
+            limit_ratio=self._ratios[name],
+            min_pairs=self.limits.min_pairs,
+            max_pairs=self.limits.max_pairs,
+            seed=self.seed,
+        )
+
+    def _missing(self, name: str) -> PairedDecision:
+        verdict = Verdict(status="fail", reason=f"missing: no pair has a time for {name}")
+        return replace(self._decisions[name], median=verdict, p95=verdict, need_pairs=0)

@@ -1,0 +1,53 @@
+"""Speed reports made by hand."""
+
+import copy
+
+
+def metric(unit, **values):
+    return {"unit": unit, "infinite": 0, "count": 40, **values}
+
+
+def report(**changes):
+    """A sound report; `changes` are dotted paths with __ for the dot, such as `ttft_ms__p50=...`.
+
+    A first part that is a metric or a quality is looked up in its section; None removes the key.
+    """
+    made = {
+        "schema_version": "1.0",
+        "kind": "kdfast.speed_report",
+        "hardware": {"key": "cpu-a", "cores": 2},
+        "metrics": {
+            "ttft_ms": metric("ms", p50=100.0, p95=120.0),
+            "tps": metric("tokens/s", p50=50.0, p5=40.0, p95=60.0),
+            "ttfa_tokens": metric("tokens", p50=15.0, p95=20.0),
+            "ttfa_name_tokens": metric("tokens", p50=8.0, p95=14.0),
+            "ttfa_overhead_tokens": metric("tokens", p50=0.0, p95=2.0),
+        },
+        "quality": {"f1": {"value": 0.8}, "false_call_rate": {"value": 0.05}},
+        "fingerprints": {"prompts": "p", "model": "m"},
+    }
+    for path, value in changes.items():
+        *parents, key = path.split("__")
+        place = made
+        for section in ("metrics", "quality"):
+            if (parents or [key])[0] in made[section]:
+                place = made[section]
+        for parent in parents:
+            place = place[parent]
+        place[key] = value
+        if value is None:
+            del place[key]
+    return made
+
+
+def runs(count=6, **changes):
+    """Reports of several runs, half a percent apart."""
+    made = []
+    for number in range(count):
+        one = copy.deepcopy(report(**changes))
+        for name in ("ttft_ms", "tps"):
+            for key in ("p5", "p50", "p95"):
+                if key in one["metrics"][name]:
+                    one["metrics"][name][key] *= 1 + 0.005 * (number - (count - 1) / 2)
+        made.append(one)
+    return made

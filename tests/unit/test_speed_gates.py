@@ -1,0 +1,622 @@
+"""The gates on reports: every value, limit and verdict worked out by hand."""
+
+import io
+import json
+import math
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import combinations
+from xml.etree import ElementTree as ET
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from kdfast.config.gates import GATE_NAMES, GatesConfig
+from kdfast.errors import ConfigError, DataError
+from kdfast.gates import (
+    GATES,
+    GateReport,
+    GateResult,
+    Pairs,
+    baseline_bundle,
+    decide_paired,
+    evaluate_speed_gates,
+    load_baseline_speed_metrics,
+    noise_floor,
+    write_baseline,
+)
+from kdfast.gates.display import gate_table
+from speed_reports import report, runs
+
+TIMES = ("ttft_p50", "ttft_p95", "tps_p50", "tps_p95")
+RELATIVE = (*TIMES, "f1", "false_call_rate")
+
+
+def statuses(gate_report):
+    return {result.name: result.status for result in gate_report.results}
+
+
+def gate(name, current, baseline, limits=None, **options):
+    return evaluate_speed_gates(current, baseline, limits, **options)[name]
+
+
+# ------------------------------------------------------------------ the plan's seven
+
+
+def test_no_baseline_skips_gates():
+    made = evaluate_speed_gates(report(), None)
+    assert statuses(made) == dict.fromkeys(RELATIVE, "skipped") | {"ttfa_p95": "passed"}
+    assert all(made[name].reason == "no_baseline" for name in RELATIVE)
+    assert (made["ttft_p50"].value, made["tps_p95"].value, made["ttft_p50"].baseline) == (100.0, 40.0, None)
+    assert (made.passed, made.exit_code) == (True, 0)
+
+
+def test_hardware_mismatch_skips_gates():
+    other = runs(hardware__key="cpu-b", ttft_ms__p50=10.0)
+    made = evaluate_speed_gates(runs(), other)
+    assert {made[name].status for name in TIMES} == {"skipped"}
+    assert made["ttft_p50"].reason == "hardware_mismatch: cpu-a against cpu-b"
+    # Neither tokens nor answers depend on the hardware.
+    assert {made[name].status for name in ("ttfa_p95", "f1", "false_call_rate")} == {"passed"}
+    allowed = evaluate_speed_gates(runs(), other, allow_cross_hardware=True)
+    assert allowed["ttft_p50"].status == "failed"
+
+
+def test_ttft_regression_pass():
+    made = evaluate_speed_gates(runs(ttft_ms__p50=104.0, ttft_ms__p95=124.8), runs())
+    assert (made["ttft_p50"].status, made["ttft_p95"].status) == ("passed", "passed")
+    assert made["ttft_p50"].reason == "1.040 times as slow, limit 1.050"
+    # Geometric means of 98.75, 99.25, ..., 101.25 and of 1.04 times as much.
+    middle = math.prod((98.75, 99.25, 99.75, 100.25, 100.75, 101.25)) ** (1 / 6)
+    assert made["ttft_p50"].value == pytest.approx(1.04 * middle)
+    assert made["ttft_p50"].baseline == pytest.approx(middle)
+    assert made["ttft_p50"].limit == pytest.approx(1.05 * middle)
+
+
+def test_ttft_regression_fail():
+    made = evaluate_speed_gates(runs(ttft_ms__p50=107.0), runs())
+    assert (made["ttft_p50"].status, made["ttft_p95"].status) == ("failed", "passed")
+    # The most extreme of the 924 ways to deal twelve runs to two sides.
+    assert made["ttft_p50"].reason == "1.070 times as slow, limit 1.050 (p = 0.00108, 6 and 6 runs)"
+    assert (made.passed, made.exit_code) == (False, 3)
+
+
+def test_tps_regression_pass():
+    # baseline / candidate = 1 / 0.955 = 1.047; the slow tail of tps is its low percentile: p95 may fall.
+    made = evaluate_speed_gates(runs(tps__p50=47.75, tps__p5=39.0, tps__p95=1.0), runs())
+    assert (made["tps_p50"].status, made["tps_p95"].status) == ("passed", "passed")
+    assert made["tps_p50"].limit == pytest.approx(made["tps_p50"].baseline * 0.95)
+    assert made["tps_p95"].value == pytest.approx(39.0, rel=1e-4)
+
+
+def test_ttfa_gate_pass():
+    for p95 in (20.0, 25.0):
+        result = gate("ttfa_p95", report(ttfa_tokens__p95=p95), None)
+        assert (result.status, result.value, result.limit) == ("passed", p95, 25.0)
+        assert result.unit == "tokens"
+
+
+def test_ttfa_gate_fail():
+    result = gate("ttfa_p95", report(ttfa_tokens__p95=26.0), report())
+    assert (result.status, result.value, result.limit) == ("failed", 26.0, 25.0)
+    assert result.reason == "ttfa_tokens p95 = 26 > 25"
+
+
+# ------------------------------------------------------------------ missing, NaN, zero, infinite
+
+
+@pytest.mark.parametrize(("name", "path"), [("ttft_p50", "ttft_ms__p50"), ("tps_p95", "tps__p5")])
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (None, "missing: "),
+        (math.nan, "is NaN"),
+        (0.0, "must be finite and above 0, got 0.0"),
+        (-2.0, "must be finite and above 0, got -"),
+        (math.inf, "must be finite and above 0, got inf"),
+        ("12", "must be a number, got '12'"),
+        (True, "must be a number, got True"),
+    ],
+)
+def test_a_time_that_is_none_fails_on_either_side(name, path, value, reason):
+    bad = runs(**{path: value}) if isinstance(value, float) else [report(**{path: value})] * 6
+    for current, baseline in ((bad, runs()), (bad, None), (bad, runs(hardware__key="cpu-b")), (runs(), bad)):
+        result = gate(name, current, baseline)
+        assert result.status == "failed"
+        assert reason in result.reason
+        assert result.reason.startswith("baseline: ") == (current is not bad)
+
+
+def test_a_missing_metric_fails_with_the_reason_that_the_report_gives():
+    absent = report(ttfa_tokens=None, ttft_ms=None, quality=None)
+    absent["absent"] = {"ttfa_tokens": "no prompt needs a call", "quality": "not asked for"}
+    made = evaluate_speed_gates(absent, report())
+    assert made["ttfa_p95"].reason == "missing: ttfa_tokens (no prompt needs a call)"
+    assert made["ttft_p95"].reason == "missing: ttft_ms"
+    assert made["f1"].reason.startswith("missing: f1 (not asked for); measure it, or leave f1 out")
+    assert statuses(made) == dict.fromkeys(GATE_NAMES, "failed") | dict.fromkeys(TIMES[2:], "report_only")
+
+
+def test_null_beside_a_count_of_infinities_is_infinite():
+    never = report(ttfa_tokens={"p95": None, "infinite": 3})
+    result = gate("ttfa_p95", never, None)
+    assert (result.status, result.value) == ("failed", math.inf)
+    assert result.reason == "ttfa_tokens p95 is infinite: 3 prompts got no valid call"
+    assert "got inf" in gate("ttft_p50", report(ttft_ms={"p50": None, "infinite": 1}), None).reason
+    assert gate("ttfa_p95", report(ttfa_tokens={"p95": None, "infinite": 0}), None).reason == (
+        "missing: ttfa_tokens.p95"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "status"),
+    [
+        ("f1", 0.8, "passed"),
+        ("f1", 0.0, "failed"),
+        ("f1", math.nan, "failed"),
+        ("f1", 1.5, "failed"),
+        ("f1", math.inf, "failed"),
+        ("false_call_rate", 0.0, "passed"),
+        ("false_call_rate", math.nan, "failed"),
+        ("false_call_rate", None, "failed"),
+    ],
+)
+def test_a_quality_that_is_none_fails(name, value, status):
+    assert gate(name, report(**{f"{name}__value": value}), report()).status == status
+    if value:  # a blessed F1 of 0 is a fact, however sad; NaN is none
+        assert gate(name, report(), report(**{f"{name}__value": value})).status == status
+
+
+@pytest.mark.parametrize("status", ["skipped", "inconclusive"])
+def test_strict_turns_skipped_and_inconclusive_into_failure(status):
+    limits = GatesConfig(enabled=["ttft_p50"])
+    noisy = [report(ttft_ms__p50=value) for value in (80.0, 85.0, 90.0, 100.0, 110.0, 125.0)]
+    baseline = None if status == "skipped" else noisy
+    mild, strict = (evaluate_speed_gates(noisy, baseline, limits, strict=strict) for strict in (False, True))
+    assert (mild["ttft_p50"].status, mild.exit_code) == (status, 0)
+    assert (strict["ttft_p50"].status, strict.exit_code) == ("failed", 3)
+    assert strict["ttft_p50"].reason == f"strict: {status}: {mild['ttft_p50'].reason}"
+
+
+def test_strict_leaves_passed_and_report_only():
+    made = evaluate_speed_gates(report(), report(), strict=True)
+    assert statuses(made) == dict.fromkeys(GATE_NAMES, "passed") | dict.fromkeys(TIMES, "report_only")
+    assert made.passed
+
+
+# ------------------------------------------------------------------ comparable sides, several runs
+
+
+@pytest.mark.parametrize("keys", [(None, None), ("cpu-a", None), (None, "cpu-a")])
+def test_unknown_hardware_is_a_mismatch(keys):
+    current, baseline = ([report(hardware={"key": key} if key else {})] for key in keys)
+    assert gate("tps_p50", current, baseline).reason.startswith("hardware_mismatch: ")
+    assert gate("tps_p50", current, baseline, allow_cross_hardware=True).status == "report_only"
+
+
+def test_one_run_on_other_hardware_among_several_is_a_mismatch():
+    mixed = [*runs(4), report(hardware__key="cpu-b")]
+    assert gate("ttft_p50", mixed, runs()).reason == "hardware_mismatch: cpu-a and cpu-b against cpu-a"
+
+
+def test_other_prompts_and_proxies_are_not_compared():
+    other = report(fingerprints__prompts="q")
+    made = evaluate_speed_gates(report(), other)
+    assert {made[name].reason for name in RELATIVE} == {"prompts_mismatch: p against q"}
+    proxy, exported = report(export=False), report(export=True)
+    assert gate("ttft_p50", proxy, exported).reason.startswith("export_mismatch")
+    assert gate("f1", proxy, exported).status == "passed"
+
+
+def test_one_report_a_side_is_report_only():
+    result = gate("ttft_p50", report(ttft_ms__p50=300.0), report())
+    assert (result.status, result.value, result.baseline) == ("report_only", 300.0, 100.0)
+    assert result.reason == "3.000 times as slow; 6 runs a side, or `kdfast gate`, would decide, got 1 and 1"
+    assert gate("ttft_p50", runs(ttft_ms__p50=300.0), runs(5)).status == "report_only"
+
+
+def test_sides_measured_one_after_the_other_decide_nothing():
+    def timed(reports, start, step):
+        return [one | {"measured_at": start + step * number} for number, one in enumerate(reports)]
+
+    slow, blessed = runs(ttft_ms__p50=110.0), timed(runs(), 0, 10)
+    assert gate("ttft_p50", timed(slow, 5, 10), blessed).status == "failed"
+    result = gate("ttft_p50", timed(slow, 1000, 10), blessed)
+    assert result.status == "report_only"
+    assert "one side was measured after the other" in result.reason
+
+
+def test_runs_that_overlap_are_inconclusive_and_a_tail_then_reports_only():
+    loose = [report(ttft_ms__p50=v, ttft_ms__p95=v) for v in (95.0, 97.0, 100.0, 108.0, 116.0, 125.0)]
+    made = evaluate_speed_gates(loose, runs(ttft_ms__p95=100.0))
+    assert (made["ttft_p50"].status, made["ttft_p95"].status) == ("inconclusive", "report_only")
+
+
+@pytest.mark.parametrize("sizes", [(6, 6), (7, 6), (9, 9)])
+def test_the_p_value_counts_the_ways_to_deal_the_runs(sizes):
+    values = [100.0, 103.0, 104.0, 108.0, 111.0, 112.0, 115.0, 119.0, 121.0, 123.0, 126.0]
+    values = (values * 2)[: sum(sizes)]
+    current, baseline = [value * 1.1 for value in values[: sizes[0]]], values[sizes[0] :]
+    result = gate(
+        "ttft_p50",
+        [report(ttft_ms__p50=v) for v in current],
+        [report(ttft_ms__p50=v) for v in baseline],
+        GatesConfig(ttft_regression_fraction=1e-6),
+    )
+    logs = [math.log(value) for value in (*current, *baseline)]
+    deals = [sum(deal) for deal in combinations(logs, sizes[0])]
+    p = sum(deal >= sum(logs[: sizes[0]]) - 1e-9 for deal in deals) / len(deals)
+    slower = sum(logs[: sizes[0]]) / sizes[0] > sum(logs[sizes[0] :]) / sizes[1]
+    assert (result.status == "failed") == (slower and p <= 0.0025)
+    if result.status == "failed" and len(deals) <= 20_000:
+        assert f"(p = {p:.3g}," in result.reason
+
+
+# ------------------------------------------------------------------ TTFA
+
+
+def test_ttfa_metric_by_config():
+    one = report(ttfa_tokens__p95=60.0)
+    found = {
+        metric: gate("ttfa_p95", one, None, GatesConfig(ttfa_metric=metric, ttfa_p95_tokens=14)).status
+        for metric in ("ttfa_tokens", "ttfa_name_tokens", "ttfa_overhead_tokens")
+    }
+    assert found == {
+        "ttfa_tokens": "failed",
+        "ttfa_name_tokens": "passed",
+        "ttfa_overhead_tokens": "passed",
+    }
+
+
+@pytest.mark.parametrize(("value", "status"), [(0.0, "passed"), (-1.0, "passed"), (math.nan, "failed")])
+def test_an_overhead_of_zero_is_the_best_there_is(value, status):
+    limits = GatesConfig(ttfa_metric="ttfa_overhead_tokens", ttfa_p95_tokens=0)
+    assert gate("ttfa_p95", report(ttfa_overhead_tokens__p95=value), None, limits).status == status
+
+
+@pytest.mark.parametrize("value", [0.0, -3.0])
+def test_a_first_action_before_the_first_token_fails(value):
+    result = gate("ttfa_p95", report(ttfa_tokens__p95=value), None)
+    assert result.reason == f"ttfa_tokens.p95 must be above 0, got {value:g}"
+
+
+def test_infeasible_limit_is_said_instead_of_failing_every_student():
+    one = report(ttfa_tokens__p95=70.0, shortest_call_tokens={"p50": 29, "p95": 63, "count": 40})
+    result = gate("ttfa_p95", one, None)
+    assert result.status == "skipped"
+    assert result.reason == "infeasible: the shortest correct calls need p95 = 63 tokens"
+    assert gate("ttfa_p95", one, None, strict=True).status == "failed"
+    assert gate("ttfa_p95", one, None, GatesConfig(ttfa_p95_tokens=63)).status == "failed"
+    assert gate("ttfa_p95", one, None, GatesConfig(ttfa_p95_tokens=70)).status == "passed"
+    # The closed name and the overhead can be had in fewer tokens than a whole call.
+    name = report(ttfa_name_tokens__p95=30.0, shortest_call_tokens={"p95": 63})
+    assert gate("ttfa_p95", name, None, GatesConfig(ttfa_metric="ttfa_name_tokens")).status == "failed"
+
+
+def test_ttfa_takes_the_worst_run():
+    assert gate("ttfa_p95", [report(), report(ttfa_tokens__p95=26.0)], None).value == 26.0
+
+
+# ------------------------------------------------------------------ quality
+
+
+def f1_report(right, missed, **changes):
+    """F1 = 2 tp / (2 tp + fn)."""
+    per_prompt = [[1, 0, 0]] * right + [[0, 0, 1]] * missed
+    return report(f1={"value": 2 * right / (2 * right + missed), "per_prompt": per_prompt}, **changes)
+
+
+@pytest.mark.parametrize(
+    ("right", "status"),
+    [
+        (95, "passed"),  # 0.9744 as before
+        (94, "passed"),  # 0.9691
+        (93, "inconclusive"),  # 0.9637: neither of the two worse prompts is drawn in 0.98^100 = 13 %
+        (90, "failed"),  # 0.9474: none of the five in 0.6 %
+        (80, "failed"),  # 0.8889
+    ],
+)
+def test_f1_falls_by_the_paired_bootstrap(right, status):
+    result = gate("f1", f1_report(right, 100 - right), f1_report(95, 5), GatesConfig(f1_drop=0.006))
+    assert result.status == status
+    assert result.limit == pytest.approx(190 / 195 - 0.006)
+
+
+def test_a_fall_on_one_prompt_of_many_is_inconclusive():
+    # The one worse prompt is not drawn in 0.99^100 = 37 % of the resamples: the bound is 0.
+    result = gate("f1", f1_report(94, 6), f1_report(95, 5), GatesConfig(f1_drop=0.001))
+    assert result.status == "inconclusive"
+    assert result.reason == "fell by 0.0053 > 0.001, but perhaps by chance: more prompts are needed"
+
+
+def test_false_call_rate_may_not_rise():
+    def rate(calls, of=50):
+        per_prompt = [1] * calls + [0] * (of - calls)
+        return report(false_call_rate={"value": calls / of, "per_prompt": per_prompt})
+
+    assert gate("false_call_rate", rate(2), rate(2)).reason == "rose by 0.0000"
+    assert gate("false_call_rate", rate(1), rate(2)).reason == "fell by 0.0200"
+    assert gate("false_call_rate", rate(3), rate(2)).status == "inconclusive"
+    worse = gate("false_call_rate", rate(12), rate(2))
+    assert (worse.status, worse.value, worse.limit, worse.baseline) == ("failed", 0.24, 0.05, 0.04)
+
+
+def test_quality_without_prompts_is_judged_by_the_values():
+    assert gate("f1", report(f1__value=0.79), report()).status == "passed"
+    result = gate("f1", report(f1__value=0.78), report())
+    assert result.status == "failed"
+    assert "judged by the values alone" in result.reason
+
+
+@pytest.mark.parametrize("per_prompt", [[1.0] * 3, [[1, 0]], [[1, 0, 0], 1.0], ["a"], [math.nan]])
+def test_results_that_do_not_pair_up_fail(per_prompt):
+    one = report(f1={"value": 0.5, "per_prompt": [0.5, 0.5]})
+    other = report(f1={"value": 0.8, "per_prompt": per_prompt})
+    assert gate("f1", one, other).reason.startswith("baseline: ")
+
+
+# ------------------------------------------------------------------ the paired trial decides about time
+
+
+def test_paired_decisions_stand_above_the_reports():
+    times = [[float(ms)] for ms in range(80, 120)]
+    same, slow = (Pairs.from_rounds([[row[0] * by] for row in times], times) for by in (1.0, 1.2))
+    paired = {"ttft": decide_paired(slow, slow), "tps": decide_paired(same)}
+    made = evaluate_speed_gates(report(), None, paired=paired)
+    assert statuses(made) == {
+        "ttft_p50": "failed",
+        "ttft_p95": "report_only",
+        "tps_p50": "passed",
+        "tps_p95": "report_only",
+        "ttfa_p95": "passed",
+        "f1": "skipped",
+        "false_call_rate": "skipped",
+    }
+    result = made["ttft_p50"]
+    assert (result.value, result.limit, result.baseline) == (pytest.approx(1.2), 1.05, 1.0)
+    open_ = evaluate_speed_gates(report(), None, paired={"ttft": decide_paired(slow)})
+    assert open_["ttft_p50"].status == "inconclusive"
+
+
+# ------------------------------------------------------------------ properties
+
+
+@given(st.permutations(range(6)), st.floats(0.9, 1.2))
+def test_the_order_of_runs_does_not_matter(order, by):
+    current, baseline = runs(ttft_ms__p50=100.0 * by), runs()
+    shuffled = [current[n] for n in order]
+    first, second = (evaluate_speed_gates(side, baseline) for side in (current, shuffled))
+    assert statuses(first) == statuses(second)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=60), st.randoms())
+def test_the_order_of_prompts_does_not_matter(rows, random):
+    def judged(rows):
+        sides = [
+            report(f1={"value": sum(side) / len(side), "per_prompt": side})
+            for side in zip(*[(float(a), float(b)) for a, b in rows], strict=True)
+        ]
+        return evaluate_speed_gates(*sides)["f1"]
+
+    shuffled = random.sample(rows, len(rows))
+    assert judged(rows) == judged(shuffled)
+
+
+@given(st.floats(0.5, 2.0), st.floats(1.0, 2.0))
+def test_a_slower_candidate_never_does_better(by, further):
+    order = {"passed": 0, "inconclusive": 1, "failed": 2}
+    ranks = [
+        order[gate("ttft_p50", runs(ttft_ms__p50=100 * factor), runs()).status]
+        for factor in (by, by * further)
+    ]
+    assert ranks[0] <= ranks[1]
+
+
+NUMBERS = st.none() | st.floats(allow_nan=False).filter(lambda x: x != -math.inf)
+RESULTS = st.builds(
+    GateResult,
+    name=st.text(min_size=1),
+    status=st.sampled_from(["passed", "failed", "skipped", "inconclusive", "report_only"]),
+    reason=st.text(),
+    value=NUMBERS,
+    limit=NUMBERS,
+    baseline=NUMBERS,
+    unit=st.text(),
+)
+REPORTS = st.builds(GateReport, results=st.lists(RESULTS, max_size=8).map(tuple), strict=st.booleans())
+
+
+@given(REPORTS)
+def test_json_round_trip(made):
+    text = json.dumps(made.to_json(), allow_nan=False)
+    assert GateReport.from_json(json.loads(text)) == made
+    assert json.loads(text)["exit_code"] == (3 if any(r.status == "failed" for r in made.results) else 0)
+
+
+@given(REPORTS)
+def test_junit_is_xml_and_counts_right(made):
+    suite = ET.fromstring(made.to_junit()).find("testsuite")  # noqa: S314 - our own text
+    cases = suite.findall("testcase")
+    assert [len(case.findall("failure")) for case in cases] == [r.status == "failed" for r in made.results]
+    assert len(cases) == int(suite.get("tests"))
+    assert len(suite.findall("testcase/failure")) == int(suite.get("failures"))
+    assert len(suite.findall("testcase/skipped")) == int(suite.get("skipped"))
+
+
+# ------------------------------------------------------------------ output
+
+
+def test_junit_escapes():
+    result = GateResult(name='a<b>&"', status="failed", reason="1 < 2 & \x00\ud800 ]]>", value=math.inf)
+    text = GateReport(results=(result, replace(result, status="report_only"))).to_junit()
+    first, second = ET.fromstring(text.encode()).iter("testcase")  # noqa: S314 - our own text
+    assert first.get("name") == 'a<b>&"'
+    assert first.find("failure").get("message") == "1 < 2 & \ufffd\ufffd ]]>"
+    assert "value inf" in first.find("system-out").text
+    assert second.find("skipped").get("message").startswith("report_only: ")
+
+
+def test_table_shows_every_gate_and_takes_no_markup_from_a_reason():
+    made = evaluate_speed_gates(report(ttfa_tokens=None, absent={"ttfa_tokens": "[bold]x[/bold]"}), None)
+    output = io.StringIO()
+    Console(file=output, width=200).print(gate_table(made))
+    text = output.getvalue()
+    assert all(name in text for name in GATE_NAMES)
+    assert "[bold]x[/bold]" in text
+    assert "failed (exit code 3)" in text
+
+
+# ------------------------------------------------------------------ which gates, and wrong documents
+
+
+def test_every_gate_has_its_name():
+    assert tuple(GATES) == GATE_NAMES
+    assert tuple(result.name for result in evaluate_speed_gates(report(), None).results) == GATE_NAMES
+
+
+def test_only_enabled_gates_are_evaluated():
+    made = evaluate_speed_gates({"metrics": {}}, None, GatesConfig(enabled=["ttfa_p95"]))
+    assert statuses(made) == {"ttfa_p95": "failed"}
+    assert evaluate_speed_gates({"metrics": {}}, None, GatesConfig(enabled=[])).passed
+    with pytest.raises(KeyError, match="f1"):
+        made["f1"]
+
+
+@pytest.mark.parametrize(
+    "document",
+    ["text", [], 5, ["text"], {"kind": "other"}, {"metrics": []}, {"hardware": {"key": 3}}, {"quality": "x"}],
+)
+def test_what_is_no_report_is_refused(document):
+    with pytest.raises(DataError, match=r"^current: "):
+        evaluate_speed_gates(document, None)
+    with pytest.raises(DataError, match=r"^baseline: "):
+        evaluate_speed_gates(report(), document)
+
+
+def test_the_gates_load_no_torch():
+    code = "import sys, kdfast; kdfast.evaluate_speed_gates; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_nothing_is_changed_by_judging():
+    current, baseline = runs(), runs()
+    before = json.dumps([current, baseline])
+    evaluate_speed_gates(current, baseline, strict=True)
+    assert json.dumps([current, baseline]) == before
+
+
+@pytest.mark.parametrize(
+    ("values", "path"),
+    [
+        ({"enabled": ["ttft"]}, "gates.enabled"),
+        ({"enabled": ["f1", "f1"]}, "gates.enabled"),
+        ({"max_pairs": 15}, "gates.max_pairs"),
+        ({"min_pairs": 5}, "gates.min_pairs"),
+        ({"min_runs": 5}, "gates.min_runs"),
+        ({"ttft_regression_fraction": 0}, "gates.ttft_regression_fraction"),
+        ({"tps_regression_fraction": 1}, "gates.tps_regression_fraction"),
+        ({"ttfa_metric": "ttfa_ms"}, "gates.ttfa_metric"),
+    ],
+)
+def test_config_names_the_key(values, path):
+    with pytest.raises(ConfigError, match=f"^{path}: must be "):
+        GatesConfig(**values)
+
+
+# ------------------------------------------------------------------ the blessed baseline
+
+
+def test_bundle_round_trip(tmp_path):
+    noise = {"ttft": noise_floor(Pairs.from_rounds([[1.0], [1.0], [2.0]], [[1.0], [2.0], [2.0]]))}
+    assert noise["ttft"]["sd_log_ratio"] == pytest.approx(math.log(2) / math.sqrt(3))
+    assert (noise["ttft"]["pairs"], noise["ttft"]["median_ratio"]) == (3, 1.0)
+    assert noise["ttft"]["planned_pairs"] == math.ceil(46**2 * math.log(2) ** 2 / 3)
+    bundle = baseline_bundle(runs(), noise)
+    path = tmp_path / "made" / "baseline.json"
+    write_baseline(path, bundle)
+    loaded = load_baseline_speed_metrics(path)
+    assert loaded == bundle
+    assert [entry.name for entry in path.parent.iterdir()] == ["baseline.json"]
+    assert loaded["fingerprints"] == {"prompts": "p", "model": "m"}
+    assert evaluate_speed_gates(runs(), loaded)["ttft_p50"].status == "passed"
+
+
+def test_a_single_report_is_a_baseline_too(tmp_path):
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(report()))
+    assert gate("ttft_p50", report(), load_baseline_speed_metrics(path)).status == "report_only"
+
+
+def test_a_missing_file_is_none_only_when_asked(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        load_baseline_speed_metrics(tmp_path / "none.json")
+    assert load_baseline_speed_metrics(tmp_path / "none.json", missing_ok=True) is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"\xff\xfe",
+        b"[]",
+        b"null",
+        b"[" * 100_000,
+        b'{"kind": "kdfast.speed_report"}',
+        b'{"kind": "other", "schema_version": "1.0", "metrics": {}}',
+        b'{"kind": "kdfast.speed_report", "schema_version": "2.0", "metrics": {}}',
+        b'{"kind": "kdfast.speed_report", "schema_version": 1.0, "metrics": {}}',
+        b'{"kind": "kdfast.speed_report", "schema_version": "1.0"}',
+        b'{"kind": "kdfast.speed_report", "schema_version": "1.0", "metrics": NaN}',
+        b'{"kind": "kdfast.speed_report", "schema_version": "1.0", "metrics": {}, "hardware": []}',
+        b'{"kind": "kdfast.speed_baseline", "schema_version": "1.0", "reports": []}',
+        b'{"kind": "kdfast.speed_baseline", "schema_version": "1.0", "reports": [{}]}',
+        b'{"kind": "kdfast.speed_baseline", "schema_version": "1.0", "reports": ["x"]}',
+    ],
+)
+@pytest.mark.parametrize("missing_ok", [False, True])
+def test_a_damaged_baseline_is_an_error_that_names_file_and_remedy(tmp_path, content, missing_ok):
+    path = tmp_path / "baseline.json"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="bless a run again") as error:
+        load_baseline_speed_metrics(path, missing_ok=missing_ok)
+    assert str(error.value).startswith(f"{path}: ")
+
+
+def test_no_cut_baseline_is_read(tmp_path):
+    path = tmp_path / "baseline.json"
+    write_baseline(path, baseline_bundle(runs()))
+    whole = path.read_bytes().rstrip()
+    for length in range(0, len(whole), 97):
+        path.write_bytes(whole[:length])
+        with pytest.raises(DataError):
+            load_baseline_speed_metrics(path)
+
+
+@pytest.mark.parametrize(
+    ("reports", "reason"),
+    [
+        ([], "at least one speed report"),
+        ([report(hardware={})], "a report lacks hardware.key"),
+        ([report(fingerprints={"prompts": "p"})], "a report lacks fingerprints.model"),
+        ([report(), report(fingerprints__prompts="q")], "fingerprints.prompts must be the same"),
+    ],
+)
+def test_a_bundle_needs_its_hashes(reports, reason):
+    with pytest.raises(DataError, match=reason):
+        baseline_bundle(reports)
+
+
+def test_a_bundle_with_nan_is_not_written(tmp_path):
+    with pytest.raises(DataError, match="NaN or infinity"):
+        write_baseline(tmp_path / "b.json", baseline_bundle([report(ttft_ms__p50=math.nan)]))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("rows", [[[1.0]], [[1.0], [0.0]], [[1.0], [math.inf]]])
+def test_a_noise_floor_needs_sound_pairs(rows):
+    with pytest.raises(DataError, match="noise floor"):
+        noise_floor(Pairs.from_rounds(rows, rows))
