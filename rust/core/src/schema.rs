@@ -173,7 +173,8 @@ pub fn is_valid_text(text: &str, schema: Option<&ToolSchema>, formats: Formats) 
 /// `schema` is given.
 pub fn required_present_in(text: &str, schema: Option<&ToolSchema>, formats: Formats) -> bool {
     let found = scan(text, formats);
-    found.is_sound() && schema.is_none_or(|schema| found.calls.iter().all(|call| schema.required_present(call)))
+    found.is_sound()
+        && schema.is_none_or(|schema| found.calls.iter().all(|call| schema.required_present(call)))
 }
 
 /// Everything that is wrong with the calls in `text`; empty exactly when [`is_valid_text`].

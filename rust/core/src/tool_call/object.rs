@@ -125,13 +125,15 @@ impl<'a> Fields<'a> {
     /// The call that an object at `span` with these entries is.
     pub fn call(self, span: Range<usize>) -> Option<Call> {
         let named = self.names.iter().any(|given| !matches!(given, Given::Nothing));
-        if let (false, Some(inner)) = (named, self.wrapped) {
+        if !named && let Some(inner) = self.wrapped {
             return inner.call(span).map(|call| Call { shape: Shape::Wrapped, ..call });
         }
-        let (name_key, name) = first(self.names)?;
-        let (arguments_key, arguments) = first(self.arguments)?;
-        let llama =
-            !self.others && NAME_KEYS[name_key] == "name" && ARGUMENTS_KEYS[arguments_key] == "parameters";
+        let llama = !self.others
+            && self.wrapped.is_none()
+            && matches!(self.names, [_, Given::Nothing, Given::Nothing])
+            && matches!(self.arguments, [Given::Nothing, _, Given::Nothing]);
+        let name = first(self.names)?;
+        let arguments = first(self.arguments)?;
         (!name.raw.is_empty()).then(|| Call {
             shape: if llama { Shape::NameAndParameters } else { Shape::Plain },
             name: name.text().into_owned(),
@@ -164,16 +166,12 @@ pub(super) fn arguments(cursor: &mut Cursor<'_>) -> Result<Arguments, JsonError>
     Ok(Arguments { text: cursor.slice(span.clone()).to_owned(), span, keys, values })
 }
 
-/// The value of the first key that was given any, and the key's index; `None` where that one cannot be used.
-fn first<T>(given: [Given<T>; 3]) -> Option<(usize, T)> {
-    for (index, given) in given.into_iter().enumerate() {
-        match given {
-            Given::Nothing => {}
-            Given::Unusable => return None,
-            Given::Value(value) => return Some((index, value)),
-        }
+/// The value of the first key that was given any; `None` where it cannot be used.
+fn first<T>(given: [Given<T>; 3]) -> Option<T> {
+    match given.into_iter().find(|given| !matches!(given, Given::Nothing))? {
+        Given::Value(value) => Some(value),
+        _ => None,
     }
-    None
 }
 
 #[cfg(test)]
