@@ -27,6 +27,7 @@ from kdfast.losses import (
 from kdfast.losses.length_aware_kd_loss import expected_length
 from kdfast.pretrained import load_causal_lm
 from kdfast.shapes import StepSampler, sample_enumerated_shape
+from kdfast.speed import SpeedOptions, aggregate_speed_metrics, measure_proxy, speed_prompts
 from kdfast.student import hidden_and_head
 from kdfast.teacher.plan import CALL_OPENINGS
 from kdfast.teacher.scores import call_opening_ids
@@ -249,3 +250,46 @@ class TestTrainingStepWithSpeedOptimizations:
         # padding to another shape changes nothing
         torch.testing.assert_close(steps[0], steps[1], rtol=1e-4, atol=1e-7)
         assert float(steps[0].norm()) > 1e-3
+
+
+def test_speed_metrics_with_model(data: KDDataset, student: Any) -> None:
+    """A student that knows one answer by heart acts at the token that the answer says."""
+    prompt = next(
+        prompt for prompt in speed_prompts(data) if prompt.needs_call and prompt.shortest_call_tokens
+    )
+    candidates = (row for row in map(data.store.row, data.rows.tolist()) if row["line"] == prompt.line)
+    row = next(row for row in candidates if row["source"] == 1)
+    start, answer = int(row["response_start"]), row["ids"][int(row["response_start"]) :].tolist()
+    rows = torch.from_numpy(row["ids"]).long()[None]
+    optimizer = torch.optim.AdamW(student.parameters(), lr=5e-3)
+    for _ in range(400):
+        logits = student(input_ids=rows).logits[0, start - 1 : -1]
+        loss = torch.nn.functional.cross_entropy(logits, rows[0, start:])
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if loss < 0.01:
+            break
+    assert data.tokenizer.encode(prompt.text) == row["ids"][:start].tolist()
+    options = SpeedOptions(eos_ids=data.turn_end_ids[-1:], max_new_tokens=len(answer) + 5)
+    (sample,) = measure_proxy(student, [prompt], data.tokenizer, options)
+    assert list(sample.ids) == answer
+    assert sample.ended
+    assert student.training
+
+    def tokens_until(text: str) -> int:
+        """The slow twin: the shortest beginning of the answer that holds the text."""
+        return next(n for n in range(len(answer) + 1) if text in data.tokenizer.decode(answer[:n]))
+
+    arguments = json.loads(row["validated_arguments"])
+    call = f'{{"name": "get_weather", "arguments": {json.dumps(arguments)}}}'
+    assert sample.ttfa_tokens == tokens_until(call)
+    assert sample.ttfa_name_tokens == tokens_until('"name": "get_weather"')
+    compact = json.dumps({"name": "get_weather", "arguments": arguments}, separators=(",", ":"))
+    shortest = min(tokens_until(call), len(data.tokenizer.encode("<tool_call>" + compact)))
+    assert sample.ttfa_overhead_tokens == tokens_until(call) - shortest
+    assert sample.ttft_ms < sample.ttfa_ms < sample.ttft_ms + sum(sample.itl_ms)
+    speed = aggregate_speed_metrics([sample])
+    assert speed["itl_ms"].count == len(answer) - 1
+    assert speed["tps"].percentile(50) == pytest.approx(1000 / speed["tpot_ms"].percentile(50))
+    assert speed.absent == {}

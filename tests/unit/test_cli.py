@@ -55,6 +55,7 @@ def test_the_commands_that_exist():
         "data import bfcl",
         "data inspect",
         "data prepare",
+        "measure",
         "teach",
         "train",
     ]
@@ -150,6 +151,15 @@ def test_config_keys_lists_every_key(capsys):
         (["train"], "error: Missing argument 'CONFIG'. (see kdfast train --help)"),
         (["train", "none.yaml"], "error: no such config file: none.yaml"),
         (["teach", "none.yaml"], "error: no such config file: none.yaml"),
+        (["measure", "m"], "error: Missing option '--prompts'. (see kdfast measure --help)"),
+        (
+            ["measure", "m", "--prompts", "p", "--out", "o", "--max-new-tokens", "0"],
+            "error: Invalid value for '--max-new-tokens': 0 is not in the range x>=1. (see kdfast measure --help)",
+        ),
+        (
+            ["measure", "m", "--prompts", "p", "--out", "o"],
+            "error: model: no such directory; give a Hugging Face model directory or a run folder: m",
+        ),
         (["data", "prepare", "none.yaml"], "error: no such config file: none.yaml"),
         (["config", "show", "configs"], "error: no such config file: configs"),
         (["config", "show", "/"], "error: a config must be a YAML file, this is a directory: /"),

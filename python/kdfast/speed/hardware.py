@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path("/")
-LIBRARIES = ("kdfast", "torch", "transformers", "numpy")
+LIBRARIES = ("kdfast", "transformers", "numpy")
 _UNLIMITED_BYTES = 2**60  # version 1 of cgroups writes about 2^63 for "no limit"
 
 
@@ -84,7 +84,7 @@ def describe_hardware(device: Any, dtype: Any) -> Hardware:
         os=platform.platform(),
         torch_threads=torch.get_num_threads(),
         dtype=_DTYPES.get(str(dtype), str(dtype).removeprefix("torch.")),
-        versions=_versions(),
+        versions={**_versions(), "torch": torch.__version__},  # with its build, such as +cpu
         load_average=tuple(os.getloadavg()) if hasattr(os, "getloadavg") else None,
     )
 
