@@ -65,13 +65,13 @@ class Display:
         )
 
     @contextmanager
-    def validating(self, rows: int) -> Iterator[Callable[[int], None]]:
-        """Shows a second bar while rows are validated; call the result with the rows done."""
+    def validating(self, rows: int, what: str = "validate") -> Iterator[Callable[[int], None]]:
+        """Shows a second bar while rows are validated, or `what` is done; call the result with the rows done."""
         bar = self._bar
         if bar is None:
             yield lambda _: None
             return
-        task = bar.add_task("validate", total=rows, note="")
+        task = bar.add_task(what, total=rows, note="")
         yield lambda done: bar.advance(task, done)
         bar.remove_task(task)
 

@@ -1,4 +1,4 @@
-"""The config of a run: seven sections, one strict loader, no torch.
+"""The config of a run: eight sections, one strict loader, no torch.
 
 Examples:
     >>> from kdfast.config import TrainConfig, config_from_dict
@@ -16,6 +16,7 @@ from kdfast.config.kd import KDConfig
 from kdfast.config.loader import config_from_dict, load_config
 from kdfast.config.optimizer import OptimizerConfig
 from kdfast.config.section import Section
+from kdfast.config.speed import SpeedConfig
 from kdfast.config.teacher import TeacherConfig
 from kdfast.config.train import TrainConfig
 
@@ -28,6 +29,7 @@ __all__ = [
     "KDConfig",
     "OptimizerConfig",
     "Section",
+    "SpeedConfig",
     "TeacherConfig",
     "TrainConfig",
     "config_from_dict",

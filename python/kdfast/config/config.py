@@ -19,13 +19,23 @@ from kdfast.config.io import IOConfig
 from kdfast.config.kd import KDConfig
 from kdfast.config.optimizer import OptimizerConfig
 from kdfast.config.section import Section, invalid
+from kdfast.config.speed import SpeedConfig
 from kdfast.config.teacher import TeacherConfig
 from kdfast.config.train import TrainConfig
 from kdfast.errors import ConfigError
 
 SECTIONS: dict[str, type[Section]] = {
     section.section: section
-    for section in (ArchConfig, DataConfig, TeacherConfig, OptimizerConfig, TrainConfig, KDConfig, IOConfig)
+    for section in (
+        ArchConfig,
+        DataConfig,
+        TeacherConfig,
+        OptimizerConfig,
+        TrainConfig,
+        KDConfig,
+        SpeedConfig,
+        IOConfig,
+    )
 }
 
 
@@ -59,6 +69,7 @@ class Config:
     optimizer: OptimizerConfig
     train: TrainConfig
     kd: KDConfig
+    speed: SpeedConfig
     io: IOConfig
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 

@@ -20,6 +20,7 @@ from kdfast.stop import StopRequest
 from kdfast.train.batches import MicroBatches
 from kdfast.train.metrics import MetricsLog
 from kdfast.train.schedule import learning_rate
+from kdfast.train.speed import SpeedProbe
 from kdfast.train.step import Runner
 from kdfast.train.validate import validate
 
@@ -65,6 +66,7 @@ class Loop:
     progress: Progress
     log: MetricsLog
     display: Display
+    speed: SpeedProbe | None = None
 
     def run(self) -> bool:
         """Trains to the last step.
@@ -158,6 +160,8 @@ class Loop:
         if self.runner.ranks.main:
             self.log.write("validation", progress.step, values)
             self.display.validation(progress.step, values)
+            if self.speed is not None:
+                self.speed.run_when_due(progress.step, self.log, self.display)
 
     def save(self) -> None:
         """Writes a checkpoint of the current step (rank 0 writes, all wait)."""

@@ -43,12 +43,21 @@ class MetricsLog:
         if self._writer is not None:
             self._writer.close()
 
-    def write(self, kind: str, step: int, values: Mapping[str, float]) -> None:
-        """Writes one line and flushes it."""
+    def write(
+        self, kind: str, step: int, values: Mapping[str, float], tags: Mapping[str, Any] | None = None
+    ) -> None:
+        """Writes one line and flushes it.
+
+        Args:
+            kind: such as `train`.
+            step: optimiser updates done.
+            values: the numbers, for the file and for TensorBoard.
+            tags: further JSON values, for the file alone.
+        """
         if self._file is None:
             return
         finite = {name: value for name, value in values.items() if math.isfinite(value)}
-        line: dict[str, Any] = {"step": step, "kind": kind, **finite}
+        line: dict[str, Any] = {"step": step, "kind": kind, **(tags or {}), **finite}
         if len(finite) < len(values):
             line["not_finite"] = sorted(set(values) - set(finite))
         self._file.write(json.dumps(line) + "\n")

@@ -36,6 +36,7 @@ from kdfast.train.metrics import MetricsLog, cut_metrics
 from kdfast.train.objective import Objective
 from kdfast.train.ranks import Ranks, join
 from kdfast.train.run_folder import RunFolder, open_run_folder
+from kdfast.train.speed import SpeedProbe
 from kdfast.train.step import Runner, StudentLoss
 from kdfast.train.summary import print_evaluation, print_losses, print_paths
 
@@ -238,7 +239,14 @@ class Run:
             progress=self.progress,
             log=log,
             display=self.display,
+            speed=self._speed(),
         )
+
+    def _speed(self) -> SpeedProbe | None:
+        data = self.validation_data
+        if data is None or not self.ranks.main or not self.config.speed.every_validations:
+            return None
+        return SpeedProbe(self.config, self.student, data, self.folder.speed)
 
     def _evaluate(self, when: str) -> dict[str, Any] | None:
         """The evaluation before or after training, once: a resumed run finds the first one on disk."""

@@ -34,6 +34,11 @@ class RunFolder:
         """The final student, a Hugging Face directory."""
         return self.path / "student"
 
+    @property
+    def speed(self) -> Path:
+        """The newest speed report."""
+        return self.path / "speed.json"
+
     def evaluation(self, when: str) -> Path:
         """The evaluation `before` or `after` training."""
         return self.path / f"evaluation_{when}.json"

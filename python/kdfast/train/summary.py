@@ -67,6 +67,7 @@ def print_paths(console: Console, folder: RunFolder, progress: Progress) -> None
         ("student", folder.student),
         ("metrics", folder.metrics),
         ("evaluation", folder.evaluation("after")),
+        ("speed", folder.speed),
         ("checkpoints", folder.path / "checkpoints"),
         ("config", folder.config),
     ):

@@ -1,0 +1,135 @@
+"""The student's speed, measured inside validations; a failure to measure is shown and never stops the run."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from kdfast.config import Config
+from kdfast.data import KDDataset
+from kdfast.display import Display
+from kdfast.speed import (
+    Provenance,
+    SpeedMetrics,
+    SpeedOptions,
+    SpeedPrompt,
+    SpeedSample,
+    aggregate_speed_metrics,
+    by_shape,
+    describe_hardware,
+    headline,
+    measure_proxy,
+    prompts_fingerprint,
+    speed_prompts,
+    speed_report,
+    write_speed_report,
+)
+from kdfast.train.metrics import MetricsLog
+
+# What a model may raise on a prompt (no memory on the device, NaN logits, too many positions, a schema that does not
+# compile). Not OSError: a disk that is full must stop the run.
+_FAILURES = (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
+_SHOWN = ("ttft_ms", "tps", "ttfa_tokens")
+
+
+@dataclass
+class SpeedProbe:
+    """Measures the student on the same few held-out prompts each time.
+
+    Attributes:
+        config: of the run.
+        student: the bare model, in whatever mode.
+        data: the held-out records.
+        file: where the newest report goes.
+        clock: seconds.
+    """
+
+    config: Config
+    student: nn.Module
+    data: KDDataset
+    file: Path
+    clock: Callable[[], float] = time.perf_counter
+
+    def __post_init__(self) -> None:
+        settings = self.config.speed
+        self.prompts: list[SpeedPrompt] = speed_prompts(self.data, settings.prompts, spread=True)
+        self.options = SpeedOptions(
+            max_new_tokens=settings.max_new_tokens,
+            warmup=settings.warmup,
+            eos_ids=tuple(self.data.turn_end_ids[-1:]),
+        )
+
+    def run_when_due(self, step: int, log: MetricsLog, display: Display) -> None:
+        """Measures, and writes a line of kind `speed` to the metrics, and the report; a failure too is written there.
+
+        The line has `ttft_ms.p50`, ... over all prompts, `shape_512.ttft_ms.p50`, ... over those of one shape,
+        `export: false`, and under `absent` why what is not there is not.
+
+        Raises:
+            OSError: the files cannot be written.
+        """
+        train, settings = self.config.train, self.config.speed
+        every = train.validate_every_steps
+        if not settings.due(step=step, num_steps=train.num_steps, validate_every_steps=every):
+            return
+        samples, failure = self._measure(display)
+        speed = aggregate_speed_metrics(samples) if failure is None else SpeedMetrics.failed(failure)
+        values = headline(speed)
+        for shape, part in by_shape(samples).items():
+            values |= {f"shape_{shape}.{name}": value for name, value in headline(part).items()}
+        log.write("speed", step, values, tags={"export": False, "absent": dict(speed.absent)})
+        write_speed_report(
+            self.file, speed_report(samples, self.options, self._provenance(step), failure=failure)
+        )
+        text = _summary(speed) if failure is None else f"[bold red]not measured[/bold red]: {failure}"
+        display.console.print(f"[bold]speed at step {step}[/bold]  {text}", highlight=False, soft_wrap=True)
+
+    def _measure(self, display: Display) -> tuple[list[SpeedSample], str | None]:
+        """The samples, or why there are none."""
+        with display.validating(len(self.prompts), "speed") as on_progress:
+            try:
+                samples = measure_proxy(
+                    self.student,
+                    self.prompts,
+                    self.data.tokenizer,
+                    self.options,
+                    clock=self.clock,
+                    on_progress=lambda _done, _sample: on_progress(1),
+                )
+            except _FAILURES as error:
+                return [], f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return samples, None
+
+    def _provenance(self, step: int) -> Provenance:
+        weight: Any = next(self.student.parameters())
+        return Provenance(
+            hardware=describe_hardware(weight.device, weight.dtype),
+            measured_at=time.time(),
+            step=step,
+            fingerprints={
+                "prompts": prompts_fingerprint(self.prompts),
+                "tokenizer": self.data.tokenizer.fingerprint,
+                "template": hashlib.sha256(self.data.template.source.encode()).hexdigest(),
+                "config": self.config.fingerprint(),
+            },
+        )
+
+
+def _summary(speed: SpeedMetrics) -> str:
+    """One line of the medians."""
+    parts = []
+    for name in _SHOWN:
+        if name not in speed.metrics:
+            parts.append(f"{name} absent ({speed.absent[name]})")
+            continue
+        value, infinite = speed[name].percentile(50), speed[name].infinite
+        never = f" (never in {infinite} of {speed[name].count})" if infinite else ""
+        parts.append(f"{name} p50 {value:.1f}{never}" if math.isfinite(value) else f"{name} p50 never{never}")
+    return "  ".join(parts)
