@@ -1,50 +1,321 @@
-"""The slow, obvious way to find tool calls."""
+"""The slow, obvious way to find tool calls: strict recursive descent, begun anew at every opening."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Collection
 from typing import Any
 
-OPENING, CLOSING = "<tool_call>", "</tool_call>"
+MAX_DEPTH = 128
+SPACE = " \n\r\t"
+WORD = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
+TAGS = {"hermes": "<tool_call>", "mistral": "[TOOL_CALLS]", "llama3": "<|python_tag|>", "fenced": "```"}
+CLOSINGS = {"hermes": "</tool_call>", "fenced": "```"}
+ALL = ("hermes", "mistral", "llama3", "fenced", "array", "object", "openai")
 
 
-def find(text: str) -> list[dict[str, Any]]:
-    """Every complete call: name, arguments and the text of the call."""
-    calls, at = [], text.find(OPENING)
-    while at >= 0:
-        call = _call_at(text, at)
-        if call:
-            calls.append(call)
-        at = text.find(OPENING, call["span"][1] if call else at + len(OPENING))
-    return calls
+class CutError(Exception):
+    """The text ends where more must come."""
 
 
-def _call_at(text: str, start: int) -> dict[str, Any] | None:
-    body_start = _skip_space(text, start + len(OPENING))
-    try:
-        body, body_end = json.JSONDecoder(parse_constant=_refuse).raw_decode(text, body_start)
-        json.dumps(body, ensure_ascii=False).encode()  # lone surrogates are refused
-    except (ValueError, RecursionError):
+class BrokenError(Exception):
+    """What stands here cannot stand here."""
+
+
+class TooDeepError(Exception):
+    """One bracket too many."""
+
+
+def find(text: str, formats: Collection[str] = ALL, *, unclosed: bool = False) -> list[dict[str, Any]]:
+    """Every call that is closed, or every complete one: format, name, arguments, span, body, closed."""
+    calls: list[dict[str, Any]] = []
+    doomed: set[int] = set()
+    at = 0
+    while at < len(text):
+        rest = text[at:]
+        tags = [name for name in formats if name in TAGS]
+        tag = next((name for name in tags if rest.startswith(TAGS[name])), None)
+        if tag is None and any(TAGS[name].startswith(rest) for name in tags):
+            break  # it may become a tag
+        if tag is None and (rest[0] not in "{[" or at in doomed):
+            at += 1
+            continue
+        frame = Frame(text, at, tag, formats)
+        try:
+            frame.read()
+            at = frame.reader.at
+        except CutError:
+            at = len(text)
+        except TooDeepError:
+            at = frame.reader.at + 1
+        except BrokenError:
+            doomed.update(frame.reader.open)
+            at = frame.calls[-1]["body"][1] if frame.calls else at + 1
+        calls += frame.calls
+    return [call for call in calls if call["closed"] or unclosed]
+
+
+class Frame:
+    """What stands behind an opening."""
+
+    def __init__(self, text: str, start: int, tag: str | None, formats: Collection[str]) -> None:
+        self.start, self.tag, self.formats = start, tag, formats
+        self.reader = Reader(text, start + len(TAGS[tag] if tag else ""))
+        self.calls: list[dict[str, Any]] = []
+        self.wide = tag == "fenced" or (tag is None and "openai" in formats)
+        self.listed = self.spoiled = False
+
+    def read(self) -> None:
+        """Reads all of the frame."""
+        reader = self.reader
+        if self.tag == "fenced":
+            while reader.peek() in WORD:
+                reader.at += 1
+        reader.space()
+        body, opens = reader.at, reader.peek()
+        objects = self.tag or {"object", "openai", "llama3"} & set(self.formats)
+        arrays = self.tag in ("mistral", "fenced") or (
+            self.tag is None and {"array", "openai"} & set(self.formats)
+        )
+        if opens == "{" and objects:
+            reader.object(self.entry)
+            if not self.listed:
+                self.add(body, "alone", span=(self.start, reader.at))
+        elif opens == "[" and arrays:
+            self.listed = True
+            reader.array(lambda: self.element("array"))
+        else:
+            raise BrokenError
+        if closing := CLOSINGS.get(self.tag or ""):
+            reader.space()
+            for character in closing:
+                reader.expect(character)
+        for call in self.calls:
+            call["closed"] = not self.spoiled
+            if not self.listed:
+                call["span"] = (self.start, reader.at)
+
+    def entry(self, key: str) -> None:
+        """One entry of the frame's object."""
+        self.reader.space()
+        if self.wide and key == "tool_calls" and self.reader.peek() == "[":
+            self.listed = True
+            self.reader.array(lambda: self.element("tool_calls"))
+        else:
+            self.reader.value()
+
+    def element(self, place: str) -> None:
+        """One element of a list of calls."""
+        self.reader.space()
+        start = self.reader.at
+        if self.reader.peek() != "{":
+            self.spoiled = True
+        self.reader.value()
+        if not self.spoiled:
+            self.spoiled = not self.add(start, place, span=(start, self.reader.at))
+
+    def add(self, start: int, place: str, span: tuple[int, int]) -> bool:
+        """Adds the call that the object from `start` on is, if it is one."""
+        end = self.reader.at
+        body = json.loads(self.reader.text[start:end], strict=True)
+        found = as_call(body, wrapped=self.wide, strings=place == "tool_calls")
+        if found is None:
+            return False
+        name, arguments, was_wrapped = found
+        llama3 = set(body) == {"name", "parameters"} and "llama3" in self.formats
+        if self.tag:
+            kind = self.tag
+        elif place == "tool_calls" or was_wrapped:
+            kind = "openai"
+        elif place == "array":
+            kind = "array"
+        else:
+            kind = "llama3" if llama3 else "object"
+        if kind not in self.formats:
+            return False
+        call = {"format": kind, "name": name, "arguments": arguments, "closed": False}
+        self.calls.append(call | {"span": span, "body": (start, end)})
+        return True
+
+
+def as_call(body: dict[str, Any], *, wrapped: bool, strings: bool) -> tuple[str, dict[str, Any], bool] | None:
+    """Name, arguments and whether it was wrapped; None when `body` is no call."""
+    inner = body.get("function")
+    is_wrapper = wrapped and isinstance(inner, dict)
+    names = [
+        key for key in ("name", "tool", "function") if key in body and not (key == "function" and is_wrapper)
+    ]
+    if not names and is_wrapper:
+        found = as_call(inner, wrapped=False, strings=True)
+        return found and (found[0], found[1], True)
+    keys = [key for key in ("arguments", "parameters", "args") if key in body]
+    if not names or not keys:
         return None
-    end = _skip_space(text, body_end)
-    if not text.startswith(CLOSING, end) or not isinstance(body, dict):
-        return None
-    name, arguments = body.get("name"), body.get("arguments")
+    name, arguments = body[names[0]], body[keys[0]]
+    if isinstance(arguments, str) and strings:
+        try:
+            Reader(arguments, 0).whole()
+            arguments = json.loads(arguments)
+        except (CutError, BrokenError, TooDeepError):
+            return None
     if not isinstance(name, str) or not name or not isinstance(arguments, dict):
         return None
-    return {
-        "name": name,
-        "arguments": arguments,
-        "span": (start, end + len(CLOSING)),
-        "body": (body_start, body_end),
-    }
+    return name, arguments, False
 
 
-def _skip_space(text: str, at: int) -> int:
-    while at < len(text) and text[at] in " \n\r\t":
-        at += 1
-    return at
+class Reader:
+    """Passes over JSON."""
 
+    def __init__(self, text: str, at: int) -> None:
+        self.text, self.at = text, at
+        self.open: list[int] = []
 
-def _refuse(constant: str) -> None:
-    raise ValueError(constant)
+    def peek(self) -> str:
+        """The character that comes."""
+        if self.at >= len(self.text):
+            raise CutError
+        return self.text[self.at]
+
+    def take(self) -> str:
+        """Passes the character that comes."""
+        character = self.peek()
+        self.at += 1
+        return character
+
+    def expect(self, character: str) -> None:
+        """Passes that character."""
+        if self.peek() != character:
+            raise BrokenError
+        self.at += 1
+
+    def space(self) -> None:
+        """Passes white space."""
+        while self.at < len(self.text) and self.text[self.at] in SPACE:
+            self.at += 1
+
+    def whole(self) -> None:
+        """Passes a text that is one object."""
+        self.space()
+        self.object(lambda _: self.value())
+        self.space()
+        if self.at < len(self.text):
+            raise BrokenError
+
+    def value(self) -> None:
+        """Passes a value."""
+        self.space()
+        character = self.peek()
+        if character == "{":
+            self.object(lambda _: self.value())
+        elif character == "[":
+            self.array(self.value)
+        elif character == '"':
+            self.string()
+        elif character in "tfn":
+            for expected in {"t": "true", "f": "false", "n": "null"}[character]:
+                self.expect(expected)
+        else:
+            self.number()
+
+    def open_bracket(self, bracket: str) -> None:
+        """Passes an opening bracket."""
+        self.space()
+        if self.peek() != bracket:
+            raise BrokenError
+        if len(self.open) == MAX_DEPTH:
+            raise TooDeepError
+        self.open.append(self.at)
+        self.at += 1
+        self.space()
+
+    def object(self, entry: Callable[[str], None]) -> None:
+        """Passes an object; `entry` passes each value."""
+        self.open_bracket("{")
+        if self.peek() != "}":
+            while True:
+                self.space()
+                key = self.string()
+                self.space()
+                self.expect(":")
+                entry(key)
+                self.space()
+                if self.peek() == "}":
+                    break
+                self.expect(",")
+        self.at += 1
+        self.open.pop()
+
+    def array(self, element: Callable[[], None]) -> None:
+        """Passes an array; `element` passes each value."""
+        self.open_bracket("[")
+        if self.peek() != "]":
+            while True:
+                element()
+                self.space()
+                if self.peek() == "]":
+                    break
+                self.expect(",")
+        self.at += 1
+        self.open.pop()
+
+    def string(self) -> str:
+        """Passes a string; what it says."""
+        start = self.at
+        self.expect('"')
+        while (character := self.take()) != '"':
+            if character < " ":
+                raise BrokenError
+            if character == "\\":
+                self.escape()
+        said: str = json.loads(self.text[start : self.at])
+        return said
+
+    def escape(self) -> None:
+        """Passes what follows a backslash."""
+        if self.peek() == "u":
+            unit = self.unit()
+            if 0xDC00 <= unit < 0xE000:
+                raise BrokenError
+            if 0xD800 <= unit < 0xDC00:
+                self.expect("\\")
+                if not 0xDC00 <= self.unit() < 0xE000:
+                    raise BrokenError
+        elif self.take() not in '"\\/bfnrt':
+            raise BrokenError
+
+    def unit(self) -> int:
+        """Passes `uXXXX`."""
+        self.expect("u")
+        digits = ""
+        while len(digits) < 4:
+            digits += self.take()
+            if digits[-1] not in "0123456789abcdefABCDEF":
+                raise BrokenError
+        return int(digits, 16)
+
+    def digits(self) -> None:
+        """Passes one digit and more."""
+        if self.peek() not in "0123456789":
+            raise BrokenError
+        while self.peek() in "0123456789":
+            self.at += 1
+
+    def number(self) -> None:
+        """Passes a number; one at the end of the text may go on."""
+        start = self.at
+        if self.peek() == "-":
+            self.at += 1
+        if self.peek() == "0":
+            self.at += 1
+        else:
+            self.digits()
+        if self.peek() == ".":
+            self.at += 1
+            self.digits()
+        if self.peek() in "eE":
+            self.at += 1
+            if self.peek() in "+-":
+                self.at += 1
+            self.digits()
+        if abs(float(self.text[start : self.at])) == float("inf"):
+            raise BrokenError

@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from kdfast.gates import evaluate_speed_gates, load_baseline_speed_metrics
     from kdfast.scoring import compute_required_fields_present
     from kdfast.shapes import sample_enumerated_shape, truncate_batch_to_shape
+    from kdfast.speed import aggregate_speed_metrics, measure_proxy
 
 _HOMES = {
     "Config": "kdfast.config",
     "KDDataset": "kdfast.data",
     "ToolCall": "kdfast._rust",
     "ToolSchema": "kdfast._rust",
+    "aggregate_speed_metrics": "kdfast.speed",
     "collate_kd_batch": "kdfast.data",
     "compute_required_fields_present": "kdfast.scoring",
     "evaluate_speed_gates": "kdfast.gates",
@@ -33,6 +35,7 @@ _HOMES = {
     "is_valid_tool_json": "kdfast._rust",
     "load_baseline_speed_metrics": "kdfast.gates",
     "load_config": "kdfast.config",
+    "measure_proxy": "kdfast.speed",
     "sample_enumerated_shape": "kdfast.shapes",
     "truncate_batch_to_shape": "kdfast.shapes",
 }
@@ -42,6 +45,7 @@ __all__ = [
     "KDDataset",
     "ToolCall",
     "ToolSchema",
+    "aggregate_speed_metrics",
     "collate_kd_batch",
     "compute_required_fields_present",
     "evaluate_speed_gates",
@@ -49,6 +53,7 @@ __all__ = [
     "is_valid_tool_json",
     "load_baseline_speed_metrics",
     "load_config",
+    "measure_proxy",
     "sample_enumerated_shape",
     "truncate_batch_to_shape",
 ]

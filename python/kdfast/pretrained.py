@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -66,16 +66,19 @@ def quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def load_model_config(path: Path, *, error: type[KdfastError], name: str) -> PretrainedConfig:
+def load_model_config(
+    path: Path, *, error: type[KdfastError], name: str, families: Sequence[str] | None = FAMILIES
+) -> PretrainedConfig:
     """The model's config.
 
     Args:
         path: a model directory, or a .gguf file.
         error: what to raise.
         name: what the path is, for the message.
+        families: the model types to accept; None = any.
 
     Raises:
-        KdfastError: of the class `error`: nothing there, not readable, or of a family not in `FAMILIES`.
+        KdfastError: of the class `error`: nothing there, not readable, or of a family not in `families`.
     """
     if not path.exists():
         raise error(f"{name}: no such file or directory; give a Hugging Face model directory: {path}")
@@ -90,13 +93,18 @@ def load_model_config(path: Path, *, error: type[KdfastError], name: str) -> Pre
         raise error(
             f"{name}: no readable config.json, give a Hugging Face model directory: {path}"
         ) from cause
-    if config.model_type not in FAMILIES:
-        raise error(f"{name}: model type must be one of {', '.join(FAMILIES)}: {config.model_type}")
+    if families is not None and config.model_type not in families:
+        raise error(f"{name}: model type must be one of {', '.join(families)}: {config.model_type}")
     return config
 
 
 def load_causal_lm(
-    directory: Path, *, dtype: torch.dtype, error: type[KdfastError], name: str
+    directory: Path,
+    *,
+    dtype: torch.dtype,
+    error: type[KdfastError],
+    name: str,
+    families: Sequence[str] | None = FAMILIES,
 ) -> PreTrainedModel:
     """The model of a directory, on the CPU, in evaluation mode.
 
@@ -105,11 +113,12 @@ def load_causal_lm(
         dtype: of the weights.
         error: what to raise.
         name: what the directory is, for the message.
+        families: the model types to accept; None = any (for callers that only generate).
 
     Raises:
-        KdfastError: of the class `error`: missing, damaged, incomplete, or of a family not in `FAMILIES`.
+        KdfastError: of the class `error`: missing, damaged, incomplete, or of a family not in `families`.
     """
-    config = load_model_config(directory, error=error, name=name)
+    config = load_model_config(directory, error=error, name=name, families=families)
     try:
         with quiet_transformers():
             loaded: Any = AutoModelForCausalLM.from_pretrained(

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
+from kdfast import compute_required_fields_present
 from kdfast.losses.early_tool_call_loss import EarlyToolOptions, early_tool_call_loss, early_tool_ramp
 from kdfast.losses.length_aware_kd_loss import LengthOptions, length_aware_kd_loss
-from kdfast import compute_required_fields_present
 from latency_batches import EOS, OPENING, VOCAB, batch_of
 
 RATIO = LengthOptions(form="ratio", max_new_tokens=4)

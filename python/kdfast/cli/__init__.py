@@ -13,6 +13,7 @@ from kdfast.cli.config import config
 from kdfast.cli.convert import convert
 from kdfast.cli.data import data
 from kdfast.cli.door import run
+from kdfast.cli.measure import measure
 from kdfast.cli.recipes import teach, train
 
 __all__ = ["kdfast", "main", "run", "train_main"]
@@ -48,6 +49,7 @@ def kdfast() -> None:
       kdfast config show CONFIG                    every value of a run, and where it comes from
       kdfast teach CONFIG                          the teacher's log-probabilities
       kdfast train CONFIG                          the student
+      kdfast measure RUN --prompts FILE ...        how fast it answers, and when it acts
 
     \b
     Exit codes: 0 done; 1 the machine failed (disk full, no permission) or a bug; 2 bad config,
@@ -56,7 +58,7 @@ def kdfast() -> None:
     """
 
 
-for command in (train, teach, config, data, convert):
+for command in (train, teach, measure, config, data, convert):
     kdfast.add_command(command)
 
 

@@ -373,7 +373,7 @@ pub fn validate(text: &str) -> Result<Value, JsonError> {
 }
 
 /// A valid number that no double can hold. (Python and others would silently read infinity.)
-fn is_infinite(number: &str) -> bool {
+pub(crate) fn is_infinite(number: &str) -> bool {
     // The largest double has 309 digits.
     let suspicious = number.len() > 308 || number.contains(['e', 'E']);
     suspicious && number.parse::<f64>().is_ok_and(f64::is_infinite)

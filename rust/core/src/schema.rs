@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::error::Issue;
 use crate::json::Cursor;
-use crate::tool_call::{ToolCall, find_tool_calls, only_complete_calls};
+use crate::tool_call::{Formats, ToolCall, scan};
 use crate::{Error, Result};
 
 /// Compiled schemas that [`ToolSchema::cached`] keeps before it starts afresh.
@@ -164,35 +164,37 @@ impl ToolSchema {
 }
 
 /// True when `text` holds calls, none of them broken, and all are valid under `schema` where one is given.
-pub fn is_valid_text(text: &str, schema: Option<&ToolSchema>) -> bool {
-    let calls = find_tool_calls(text);
-    only_complete_calls(text, &calls)
-        && schema.is_none_or(|schema| calls.iter().all(|call| schema.is_valid(call)))
+pub fn is_valid_text(text: &str, schema: Option<&ToolSchema>, formats: Formats) -> bool {
+    let found = scan(text, formats);
+    found.is_sound() && schema.is_none_or(|schema| found.calls.iter().all(|call| schema.is_valid(call)))
 }
 
 /// True when `text` holds calls, none of them broken, and every one has all arguments that its tool requires where a
 /// `schema` is given.
-pub fn required_present_in(text: &str, schema: Option<&ToolSchema>) -> bool {
-    let calls = find_tool_calls(text);
-    only_complete_calls(text, &calls)
-        && schema.is_none_or(|schema| calls.iter().all(|call| schema.required_present(call)))
+pub fn required_present_in(text: &str, schema: Option<&ToolSchema>, formats: Formats) -> bool {
+    let found = scan(text, formats);
+    found.is_sound()
+        && schema.is_none_or(|schema| found.calls.iter().all(|call| schema.required_present(call)))
 }
 
 /// Everything that is wrong with the calls in `text`; empty exactly when [`is_valid_text`].
 ///
 /// The paths start with the call's index (`/0/arguments/city`).
-pub fn text_issues(text: &str, schema: &ToolSchema) -> Vec<Issue> {
-    let calls = find_tool_calls(text);
+pub fn text_issues(text: &str, schema: &ToolSchema, formats: Formats) -> Vec<Issue> {
+    let found = scan(text, formats);
     let mut issues = Vec::new();
-    for (index, call) in calls.iter().enumerate() {
+    for (index, call) in found.calls.iter().enumerate() {
         issues.extend(schema.issues(call).into_iter().map(|mut issue| {
             issue.instance_path = format!("/{index}{}", issue.instance_path);
             issue
         }));
     }
-    if !only_complete_calls(text, &calls) {
-        let message =
-            if calls.is_empty() { "no complete tool call" } else { "a tool call is cut off or malformed" };
+    if !found.is_sound() {
+        let message = if found.calls.is_empty() {
+            "no complete tool call"
+        } else {
+            "a tool call is cut off or malformed"
+        };
         issues.push(Issue {
             instance_path: String::new(),
             schema_path: String::new(),
@@ -259,7 +261,7 @@ mod tests {
 
     fn call(name: &str, arguments: &str) -> ToolCall {
         let text = format!("<tool_call>{{\"name\": \"{name}\", \"arguments\": {arguments}}}</tool_call>");
-        find_tool_calls(&text).remove(0)
+        scan(&text, Formats::ALL).calls.remove(0)
     }
 
     #[test]
@@ -298,19 +300,19 @@ mod tests {
         let good = "<tool_call>{\"name\": \"f\", \"arguments\": {\"n\": 1}}</tool_call>";
         let bad = "<tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_call>";
         let judged = |text: &str| {
-            let issues = text_issues(text, &schema);
-            assert_eq!(is_valid_text(text, Some(&schema)), issues.is_empty());
+            let issues = text_issues(text, &schema, Formats::ALL);
+            assert_eq!(is_valid_text(text, Some(&schema), Formats::ALL), issues.is_empty());
             issues.into_iter().map(|issue| issue.instance_path + " " + &issue.message).collect::<Vec<_>>()
         };
-        assert!(judged(good).is_empty() && is_valid_text(bad, None));
+        assert!(judged(good).is_empty() && is_valid_text(bad, None, Formats::ALL));
         assert_eq!(judged(&format!("{good} {bad}")), ["/1/arguments the argument \"n\" is missing"]);
         assert_eq!(judged("no"), [" no complete tool call"]);
         assert_eq!(judged(&format!("{good}<tool_call>{{")), [" a tool call is cut off or malformed"]);
-        let complete = |text: &str| required_present_in(text, Some(&schema));
+        let complete = |text: &str| required_present_in(text, Some(&schema), Formats::ALL);
         assert!(complete(good) && !complete(bad) && !complete(""));
         assert!(!complete(&format!("{good}{bad}")) && !complete(&format!("{good}<tool_call>{{")));
-        assert!(required_present_in(bad, None) && !required_present_in("", None));
-        let error = tool_call_error(text_issues(&(bad.to_owned() + bad), &schema));
+        assert!(required_present_in(bad, None, Formats::ALL) && !required_present_in("", None, Formats::ALL));
+        let error = tool_call_error(text_issues(&(bad.to_owned() + bad), &schema, Formats::ALL));
         assert_eq!(
             error.message,
             "the tool call is not valid (and 1 more): /0/arguments: the argument \"n\" is missing"

@@ -10,6 +10,8 @@ mod template;
 mod token_store;
 mod tokenize;
 mod tool_call;
+mod tool_call_stream;
+mod tool_schema;
 
 use pyo3::prelude::*;
 
@@ -22,5 +24,7 @@ fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     token_store::register(module)?;
     tokenize::register(module)?;
     tool_call::register(module)?;
+    tool_call_stream::register(module)?;
+    tool_schema::register(module)?;
     Ok(())
 }

@@ -14,7 +14,7 @@ use std::ops::Range;
 use crate::fields::{Record, TopK};
 use crate::template::ChatTemplate;
 use crate::tokenize::Tokenizer;
-use crate::tool_call::find_tool_calls;
+use crate::tool_call::{Formats, find_tool_calls};
 use crate::{Error, Result};
 
 use conversation::{Piece, TurnEnd};
@@ -225,7 +225,7 @@ impl Tokens {
                 quote(text, at)
             )));
         }
-        let calls = find_tool_calls(text);
+        let calls = find_tool_calls(text, Formats::HERMES);
         let offsets = tokenizer.byte_offsets(&ids);
         self.last_calls = self.spans.push_calls(calls, &offsets, first);
         self.ids.extend(ids);

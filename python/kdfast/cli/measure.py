@@ -1,0 +1,87 @@
+"""`kdfast measure`: the speed of a model, as a report file."""
+
+# ruff: noqa: D301 (click's mark for a paragraph to leave alone is a real backspace)
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from kdfast.cli.arguments import PATH
+
+
+@click.command()
+@click.argument("model", metavar="RUN_OR_MODEL_DIR", type=PATH)
+@click.option("--prompts", type=PATH, required=True, help="Records, JSONL: their prompts are answered.")
+@click.option("--out", type=PATH, required=True, help="The report to write, JSON.")
+@click.option(
+    "--template",
+    default="tokenizer",
+    show_default=True,
+    help="Chat template of the records: the model's own, 'hermes', or a .jinja file.",
+)
+@click.option(
+    "--max-new-tokens",
+    type=click.IntRange(min=1),
+    default=128,
+    show_default=True,
+    help="Cut answers after so many tokens.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Only the first so many prompts; 0 = all.",
+)
+@click.option(
+    "--warmup",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    help="Generations before the first measured one.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="CPU threads; 0 = torch's default.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    default="auto",
+    show_default=True,
+    help="Where the model runs.",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["fp32", "bf16", "fp16"]),
+    default="fp32",
+    show_default=True,
+    help="Numbers of its weights.",
+)
+def measure(**options: Any) -> int:
+    """Measure how fast RUN_OR_MODEL_DIR answers, and after how many tokens it acts.
+
+    The model (any Hugging Face directory with a tokenizer.json, or the student of a run folder) answers each prompt
+    alone, greedily, with a KV cache. The report has the time to the first token (tokenising, prefill, first token),
+    the time of each further token, and how many tokens and milliseconds go by until the first tool call that
+    satisfies its schema is complete: "never" counts as infinite. Every raw sample is kept.
+
+    Times belong to this machine and its load: compare reports of the same hardware key, measured by turns.
+
+    \b
+    Examples:
+      kdfast measure runs/quickstart --prompts .cache/quickstart/data/validation.jsonl --out speed.json
+      kdfast measure models/student --prompts held_out.jsonl --out speed.json --limit 20 --threads 1
+      kdfast measure models/teacher --prompts held_out.jsonl --out teacher.json --template hermes
+
+    \b
+    Exit codes: 0 measured; 1 the machine failed or a bug; 2 no such model or prompts, or bad records.
+    """
+    from kdfast.measure import Request, run
+
+    return run(Request(**options))

@@ -1,0 +1,58 @@
+"""How fast does a model answer, and after how many tokens does it act?
+
+`measure_proxy` generates with a KV cache, one prompt at a time, and keeps every raw sample; `aggregate_speed_metrics`
+makes statistics of them in which an answer that never came stays infinite; `speed_report` is the document of both.
+
+Examples:
+    >>> from kdfast.speed import aggregate_speed_metrics
+    >>> aggregate_speed_metrics([{"tps": 20.0}, {"tps": 25.0}])["tps"].to_json()["p5"]
+    20.0
+"""
+
+from kdfast.speed.aggregate import METRICS, SpeedMetrics, aggregate_speed_metrics, by_shape
+from kdfast.speed.engine import Engine, TransformersEngine
+from kdfast.speed.hardware import Hardware, describe_hardware
+from kdfast.speed.metric import Metric
+from kdfast.speed.prompts import speed_prompts
+from kdfast.speed.proxy import (
+    SpeedOptions,
+    evaluating,
+    measure_prompt,
+    measure_proxy,
+    model_eos_ids,
+    warm_up,
+)
+from kdfast.speed.report import Provenance, read_speed_report, speed_report, write_speed_report
+from kdfast.speed.sample import SpeedPrompt, SpeedSample, prompts_fingerprint
+from kdfast.speed.shortest import shortest_call_tokens
+from kdfast.speed.table import absences, headline, speed_table
+
+__all__ = [
+    "METRICS",
+    "Engine",
+    "Hardware",
+    "Metric",
+    "Provenance",
+    "SpeedMetrics",
+    "SpeedOptions",
+    "SpeedPrompt",
+    "SpeedSample",
+    "TransformersEngine",
+    "absences",
+    "aggregate_speed_metrics",
+    "by_shape",
+    "describe_hardware",
+    "evaluating",
+    "headline",
+    "measure_prompt",
+    "measure_proxy",
+    "model_eos_ids",
+    "prompts_fingerprint",
+    "read_speed_report",
+    "shortest_call_tokens",
+    "speed_prompts",
+    "speed_report",
+    "speed_table",
+    "warm_up",
+    "write_speed_report",
+]

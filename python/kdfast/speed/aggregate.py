@@ -1,0 +1,99 @@
+"""From samples to metrics; what could not be measured is absent with its reason, never a number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kdfast.speed.metric import Metric
+from kdfast.speed.sample import SpeedSample
+
+_NO_PROMPT = "no prompt was measured"
+_NO_SECOND_TOKEN = "no answer has a second token"  # noqa: S105 - no password
+_NO_CALL = "no prompt needs a call"
+_NO_TRUTH = "no prompt that needs a call has a ground truth"
+
+METRICS: dict[str, tuple[str, str]] = {
+    "ttft_ms": ("ms", _NO_PROMPT),
+    "ttft_tokenise_ms": ("ms", _NO_PROMPT),
+    "ttft_prefill_ms": ("ms", _NO_PROMPT),
+    "ttft_first_token_ms": ("ms", _NO_PROMPT),
+    "itl_ms": ("ms", _NO_SECOND_TOKEN),
+    "tpot_ms": ("ms", _NO_SECOND_TOKEN),
+    "tps": ("tokens/s", _NO_SECOND_TOKEN),
+    "ttfa_tokens": ("tokens", _NO_CALL),
+    "ttfa_name_tokens": ("tokens", _NO_CALL),
+    "ttfa_overhead_tokens": ("tokens", _NO_TRUTH),
+    "ttfa_ms": ("ms", _NO_CALL),
+    "prompt_tokens": ("tokens", _NO_PROMPT),
+    "output_tokens": ("tokens", _NO_PROMPT),
+}
+"""Every metric of a report: its unit, and why no sample has it."""
+
+Sample = SpeedSample | Mapping[str, float | Sequence[float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeedMetrics:
+    """Metrics over many prompts.
+
+    Attributes:
+        metrics: by name, those that were measured.
+        absent: by name, why the others were not.
+    """
+
+    metrics: Mapping[str, Metric]
+    absent: Mapping[str, str]
+
+    def __getitem__(self, name: str) -> Metric:
+        return self.metrics[name]
+
+    @classmethod
+    def failed(cls, reason: str) -> SpeedMetrics:
+        """No metric at all, for one reason."""
+        return cls(metrics={}, absent=dict.fromkeys(METRICS, reason))
+
+    def to_json(self, *, samples: bool = True) -> dict[str, Any]:
+        """`metrics` and `absent` of a report."""
+        metrics = {name: metric.to_json(samples=samples) for name, metric in self.metrics.items()}
+        return {"metrics": metrics, "absent": dict(self.absent)}
+
+
+def aggregate_speed_metrics(samples: Iterable[Sample]) -> SpeedMetrics:
+    """Statistics over the samples of many prompts.
+
+    Args:
+        samples: of `measure_proxy`; or mappings of metric names to a number, or to a list of them (`itl_ms`). A
+            metric is taken over the samples that have it.
+
+    Returns:
+        the metrics that at least one sample has, and why the others are absent.
+
+    Raises:
+        ValueError: a name is no metric, or a number is NaN.
+
+    Examples:
+        >>> speed = aggregate_speed_metrics([{"ttft_ms": 40.0, "ttfa_tokens": float("inf")}, {"ttft_ms": 60.0}])
+        >>> speed["ttft_ms"].percentile(50), speed["ttfa_tokens"].infinite, speed.absent["tps"]
+        (40.0, 1, 'no answer has a second token')
+    """
+    gathered: dict[str, list[float]] = {name: [] for name in METRICS}
+    for sample in samples:
+        for name, value in (sample.values() if isinstance(sample, SpeedSample) else sample).items():
+            if name not in METRICS:
+                raise ValueError(f"samples: metric must be one of {', '.join(METRICS)}, got {name!r}")
+            gathered[name] += [float(one) for one in value] if isinstance(value, Sequence) else [float(value)]
+    return SpeedMetrics(
+        metrics={name: Metric(METRICS[name][0], values) for name, values in gathered.items() if values},
+        absent={name: METRICS[name][1] for name, values in gathered.items() if not values},
+    )
+
+
+def by_shape(samples: Iterable[SpeedSample]) -> dict[int, SpeedMetrics]:
+    """The metrics of each shape that has samples, the smallest first."""
+    shapes: dict[int, list[SpeedSample]] = {}
+    for sample in samples:
+        if sample.prompt.shape is not None:
+            shapes.setdefault(sample.prompt.shape, []).append(sample)
+    return {shape: aggregate_speed_metrics(shapes[shape]) for shape in sorted(shapes)}

@@ -1,0 +1,191 @@
+"""What was measured on: the machine as this process may use it, and the key by which measurements compare."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+import os
+import platform
+import subprocess
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path("/")
+LIBRARIES = ("kdfast", "torch", "transformers", "numpy")
+_UNLIMITED_BYTES = 2**60  # version 1 of cgroups writes about 2^63 for "no limit"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hardware:
+    """A machine, seen from one process.
+
+    Attributes:
+        cpu_model: its name, with family, model and stepping where they are known (clouds name many CPUs alike).
+        cpu_features: the widest vector instructions that torch uses.
+        cores: usable ones: the affinity mask, limited by the quota of the control group (which may be 1.5).
+        memory_bytes: usable, likewise; None = unknown.
+        device: where the model ran: cpu, cuda or mps.
+        gpu: its name; None = it was not used.
+        gpu_driver: version; None = unknown or none.
+        os: name and version.
+        torch_threads: CPU threads of torch.
+        dtype: of the weights: fp32, bf16, ...
+        versions: of Python and the libraries.
+        load_average: runnable processes over the last 1, 5 and 15 minutes; None = unknown here.
+    """
+
+    cpu_model: str
+    cpu_features: str
+    cores: float
+    memory_bytes: int | None
+    device: str
+    gpu: str | None
+    gpu_driver: str | None
+    os: str
+    torch_threads: int
+    dtype: str
+    versions: dict[str, str]
+    load_average: tuple[float, ...] | None
+
+    @property
+    def key(self) -> str:
+        """What must be equal for times to compare. Versions, memory and load are reported, not compared."""
+        cores = f"{self.cores:g} cores"
+        threads = f"{self.torch_threads} threads"
+        return " / ".join(
+            [self.cpu_model, self.cpu_features, cores, threads, self.gpu or self.device, self.dtype]
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The section `hardware` of a report."""
+        return {"key": self.key, **asdict(self)}
+
+
+def describe_hardware(device: Any, dtype: Any) -> Hardware:
+    """The machine at hand.
+
+    Args:
+        device: the `torch.device` that the model is on.
+        dtype: the `torch.dtype` of its weights.
+    """
+    import torch
+
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    return Hardware(
+        cpu_model=cpu_model(),
+        cpu_features=torch.backends.cpu.get_cpu_capability(),
+        cores=usable_cores(),
+        memory_bytes=usable_memory(),
+        device=device.type,
+        gpu=gpu,
+        gpu_driver=nvidia_driver() if gpu else None,
+        os=platform.platform(),
+        torch_threads=torch.get_num_threads(),
+        dtype=_DTYPES.get(str(dtype), str(dtype).removeprefix("torch.")),
+        versions=_versions(),
+        load_average=tuple(os.getloadavg()) if hasattr(os, "getloadavg") else None,
+    )
+
+
+_DTYPES = {"torch.float32": "fp32", "torch.bfloat16": "bf16", "torch.float16": "fp16"}
+
+
+def cpu_model(root: Path = ROOT) -> str:
+    """The CPU's name; "unknown" where nothing tells it.
+
+    Args:
+        root: where `proc` is.
+    """
+    entries: dict[str, str] = {}
+    for line in _read(root / "proc/cpuinfo").splitlines():
+        name, _, value = line.partition(":")
+        entries.setdefault(name.strip().lower(), value.strip())
+    numbers = [entries.get(name, "") for name in ("cpu family", "model", "stepping")]
+    if "model name" in entries:
+        return f"{entries['model name']} ({'.'.join(numbers)})" if all(numbers) else entries["model name"]
+    arm = [entries.get(f"cpu {name}", "") for name in ("implementer", "part", "revision")]
+    if all(arm):
+        return f"ARM ({'.'.join(arm)})"
+    return _apple_cpu() or platform.processor() or "unknown"
+
+
+def _apple_cpu() -> str | None:
+    if platform.system() != "Darwin":
+        return None
+    asked = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
+    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip() or None
+
+
+def usable_cores(root: Path = ROOT) -> float:
+    """How many CPUs this process may keep busy: its affinity mask, limited by the quotas of its control groups.
+
+    Args:
+        root: where `proc` and `sys` are.
+    """
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min([float(affinity), *_quotas(root)])
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    for group in _groups(root, "cpu"):
+        quota, _, period = _read(group / "cpu.max").strip().partition(" ")
+        if not quota:
+            quota, period = (_read(group / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period"))
+        if quota.isdigit() and period.isdigit():  # else "max", or -1: no limit
+            yield int(quota) / int(period)
+
+
+def usable_memory(root: Path = ROOT) -> int | None:
+    """Bytes of memory that this process may use: the machine's, limited by its control groups; None = unknown."""
+    limits = [
+        int(text)
+        for group in _groups(root, "memory")
+        for name in ("memory.max", "memory.limit_in_bytes")
+        if (text := _read(group / name).strip()).isdigit() and int(text) < _UNLIMITED_BYTES
+    ]
+    names = ("SC_PAGE_SIZE", "SC_PHYS_PAGES")
+    if all(name in getattr(os, "sysconf_names", {}) for name in names):
+        limits.append(math.prod(os.sysconf(name) for name in names))
+    return min(limits, default=None)
+
+
+def _groups(root: Path, controller: str) -> Iterator[Path]:
+    """The directories of this process's control groups, from its own up to the root; versions 1 and 2."""
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        number, controllers, path = line.split(":", 2)
+        mount = root / "sys/fs/cgroup"
+        if number != "0" or controllers:
+            if controller not in controllers.split(","):
+                continue
+            mount /= controllers if (mount / controllers).is_dir() else controller
+        group = mount / path.strip("/")
+        yield group
+        while group != mount:
+            group = group.parent
+            yield group
+
+
+def nvidia_driver(root: Path = ROOT) -> str | None:
+    """The version of NVIDIA's kernel driver; None where there is none."""
+    words = _read(root / "proc/driver/nvidia/version").partition("\n")[0].split()
+    return next((word for word in words if word[0].isdigit()), None)
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed as a package"
+    return found
+
+
+def _read(path: Path) -> str:
+    """A file of the kernel's; "" where there is none, or it is not ours to read."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

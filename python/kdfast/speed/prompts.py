@@ -1,0 +1,97 @@
+"""The prompts of a dataset, to measure on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import zip_longest
+from typing import Any, Protocol
+
+from kdfast._rust import Tokenizer, TokenStore
+from kdfast.speed.sample import SpeedPrompt
+from kdfast.speed.shortest import shortest_call_tokens
+
+_TRUTH = 1  # `source` of a row that holds a ground truth
+
+
+class Rows(Protocol):
+    """What is read of a `KDDataset`."""
+
+    rows: Any
+    lengths: Any
+    store: TokenStore
+    tokenizer: Tokenizer
+
+    @property
+    def shapes(self) -> Sequence[int]:
+        """Padded lengths, ascending."""
+        ...
+
+    @property
+    def turn_end_ids(self) -> list[int]:
+        """The token ids that end an assistant's turn."""
+        ...
+
+
+def speed_prompts(dataset: Rows, count: int = 0, *, spread: bool = False) -> list[SpeedPrompt]:
+    """The prompts of a dataset, one a record (of two rows the one with the ground truth).
+
+    Args:
+        dataset: a `KDDataset`.
+        count: at most so many; 0 = all.
+        spread: choose them from all shapes in turn, those that need a call first; else the first ones of the file.
+
+    Raises:
+        SchemaError: the parameters of a prompt's tools are no valid JSON Schema.
+    """
+    chosen: Iterable[int] = _one_a_record(dataset)
+    if spread:
+        chosen = _spread(dataset, chosen)
+    places = list(chosen)
+    return [_prompt(dataset, place) for place in (places[:count] if count else places)]
+
+
+def _one_a_record(dataset: Rows) -> Iterator[int]:
+    """Places in `dataset.rows`, in the order of the file."""
+    places: dict[int, int] = {}
+    for place, row in enumerate(dataset.rows.tolist()):
+        line = dataset.store.line(row)
+        if line not in places or dataset.store.row(row)["source"] == _TRUTH:
+            places[line] = place
+    return iter(places.values())
+
+
+def _spread(dataset: Rows, places: Iterable[int]) -> Iterator[int]:
+    groups: dict[bool, dict[int, list[int]]] = {True: {}, False: {}}
+    for place in places:
+        needed = bool(dataset.store.row(int(dataset.rows[place]))["tool_should_be_used"])
+        groups[needed].setdefault(_shape(dataset, place), []).append(place)
+    for needed in (True, False):
+        shapes = groups[needed]
+        for turn in zip_longest(*(shapes[shape] for shape in sorted(shapes))):
+            yield from (place for place in turn if place is not None)
+
+
+def _shape(dataset: Rows, place: int) -> int:
+    return next(shape for shape in dataset.shapes if shape >= dataset.lengths[place])
+
+
+def _prompt(dataset: Rows, place: int) -> SpeedPrompt:
+    row = dataset.store.row(int(dataset.rows[place]), dataset.shapes[-1])
+    ids, start = row["ids"].tolist(), int(row["response_start"])
+    tools, needed = row["tools"] or "", bool(row["tool_should_be_used"])
+    accepted = json.loads(row["metadata"] or "{}").get("accepted")
+    shortest = None
+    if needed and (accepted is not None or int(row["source"]) == _TRUTH):
+        reference = dataset.tokenizer.decode(
+            [token for token in ids[start:] if token not in dataset.turn_end_ids]
+        )
+        shortest = shortest_call_tokens(reference, accepted, tools, dataset.tokenizer)
+    return SpeedPrompt(
+        text=dataset.tokenizer.decode(ids[:start]),
+        tools=tools,
+        needs_call=needed,
+        shortest_call_tokens=shortest,
+        shape=_shape(dataset, place),
+        line=int(row["line"]),
+    )

@@ -1,0 +1,151 @@
+"""The report of a measurement: a JSON document whose metric objects are AIPerf's."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kdfast.errors import DataError
+from kdfast.speed.aggregate import SpeedMetrics, aggregate_speed_metrics, by_shape
+from kdfast.speed.hardware import Hardware
+from kdfast.speed.metric import Metric
+from kdfast.speed.proxy import SpeedOptions
+from kdfast.speed.sample import SpeedSample
+
+SCHEMA_VERSION = "1.0"
+REPORT_KIND = "kdfast.speed_report"
+_REMEDY = "measure again (`kdfast measure MODEL`)"
+_SECTIONS = ("metrics", "absent", "hardware", "fingerprints")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where numbers come from.
+
+    Attributes:
+        hardware: the machine.
+        measured_at: Unix seconds.
+        fingerprints: hashes: `prompts`, and what is known of `model`, `tokenizer`, `template`, `config`.
+        step: of training; None = a finished model.
+        export: whether the exported model ran; a PyTorch model is a proxy of it.
+    """
+
+    hardware: Hardware
+    measured_at: float
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+    step: int | None = None
+    export: bool = False
+
+
+def speed_report(
+    samples: Sequence[SpeedSample],
+    options: SpeedOptions,
+    provenance: Provenance,
+    *,
+    quality: Mapping[str, Any] | None = None,
+    failure: str | None = None,
+) -> dict[str, Any]:
+    """The report document.
+
+    Args:
+        samples: of `measure_proxy`.
+        options: what they were measured with.
+        provenance: where they come from.
+        quality: the section of that name (`f1`, `false_call_rate`); None = not measured.
+        failure: why nothing was measured; every metric is absent for this reason then.
+
+    Returns:
+        JSON values only; what is infinite is None beside a count of infinities.
+    """
+    speed = aggregate_speed_metrics(samples) if failure is None else SpeedMetrics.failed(failure)
+    shortest = [
+        float(sample.prompt.shortest_call_tokens)
+        for sample in samples
+        if sample.prompt.shortest_call_tokens is not None
+    ]
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "kind": REPORT_KIND,
+        "export": provenance.export,
+        "measured_at": provenance.measured_at,
+        **({} if provenance.step is None else {"step": provenance.step}),
+        "hardware": provenance.hardware.to_json(),
+        "decoding": {
+            "mode": "free",
+            "sampling": "greedy",
+            "batch_size": 1,
+            "max_new_tokens": options.max_new_tokens,
+            "warmup": options.warmup,
+        },
+        **speed.to_json(),
+        "shapes": {str(shape): part.to_json(samples=False) for shape, part in by_shape(samples).items()},
+        "fingerprints": dict(provenance.fingerprints),
+        "prompts": [sample.to_json() for sample in samples],
+    }
+    if shortest:
+        document["shortest_call_tokens"] = Metric("tokens", shortest).to_json()
+    if quality is not None:
+        return document | {"quality": dict(quality)}
+    document["absent"]["quality"] = "not measured with the speed"
+    return document
+
+
+def write_speed_report(path: str | os.PathLike[str], report: Mapping[str, Any]) -> None:
+    """Writes a report whole, or not at all; folders are made.
+
+    Raises:
+        ValueError: a number in it is NaN or infinite.
+        OSError: it cannot be written.
+    """
+    text = json.dumps(report, ensure_ascii=False, indent=1, allow_nan=False)
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        with beside.open("w", encoding="utf-8") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(target)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def read_speed_report(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads a report of `write_speed_report`.
+
+    Raises:
+        FileNotFoundError: there is none.
+        OSError: it cannot be read.
+        DataError: it is damaged, or no speed report of this version; names the file and the remedy.
+    """
+    target = Path(path)
+    try:
+        document = json.loads(target.read_text(encoding="utf-8"), parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, nested without end
+        raise DataError(f"not a readable speed report ({error}); {_REMEDY}", str(target)) from None
+    problem = _problem(document)
+    if problem:
+        raise DataError(f"not a speed report: {problem}; {_REMEDY}", str(target))
+    report: dict[str, Any] = document
+    return report
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _problem(document: object) -> str | None:
+    if not isinstance(document, dict):
+        return f"must be an object, got {type(document).__name__}"
+    if document.get("kind") != REPORT_KIND:
+        return f"kind must be {REPORT_KIND!r}, got {document.get('kind')!r}"
+    version = document.get("schema_version")
+    if not isinstance(version, str) or version.partition(".")[0] != SCHEMA_VERSION.partition(".")[0]:
+        return f"schema_version must be {SCHEMA_VERSION!r}, got {version!r}"
+    wrong = [name for name in _SECTIONS if not isinstance(document.get(name), dict)]
+    return f"{wrong[0]!r} must be an object, got {document.get(wrong[0])!r}" if wrong else None

@@ -1,0 +1,408 @@
+//! Strict JSON byte by byte: accepts and refuses exactly what [`crate::json::Cursor`] does, but can stop anywhere.
+//!
+//! Works on bytes, so that a character split over two pieces of input is no case of its own.
+
+use crate::json::{MAX_DEPTH, is_infinite};
+
+/// Why no JSON can come of the bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    Syntax,
+    /// One bracket more than [`MAX_DEPTH`] inside each other.
+    Depth,
+}
+
+/// What a byte brought about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Event {
+    Nothing,
+    /// A string, number or literal began, as a value.
+    Scalar,
+    /// An object or array began.
+    Opened,
+    /// A key ended; its opening quote stands there.
+    Key(usize),
+    /// The object or array that began there ended.
+    Closed(usize),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum State {
+    /// A value comes; `first`: or the array ends.
+    Value {
+        first: bool,
+    },
+    /// A key comes; `first`: or the object ends.
+    Key {
+        first: bool,
+    },
+    Colon,
+    /// A comma comes, or a closing bracket.
+    After,
+    String(Text),
+    Number(Number),
+    /// The rest of a literal.
+    Literal(&'static [u8]),
+}
+
+/// Where in a string.
+#[derive(Debug, Clone, Copy)]
+enum Text {
+    Plain,
+    /// Behind a backslash.
+    Escape,
+    /// In `\uXXXX`; `low`: of the second half of a pair.
+    Hex {
+        digits: u8,
+        unit: u16,
+        low: bool,
+    },
+    /// Behind the first half of a pair: a backslash comes.
+    PairBackslash,
+    PairU,
+    /// In a character of several bytes: so many to come, the next one in this range.
+    Multi {
+        left: u8,
+        low: u8,
+        high: u8,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Number {
+    Minus,
+    Zero,
+    Whole,
+    Point,
+    Fraction,
+    Exponent,
+    ExponentSign,
+    Power,
+}
+
+/// Reads one object or array.
+#[derive(Debug, Clone)]
+pub(super) struct Machine {
+    state: State,
+    /// The open brackets: where they stand, and whether they are square.
+    open: Vec<(usize, bool)>,
+    /// Where the string that is read began, and whether it is a key.
+    string: (usize, bool),
+    number: Vec<u8>,
+}
+
+impl Machine {
+    pub fn new() -> Self {
+        Self {
+            state: State::Value { first: false },
+            open: Vec::new(),
+            string: (0, false),
+            number: Vec::new(),
+        }
+    }
+
+    /// How many objects and arrays are open.
+    pub fn depth(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Where the open brackets stand, ascending.
+    pub fn open(&self) -> impl Iterator<Item = usize> {
+        self.open.iter().map(|&(at, _)| at)
+    }
+
+    /// How many of `bytes` are plain characters inside a string: they may be passed over.
+    pub fn plain(&self, bytes: &[u8]) -> usize {
+        if !matches!(self.state, State::String(Text::Plain)) {
+            return 0;
+        }
+        let ends = |&byte: &u8| byte < b' ' || byte == b'"' || byte == b'\\' || byte >= 0x80;
+        bytes.iter().position(ends).unwrap_or(bytes.len())
+    }
+
+    /// Takes the byte that stands at `at`. Not to be called again after a fault, or when the depth is back at 0.
+    pub fn push(&mut self, byte: u8, at: usize) -> Result<Event, Fault> {
+        match self.state {
+            State::String(text) => self.text(text, byte),
+            State::Number(number) => match number.next(byte) {
+                Some(next) => {
+                    self.number.push(byte);
+                    self.state = State::Number(next);
+                    Ok(Event::Nothing)
+                }
+                None if number.is_whole() && !self.number_is_infinite() => self.after(byte),
+                None => Err(Fault::Syntax),
+            },
+            State::Literal([next, rest @ ..]) if *next == byte => {
+                self.state = if rest.is_empty() { State::After } else { State::Literal(rest) };
+                Ok(Event::Nothing)
+            }
+            State::Literal(_) => Err(Fault::Syntax),
+            _ if matches!(byte, b' ' | b'\n' | b'\r' | b'\t') => Ok(Event::Nothing),
+            State::Value { first } => self.value(first, byte, at),
+            State::Key { first: true } if byte == b'}' => Ok(self.close()),
+            State::Key { .. } if byte == b'"' => {
+                self.begin_string(at, true);
+                Ok(Event::Nothing)
+            }
+            State::Colon if byte == b':' => {
+                self.state = State::Value { first: false };
+                Ok(Event::Nothing)
+            }
+            State::Key { .. } | State::Colon => Err(Fault::Syntax),
+            State::After => self.after(byte),
+        }
+    }
+
+    fn value(&mut self, first: bool, byte: u8, at: usize) -> Result<Event, Fault> {
+        self.state = match byte {
+            b'{' | b'[' => {
+                if self.open.len() == MAX_DEPTH {
+                    return Err(Fault::Depth);
+                }
+                let square = byte == b'[';
+                self.open.push((at, square));
+                self.state = if square { State::Value { first: true } } else { State::Key { first: true } };
+                return Ok(Event::Opened);
+            }
+            b']' if first => return Ok(self.close()),
+            b'"' => {
+                self.begin_string(at, false);
+                return Ok(Event::Scalar);
+            }
+            b't' => State::Literal(b"rue"),
+            b'f' => State::Literal(b"alse"),
+            b'n' => State::Literal(b"ull"),
+            b'-' => State::Number(Number::Minus),
+            b'0' => State::Number(Number::Zero),
+            b'1'..=b'9' => State::Number(Number::Whole),
+            _ => return Err(Fault::Syntax),
+        };
+        self.number.clear();
+        self.number.push(byte);
+        Ok(Event::Scalar)
+    }
+
+    fn after(&mut self, byte: u8) -> Result<Event, Fault> {
+        let square = self.open.last().is_some_and(|&(_, square)| square);
+        self.state = match (byte, square) {
+            (b' ' | b'\n' | b'\r' | b'\t', _) => State::After,
+            (b',', true) => State::Value { first: false },
+            (b',', false) => State::Key { first: false },
+            (b']', true) | (b'}', false) => return Ok(self.close()),
+            _ => return Err(Fault::Syntax),
+        };
+        Ok(Event::Nothing)
+    }
+
+    fn close(&mut self) -> Event {
+        self.state = State::After;
+        self.open.pop().map_or(Event::Nothing, |(at, _)| Event::Closed(at))
+    }
+
+    fn begin_string(&mut self, at: usize, key: bool) {
+        self.string = (at, key);
+        self.state = State::String(Text::Plain);
+    }
+
+    fn text(&mut self, text: Text, byte: u8) -> Result<Event, Fault> {
+        if let (Text::Plain, b'"') = (text, byte) {
+            let (at, key) = self.string;
+            self.state = if key { State::Colon } else { State::After };
+            return Ok(if key { Event::Key(at) } else { Event::Nothing });
+        }
+        self.state = State::String(text.next(byte).ok_or(Fault::Syntax)?);
+        Ok(Event::Nothing)
+    }
+
+    fn number_is_infinite(&self) -> bool {
+        std::str::from_utf8(&self.number).is_ok_and(is_infinite)
+    }
+}
+
+impl Text {
+    /// `None`: the string is broken. (The closing quote is not for this.)
+    fn next(self, byte: u8) -> Option<Self> {
+        Some(match (self, byte) {
+            (Self::Plain, b'\\') => Self::Escape,
+            (Self::Plain, b' '..=0x7F)
+            | (Self::Escape, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Self::Plain,
+            (Self::Plain, 0xC2..=0xDF) => Self::Multi { left: 1, low: 0x80, high: 0xBF },
+            (Self::Plain, 0xE0) => Self::Multi { left: 2, low: 0xA0, high: 0xBF },
+            (Self::Plain, 0xED) => Self::Multi { left: 2, low: 0x80, high: 0x9F },
+            (Self::Plain, 0xE1..=0xEF) => Self::Multi { left: 2, low: 0x80, high: 0xBF },
+            (Self::Plain, 0xF0) => Self::Multi { left: 3, low: 0x90, high: 0xBF },
+            (Self::Plain, 0xF1..=0xF3) => Self::Multi { left: 3, low: 0x80, high: 0xBF },
+            (Self::Plain, 0xF4) => Self::Multi { left: 3, low: 0x80, high: 0x8F },
+            (Self::Multi { left, low, high }, _) if (low..=high).contains(&byte) => match left {
+                1 => Self::Plain,
+                _ => Self::Multi { left: left - 1, low: 0x80, high: 0xBF },
+            },
+            (Self::Escape, b'u') => Self::Hex { digits: 0, unit: 0, low: false },
+            (Self::Hex { digits, unit, low }, _) => {
+                let unit = unit << 4 | char::from(byte).to_digit(16)? as u16;
+                match (digits, unit, low) {
+                    (0..3, ..) => Self::Hex { digits: digits + 1, unit, low },
+                    (_, 0xD800..=0xDBFF, false) => Self::PairBackslash,
+                    (_, 0xDC00..=0xDFFF, low) => low.then_some(Self::Plain)?,
+                    (.., low) => (!low).then_some(Self::Plain)?,
+                }
+            }
+            (Self::PairBackslash, b'\\') => Self::PairU,
+            (Self::PairU, b'u') => Self::Hex { digits: 0, unit: 0, low: true },
+            _ => return None,
+        })
+    }
+}
+
+impl Number {
+    /// `None`: the number has ended before `byte`, or is broken.
+    fn next(self, byte: u8) -> Option<Self> {
+        Some(match (self, byte) {
+            (Self::Minus, b'0') => Self::Zero,
+            (Self::Minus, b'1'..=b'9') | (Self::Whole, b'0'..=b'9') => Self::Whole,
+            (Self::Zero | Self::Whole, b'.') => Self::Point,
+            (Self::Point | Self::Fraction, b'0'..=b'9') => Self::Fraction,
+            (Self::Zero | Self::Whole | Self::Fraction, b'e' | b'E') => Self::Exponent,
+            (Self::Exponent, b'+' | b'-') => Self::ExponentSign,
+            (Self::Exponent | Self::ExponentSign | Self::Power, b'0'..=b'9') => Self::Power,
+            _ => return None,
+        })
+    }
+
+    fn is_whole(self) -> bool {
+        matches!(self, Self::Zero | Self::Whole | Self::Fraction | Self::Power)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::json::validate;
+
+    /// True when `text` is one object or array.
+    fn accepts(text: &str) -> bool {
+        let mut machine = Machine::new();
+        for (at, byte) in text.bytes().enumerate() {
+            match machine.push(byte, at) {
+                Ok(Event::Closed(_)) if machine.depth() == 0 => return at + 1 == text.len(),
+                Ok(_) => {}
+                Err(_) => return false,
+            }
+        }
+        false
+    }
+
+    #[test]
+    fn verdicts_are_those_of_the_cursor() {
+        let deep = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        let mut texts = vec![deep(MAX_DEPTH), deep(MAX_DEPTH + 1), format!("[{}]", "9".repeat(310))];
+        for value in [
+            "",
+            "1",
+            "-",
+            "-0",
+            "01",
+            "1.",
+            "1.5",
+            "1.5.5",
+            "1e",
+            "1e+",
+            "1e-5",
+            "1E5",
+            "1e400",
+            "-1e400",
+            "1e5.",
+            "+1",
+            ".5",
+            "tru",
+            "true",
+            "truee",
+            "nul",
+            "null",
+            "false",
+            "NaN",
+            "Infinity",
+            "-Infinity",
+            "[]",
+            "[,]",
+            "[1,]",
+            "[1 2]",
+            "{}",
+            "{\"a\":}",
+            "{\"a\":1,}",
+            "{a:1}",
+            "{\"a\" 1}",
+            "{\"a\":1 \"b\":2}",
+            "{\"a\":1}",
+            "[}",
+            "{]",
+            "\"",
+            "\"a\"",
+            "\"\\q\"",
+            "\"\\u12\"",
+            "\"\\u00e9\"",
+            "\"\\ud83d\\ude00\"",
+            "\"\\ud83d\"",
+            "\"\\ud83dx\"",
+            "\"\\ud83d\\n\"",
+            "\"\\ud83d\\u0041\"",
+            "\"\\udc00\"",
+            "\"\\uD83D\\uDE00\"",
+            "\"é😀\"",
+            "\"\u{7f}\"",
+            "\"\n\"",
+            "\"\\\n\"",
+            " 1 , 2 ",
+        ] {
+            texts.extend([
+                format!("[{value}]"),
+                format!("{{\"k\": {value} }}"),
+                format!("[ {value}\n,{value}]"),
+            ]);
+        }
+        for text in texts {
+            assert_eq!(accepts(&text), validate(&text).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn bytes_of_strings_are_utf_8() {
+        let broken = |bytes: &[u8]| {
+            let mut machine = Machine::new();
+            let text = [b"[\"", bytes, b"\"]"].concat();
+            text.iter().enumerate().any(|(at, &byte)| machine.push(byte, at).is_err())
+        };
+        let mut cases: Vec<Vec<u8>> = (0x80..=0xFF).map(|byte| vec![byte]).collect();
+        for first in 0xC0..=0xFF {
+            for second in [0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0] {
+                for tail in [&[][..], &[0x80], &[0xBF, 0x80], &[0x80, 0xC0]] {
+                    cases.push([&[first, second], tail].concat());
+                }
+            }
+        }
+        for bytes in cases {
+            assert_eq!(broken(&bytes), std::str::from_utf8(&bytes).is_err(), "{bytes:x?}");
+        }
+    }
+
+    #[test]
+    fn events_say_what_happened() {
+        let mut machine = Machine::new();
+        let events: Vec<_> =
+            b"{\"a\": [1, {}]}".iter().enumerate().map(|(at, &byte)| machine.push(byte, at)).collect();
+        let seen: Vec<_> =
+            events.into_iter().map(Result::unwrap).filter(|event| *event != Event::Nothing).collect();
+        let expected = [
+            Event::Opened,
+            Event::Key(1),
+            Event::Opened,
+            Event::Scalar,
+            Event::Opened,
+            Event::Closed(10),
+            Event::Closed(6),
+            Event::Closed(0),
+        ];
+        assert_eq!(seen, expected);
+    }
+}

@@ -1,0 +1,105 @@
+//! `ToolCallStream`.
+
+use std::sync::Arc;
+
+use kdfast_core::tokenize;
+use kdfast_core::tool_call::{self, Mark, Options};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use crate::boundary::enter;
+use crate::tokenize::Tokenizer;
+use crate::tool_call::{Characters, ToolCall, formats_named};
+use crate::tool_schema::compile;
+
+/// Input from this size on is read without the GIL: giving it up and taking it back costs more than reading a token.
+const LONG_BYTES: usize = 4096;
+
+/// Finds calls while a text is written.
+#[pyclass(module = "kdfast._rust")]
+pub struct ToolCallStream {
+    core: tool_call::ToolCallStream,
+    tokenizer: Option<Arc<tokenize::Tokenizer>>,
+}
+
+#[pymethods]
+impl ToolCallStream {
+    #[new]
+    #[pyo3(signature = (schema = None, formats = None, tokenizer = None, *, max_call_bytes = 1 << 20))]
+    fn new(
+        schema: Option<&Bound<'_, PyAny>>,
+        formats: Option<Vec<String>>,
+        tokenizer: Option<&Tokenizer>,
+        max_call_bytes: usize,
+    ) -> PyResult<Self> {
+        let schema = schema.map(compile).transpose()?;
+        let options = Options { schema, formats: formats_named(formats)?, max_call_bytes };
+        let tokenizer = tokenizer.map(|tokenizer| Arc::clone(&tokenizer.0));
+        Ok(Self { core: tool_call::ToolCallStream::new(options), tokenizer })
+    }
+
+    fn feed(&mut self, py: Python<'_>, data: &[u8]) -> PyResult<()> {
+        if data.len() < LONG_BYTES {
+            self.core.feed(data);
+            return Ok(());
+        }
+        enter(py, || {
+            self.core.feed(data);
+            Ok(())
+        })
+    }
+
+    fn feed_tokens(&mut self, py: Python<'_>, ids: Vec<u32>) -> PyResult<()> {
+        let Some(tokenizer) = &self.tokenizer else {
+            return Err(PyValueError::new_err("tokenizer must be given to the stream to feed it tokens"));
+        };
+        let mut feed = || ids.iter().for_each(|&id| self.core.feed_token(tokenizer.token_bytes(id)));
+        if ids.len() < LONG_BYTES / 8 {
+            feed();
+            return Ok(());
+        }
+        enter(py, || {
+            feed();
+            Ok(())
+        })
+    }
+
+    #[getter]
+    fn state(&self) -> &'static str {
+        self.core.state().name()
+    }
+
+    #[getter]
+    fn calls(&self) -> Vec<ToolCall> {
+        self.core.calls().iter().cloned().map(|call| Characters::NONE.convert(call)).collect()
+    }
+
+    #[getter]
+    fn complete_at_byte(&self) -> Option<usize> {
+        self.core.complete_at().map(|Mark { byte, .. }| byte)
+    }
+
+    #[getter]
+    fn complete_at_token(&self) -> Option<usize> {
+        self.core.complete_at()?.token
+    }
+
+    #[getter]
+    fn name_at_byte(&self) -> Option<usize> {
+        self.core.name_at().map(|Mark { byte, .. }| byte)
+    }
+
+    #[getter]
+    fn name_at_token(&self) -> Option<usize> {
+        self.core.name_at()?.token
+    }
+
+    #[getter]
+    fn more_expected(&self) -> bool {
+        self.core.more_expected()
+    }
+}
+
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<ToolCallStream>()
+}

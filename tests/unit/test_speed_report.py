@@ -1,0 +1,230 @@
+"""The report document: AIPerf's metric objects, null beside a count of infinities, read back as it was written."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from kdfast.errors import DataError
+from kdfast.gates import evaluate_speed_gates, load_baseline_speed_metrics
+from kdfast.speed import (
+    Provenance,
+    SpeedMetrics,
+    SpeedOptions,
+    SpeedPrompt,
+    SpeedSample,
+    absences,
+    aggregate_speed_metrics,
+    by_shape,
+    describe_hardware,
+    headline,
+    read_speed_report,
+    speed_report,
+    speed_table,
+    write_speed_report,
+)
+
+OPTIONS = SpeedOptions(max_new_tokens=64, warmup=2)
+AIPERF = [
+    "unit",
+    "avg",
+    "p1",
+    "p5",
+    "p10",
+    "p25",
+    "p50",
+    "p75",
+    "p90",
+    "p95",
+    "p99",
+    "min",
+    "max",
+    "std",
+    "count",
+]
+
+
+def sample(number: int, ttfa: float | None = 20.0, **changes) -> SpeedSample:
+    prompt = SpeedPrompt(
+        text=f"question {number}",
+        needs_call=ttfa is not None,
+        shortest_call_tokens=None if ttfa is None else 15,
+        shape=64 if number % 2 else 128,
+        line=number,
+    )
+    values = {
+        "prompt": prompt, "prompt_tokens": 10 + number, "ids": (1, 2, 3), "text": "<b>", "ended": True,
+        "tokenise_ms": 1.0, "prefill_ms": 20.0 + number, "first_token_ms": 2.0, "itl_ms": (8.0, 12.0),
+        "ttfa_tokens": ttfa, "ttfa_name_tokens": ttfa, "ttfa_ms": ttfa,
+    }  # fmt: skip
+    return SpeedSample(**{**values, **changes})
+
+
+def provenance(**changes) -> Provenance:
+    hardware = describe_hardware(torch.device("cpu"), torch.float32)
+    prints = {"prompts": "p", "model": "m"}
+    return Provenance(**{"hardware": hardware, "measured_at": 12.5, "fingerprints": prints, **changes})
+
+
+@pytest.fixture
+def samples() -> list[SpeedSample]:
+    return [sample(1), sample(2, math.inf), sample(3, None), sample(4, 30.0)]
+
+
+def test_the_shape_of_a_report(samples) -> None:
+    report = speed_report(samples, OPTIONS, provenance())
+    json.dumps(report, allow_nan=False)
+    assert (report["schema_version"], report["kind"]) == ("1.0", "kdfast.speed_report")
+    assert (report["export"], report["measured_at"]) == (False, 12.5)
+    assert report["hardware"]["key"] == provenance().hardware.key
+    assert report["fingerprints"] == {"prompts": "p", "model": "m"}
+    assert report["decoding"] == {
+        "mode": "free", "sampling": "greedy", "batch_size": 1, "max_new_tokens": 64, "warmup": 2,
+    }  # fmt: skip
+    for metric in report["metrics"].values():
+        assert list(metric) == [*AIPERF, "infinite", "samples"]
+    assert report["metrics"]["ttft_ms"]["samples"] == [24.0, 25.0, 26.0, 27.0]
+    assert report["metrics"]["tps"]["p50"] == 100.0
+    ttfa = report["metrics"]["ttfa_tokens"]
+    assert (ttfa["p50"], ttfa["p95"], ttfa["count"], ttfa["infinite"]) == (30.0, None, 3, 1)
+    assert ttfa["samples"] == [20.0, None, 30.0]
+    assert report["metrics"]["ttfa_overhead_tokens"]["samples"] == [5.0, None, 15.0]
+    assert (report["shortest_call_tokens"]["p95"], report["shortest_call_tokens"]["count"]) == (15.0, 3)
+    assert report["absent"] == {"quality": "not measured with the speed"}
+
+
+def test_raw_samples_are_kept_prompt_by_prompt(samples) -> None:
+    report = speed_report(samples, OPTIONS, provenance())
+    first, second, third, _ = report["prompts"]
+    assert (first["line"], first["shape"], first["ttft_ms"], first["tpot_ms"]) == (1, 64, 24.0, 10.0)
+    assert (first["ttfa_tokens"], second["ttfa_tokens"], third["needs_call"]) == (20.0, None, False)
+    assert "ttfa_tokens" not in third
+    # the latencies of one prompt are found in the metric's: each prompt has one fewer than it has tokens
+    counts = [int(prompt["output_tokens"]) - 1 for prompt in report["prompts"]]
+    assert report["metrics"]["itl_ms"]["samples"] == [8.0, 12.0] * 4
+    assert counts == [2, 2, 2, 2]
+
+
+def test_slices_by_shape(samples) -> None:
+    shapes = speed_report(samples, OPTIONS, provenance())["shapes"]
+    assert list(shapes) == ["64", "128"]
+    assert shapes["64"]["metrics"]["ttft_ms"]["avg"] == 25.0
+    assert shapes["128"]["metrics"]["ttfa_tokens"]["infinite"] == 1
+    assert "samples" not in shapes["64"]["metrics"]["ttft_ms"]
+
+
+def test_quality_and_failure(samples) -> None:
+    quality = {"f1": {"value": 0.5}}
+    report = speed_report(samples, OPTIONS, provenance(export=True, step=7), quality=quality)
+    assert (report["quality"], report["absent"], report["export"], report["step"]) == (quality, {}, True, 7)
+    failed = speed_report([], OPTIONS, provenance(), failure="RuntimeError: no memory")
+    assert failed["metrics"] == {}
+    assert failed["absent"]["ttft_ms"] == "RuntimeError: no memory"
+    assert "shortest_call_tokens" not in failed
+
+
+def test_a_report_is_read_back_as_it_was_written(samples, tmp_path: Path) -> None:
+    report = speed_report(samples, OPTIONS, provenance())
+    file = tmp_path / "new" / "report.json"
+    write_speed_report(file, report)
+    assert read_speed_report(file) == json.loads(json.dumps(report))
+    assert [path.name for path in file.parent.iterdir()] == ["report.json"]
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_speed_report(file, {"metrics": {"tps": math.nan}})
+    assert read_speed_report(file)["kind"] == "kdfast.speed_report"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "Expecting value"),
+        (b'{"kind": "kdfast.speed_report", "metr', "not a readable speed report"),
+        (b'{"a": NaN}', "NaN is not JSON"),
+        (b"\xff\xfe", "utf-8"),
+        (b"[]", "must be an object, got list"),
+        (b"{}", "kind must be 'kdfast.speed_report', got None"),
+        (
+            b'{"kind": "kdfast.speed_report", "schema_version": "2.0"}',
+            "schema_version must be '1.0', got '2.0'",
+        ),
+        (
+            b'{"kind": "kdfast.speed_report", "schema_version": "1.3"}',
+            "'metrics' must be an object, got None",
+        ),
+    ],
+    ids=["empty", "truncated", "NaN", "not UTF-8", "list", "another", "version", "no metrics"],
+)
+def test_damaged_reports(content: bytes, reason: str, tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=r"report\.json: .*measure again") as caught:
+        read_speed_report(file)
+    assert reason in str(caught.value)
+
+
+def test_a_report_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        read_speed_report(tmp_path / "none.json")
+
+
+def test_the_gates_read_it(samples, tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    write_speed_report(file, speed_report(samples, OPTIONS, provenance()))
+    baseline = load_baseline_speed_metrics(file)
+    gates = evaluate_speed_gates(read_speed_report(file), baseline)
+    assert gates["ttft_p50"].value == 25.0
+    assert gates["ttft_p50"].status == "report_only"  # one run a side decides nothing
+    assert gates["ttfa_p95"].reason == "ttfa_tokens p95 is infinite: 1 prompts got no valid call"
+    assert gates["f1"].reason.startswith("missing: f1 (not measured with the speed)")
+    failed = speed_report([], OPTIONS, provenance(), failure="RuntimeError: no memory")
+    gate = evaluate_speed_gates(failed, baseline)["ttft_p50"]
+    assert (gate.status, gate.reason) == ("failed", "missing: ttft_ms (RuntimeError: no memory)")
+
+
+# for people and logs
+
+
+def test_headline_has_the_slow_tail_of_each_metric(samples) -> None:
+    values = headline(aggregate_speed_metrics(samples))
+    assert (values["ttft_ms.p50"], values["ttft_ms.p90"], values["ttft_ms.p95"]) == (25.0, 27.0, 27.0)
+    assert "tps.p5" in values
+    assert "tps.p95" not in values
+    assert (values["ttfa_tokens.p95"], values["ttfa_tokens.infinite"], values["ttfa_tokens.count"]) == (
+        math.inf,
+        1,
+        3,
+    )
+
+
+def test_the_table(samples) -> None:
+    from rich.console import Console
+
+    console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    console.print(speed_table(aggregate_speed_metrics(samples), by_shape(samples)))
+    rows = {
+        cells[0]: cells[1:]
+        for cells in (_cells(line) for line in console.export_text().splitlines())
+        if cells
+    }
+    assert rows["time to first token"] == ["25", "27", "27", "ms", "4", "", "24", "25"]
+    assert rows["first action: call"] == ["30", "never", "never", "tokens", "3", "1", "20", "30"]
+    assert rows["tokens per second"][0] == "100"
+
+
+def _cells(line: str) -> list[str]:
+    return (
+        [cell.strip() for cell in line.strip("│┃").replace("┃", "│").split("│")]
+        if "│" in line or "┃" in line
+        else []
+    )
+
+
+def test_absences_are_told_by_reason() -> None:
+    assert absences(SpeedMetrics(metrics={}, absent={"tps": "a [b]", "itl_ms": "a [b]", "ttfa_ms": "c"})) == [
+        "not measured: tps, itl_ms: a \\[b]",
+        "not measured: ttfa_ms: c",
+    ]
