@@ -292,13 +292,17 @@ def teacher_figures(data: KDDataset) -> dict[str, float]:
     return figures(prompts, [data.encode(prompt.reference_text) for prompt in prompts], data.tokenizer.decode)
 
 
-def run_all(seeds: int, experiments: str) -> dict[str, Any]:
-    """Trains and measures every arm; the document of the results file."""
+def run_all(seeds: int, experiments: str, out: Path) -> None:
+    """Trains and measures every arm; the results file is written anew after each, so that a crash loses one arm."""
     torch.set_num_threads(1)
-    runs: list[dict[str, Any]] = []
+    setting = {"rows": ROWS, "steps": STEPS, "student": SIZES, "due": DUE, "not_due": NOT_DUE}
+    setting |= {"max_new_tokens": MAX_NEW_TOKENS, "seeds": seeds, "torch": torch.__version__}
+    setting |= {"system": platform.system(), "python": platform.python_version()}
     with tempfile.TemporaryDirectory() as directory:
         folder = Path(directory)
         held_out = prepare(folder)
+        teachers = {name: teacher_figures(held_out[name]) for name in experiments}
+        document: dict[str, Any] = {"setting": setting, "teachers": teachers, "runs": []}
         for seed in range(seeds):
             train(folder, Arm("base"), seed)
             for arm in (arm for arm in ARMS if arm.experiment in experiments):
@@ -306,13 +310,10 @@ def run_all(seeds: int, experiments: str) -> dict[str, Any]:
                 student = train(folder, arm, seed)
                 seconds = time.process_time() - started
                 found = measure(student, held_out[arm.experiment])
-                runs.append({"arm": asdict(arm), "seed": seed, "train_cpu_s": round(seconds, 1), **found})
+                run = {"arm": asdict(arm), "seed": seed, "train_cpu_s": round(seconds, 1), **found}
+                document["runs"].append(run)
+                out.write_text(json.dumps(finite(document), indent=1) + "\n")
                 print(seed, arm.experiment, arm.name, {k: round(v, 3) for k, v in found.items()}, flush=True)
-        teachers = {name: teacher_figures(held_out[name]) for name in experiments}
-    setting = {"rows": ROWS, "steps": STEPS, "student": SIZES, "due": DUE, "not_due": NOT_DUE}
-    setting |= {"max_new_tokens": MAX_NEW_TOKENS, "seeds": seeds, "torch": torch.__version__}
-    setting |= {"system": platform.system(), "python": platform.python_version()}
-    return {"setting": setting, "teachers": teachers, "runs": runs}
 
 
 def finite(value: Any) -> Any:
@@ -336,8 +337,7 @@ def main() -> None:
     options = parser.parse_args()
     if not options.replot:
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
-        document = finite(run_all(options.seeds, options.experiments))
-        options.out.write_text(json.dumps(document, indent=1) + "\n")
+        run_all(options.seeds, options.experiments, options.out)
     write_report(options.out)
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,13 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "setting": {key: value for key, value in asdict(setting).items() if key != "distillkit"},
         "cases": [],
     }
+    file = options.out / "losses.json"
+    if options.resume and file.exists():
+        document["cases"] = json.loads(file.read_text(encoding="utf-8"))["cases"]
+    taken = [{field.name: one[field.name] for field in fields(Case)} for one in document["cases"]]
     for case in matrix(options.losses, options.positions, options.hidden, options.vocab):
+        if asdict(case) in taken:
+            continue
         done, like = document["cases"], {"loss": case.loss, "hidden": case.hidden, "every": case.every}
         absent = left_out(done, like, options.leave_out)
         names = [
@@ -139,6 +145,7 @@ def main() -> None:
     parser.add_argument("--least-rounds", type=int, default=2, help="but at least so many")
     parser.add_argument("--leave-out", type=float, default=1.25, help="0 = everybody everywhere")
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "results")
+    parser.add_argument("--resume", action="store_true", help="add to losses.json what it lacks")
     parser.add_argument("--quick", action="store_true", help="one tiny size: a check that everything runs")
     parser.add_argument("--report", action="store_true", help="write page and picture again from losses.json")
     options = parser.parse_args()

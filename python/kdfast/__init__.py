@@ -14,10 +14,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kdfast._rust import ToolCall, ToolSchema, find_tool_calls, is_valid_tool_json
+    from kdfast._rust import (
+        ToolCall,
+        ToolCallStream,
+        ToolSchema,
+        find_tool_calls,
+        is_valid_tool_json,
+        looks_like_tool_json,
+    )
     from kdfast.config import Config, load_config
     from kdfast.data import KDDataset, collate_kd_batch
     from kdfast.gates import evaluate_speed_gates, load_baseline_speed_metrics
+    from kdfast.losses import combined_kd_loss, early_tool_call_loss, length_aware_kd_loss
     from kdfast.scoring import compute_required_fields_present
     from kdfast.shapes import sample_enumerated_shape, truncate_batch_to_shape
     from kdfast.speed import aggregate_speed_metrics, measure_proxy
@@ -26,15 +34,20 @@ _HOMES = {
     "Config": "kdfast.config",
     "KDDataset": "kdfast.data",
     "ToolCall": "kdfast._rust",
+    "ToolCallStream": "kdfast._rust",
     "ToolSchema": "kdfast._rust",
     "aggregate_speed_metrics": "kdfast.speed",
     "collate_kd_batch": "kdfast.data",
+    "combined_kd_loss": "kdfast.losses",
     "compute_required_fields_present": "kdfast.scoring",
+    "early_tool_call_loss": "kdfast.losses",
     "evaluate_speed_gates": "kdfast.gates",
     "find_tool_calls": "kdfast._rust",
     "is_valid_tool_json": "kdfast._rust",
+    "length_aware_kd_loss": "kdfast.losses",
     "load_baseline_speed_metrics": "kdfast.gates",
     "load_config": "kdfast.config",
+    "looks_like_tool_json": "kdfast._rust",
     "measure_proxy": "kdfast.speed",
     "sample_enumerated_shape": "kdfast.shapes",
     "truncate_batch_to_shape": "kdfast.shapes",
@@ -44,15 +57,20 @@ __all__ = [
     "Config",
     "KDDataset",
     "ToolCall",
+    "ToolCallStream",
     "ToolSchema",
     "aggregate_speed_metrics",
     "collate_kd_batch",
+    "combined_kd_loss",
     "compute_required_fields_present",
+    "early_tool_call_loss",
     "evaluate_speed_gates",
     "find_tool_calls",
     "is_valid_tool_json",
+    "length_aware_kd_loss",
     "load_baseline_speed_metrics",
     "load_config",
+    "looks_like_tool_json",
     "measure_proxy",
     "sample_enumerated_shape",
     "truncate_batch_to_shape",

@@ -533,7 +533,7 @@ def test_bundle_round_trip(tmp_path):
     noise = {"ttft": noise_floor(Pairs.from_rounds([[1.0], [1.0], [2.0]], [[1.0], [2.0], [2.0]]))}
     assert noise["ttft"]["sd_log_ratio"] == pytest.approx(math.log(2) / math.sqrt(3))
     assert (noise["ttft"]["pairs"], noise["ttft"]["median_ratio"]) == (3, 1.0)
-    assert noise["ttft"]["planned_pairs"] == math.ceil(46**2 * math.log(2) ** 2 / 3)
+    assert noise["ttft"]["planned_pairs"] == math.ceil(50**2 * math.log(2) ** 2 / 3)
     bundle = baseline_bundle(runs(), noise)
     path = tmp_path / "made" / "baseline.json"
     write_baseline(path, bundle)

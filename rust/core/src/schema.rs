@@ -231,7 +231,8 @@ fn function(index: usize, definition: &Value) -> Result<&Map<String, Value>> {
 fn issue(error: &jsonschema::ValidationError<'_>) -> Issue {
     let message = match error.kind() {
         ValidationErrorKind::Required { property } => format!("the argument {property} is missing"),
-        ValidationErrorKind::AdditionalProperties { unexpected } => {
+        ValidationErrorKind::AdditionalProperties { unexpected }
+        | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
             format!("unexpected arguments: {}", unexpected.join(", "))
         }
         _ => short(&error.to_string()),

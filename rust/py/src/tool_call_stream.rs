@@ -25,7 +25,7 @@ pub struct ToolCallStream {
 #[pymethods]
 impl ToolCallStream {
     #[new]
-    #[pyo3(signature = (schema = None, formats = None, tokenizer = None, *, max_call_bytes = 1 << 20))]
+    #[pyo3(signature = (schema = None, formats = None, tokenizer = None, *, max_call_bytes = 1_048_576))]
     fn new(
         schema: Option<&Bound<'_, PyAny>>,
         formats: Option<Vec<String>>,

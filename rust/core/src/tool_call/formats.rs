@@ -17,6 +17,7 @@ pub enum Format {
 }
 
 /// A format: what stands around its JSON, and which JSON that is.
+#[expect(clippy::struct_excessive_bools, reason = "the columns of a table")]
 #[derive(Debug)]
 pub(super) struct Row {
     pub format: Format,

@@ -163,7 +163,7 @@ fn what_breaks_is_passed_over() {
         "{{{ ",
         "“",
     ] {
-        assert_eq!(found(&format!("{before}!{CALL}")), [call.clone()], "{before}");
+        assert_eq!(found(&format!("{before}!{CALL}")), std::slice::from_ref(&call), "{before}");
         check_stream(&format!("{before}!{CALL}"), Formats::ALL, 1);
     }
     let deep = "[".repeat(200) + CALL;
