@@ -55,6 +55,7 @@ def test_the_commands_that_exist():
         "data import bfcl",
         "data inspect",
         "data prepare",
+        "measure",
         "teach",
         "train",
     ]
