@@ -48,7 +48,11 @@ def by_arm(document: dict[str, Any], experiment: str) -> dict[str, list[dict[str
     for run in document["runs"]:
         if run["arm"]["experiment"] == experiment:
             arms.setdefault(run["arm"]["name"], []).append(run)
-    return arms
+    seeds = document["setting"]["seeds"]
+    return {
+        name if len(runs) == seeds else f"{name} ({len(runs)} of {seeds} seeds)": runs
+        for name, runs in arms.items()
+    }
 
 
 def _cell(found: list[float]) -> str:
@@ -62,7 +66,7 @@ def markdown(document: dict[str, Any]) -> str:
     lines = [
         "# Latency losses, by generation",
         "",
-        f"`python bench/latency_losses.py`, its first lines say what was trained on what. {setting['seeds']} seeds, "
+        f"`python bench/latency_losses.py` says in its first lines who learned what. {setting['seeds']} seeds: "
         f"mean (range). Greedy answers to {setting['due']} held-out prompts that need a call and {setting['not_due']} "
         f"that must not get one, at most {setting['max_new_tokens']} tokens. Lengths in tokens; `first call` = tokens "
         "until the first complete call; the rest in percent; token accuracy is teacher-forced, ends of turn left out.",
@@ -84,10 +88,8 @@ def markdown(document: dict[str, Any]) -> str:
         for name, runs in arms.items():
             lines.append(f"| {name} | {' | '.join(_cell(values(runs, column)) for column in COLUMNS)} |")
     machine = f"torch {setting['torch']}, Python {setting['python']}, {setting['system']}, one thread"
-    seconds = sum(run["train_cpu_s"] for run in document["runs"])
-    return "\n".join(
-        [*lines, "", f"{machine}; {seconds / 60:.0f} minutes of training beside the base students'.", ""]
-    )
+    note = [document["note"], ""] if "note" in document else []
+    return "\n".join([*lines, "", *note, f"{machine}.", ""])
 
 
 def plot(document: dict[str, Any], path: Path) -> None:
@@ -118,6 +120,8 @@ def plot(document: dict[str, Any], path: Path) -> None:
     for axis, column in zip(axes[-1], PANELS, strict=True):
         unit = ", %" if column in PERCENT else ", tokens"
         axis.set_xlabel(COLUMNS[column] + unit)
+        finite = [value for value in values(document["runs"], column) if math.isfinite(value)]
+        axis.set_xlim(0, 105 if column in PERCENT else 1.05 * max(finite))
     figure.suptitle("dots: seeds, bars: their mean, dotted line: the teacher", x=0.99, ha="right", fontsize=9)
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
@@ -142,6 +146,5 @@ def _panel(axis: Any, arms: dict[str, list[dict[str, Any]]], teacher: dict[str, 
             axis.plot(found, [place] * len(found), "o", color="#08519c", markersize=4, clip_on=False)
     axis.set_yticks(list(places), list(arms))
     axis.set_ylim(len(arms) - 0.4, -0.6)
-    axis.set_xlim(0, 100 if column in PERCENT else None)
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)

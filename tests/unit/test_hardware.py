@@ -107,7 +107,7 @@ def test_this_machine_and_what_its_key_depends_on() -> None:
     here = describe_hardware(torch.device("cpu"), torch.bfloat16)
     assert (here.device, here.gpu, here.gpu_driver, here.dtype) == ("cpu", None, None, "bf16")
     assert here.torch_threads == torch.get_num_threads()
-    assert here.versions["torch"] == torch.__version__
+    assert here.versions["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert 0 < here.cores <= AFFINITY
     document = here.to_json()
     assert document["key"] == here.key

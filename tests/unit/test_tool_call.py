@@ -268,7 +268,7 @@ def test_an_issue_names_its_places_in_instance_and_schema() -> None:
     }
     assert issue_of(parameters, {"a": [1, 7]}) == {
         "instance_path": "/arguments/a/1",
-        "schema_path": "/properties/a/items/$ref/maximum",
+        "schema_path": "/$defs/small/maximum",
         "message": "7 is greater than the maximum of 3",
     }
     missing = issue_of({"properties": {"a": {"required": ["x"]}}}, {"a": {}})

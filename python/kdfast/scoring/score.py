@@ -9,6 +9,9 @@ from typing import Any
 
 from kdfast.scoring.match import Call, Mismatch, accepted_from_calls, match_calls
 
+FORMATS = ("hermes",)
+"""The format that students are trained to write: what stands in another one beside it is no call of theirs."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
@@ -101,11 +104,11 @@ def score_answer(
     """
     from kdfast._rust import ToolSchema, find_tool_calls
 
-    found = find_tool_calls(text)
+    found = find_tool_calls(text, FORMATS)
     schema = ToolSchema([dict(tool) for tool in tools]) if tools else None
     if accepted is None:
         accepted = accepted_from_calls(
-            [(call.name, call.arguments) for call in find_tool_calls(reference_text)]
+            [(call.name, call.arguments) for call in find_tool_calls(reference_text, FORMATS)]
         )
     return score_calls(
         [(call.name, call.arguments) for call in found],

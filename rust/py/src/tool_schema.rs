@@ -136,7 +136,7 @@ fn looks_like_tool_json(
 #[pyfunction]
 fn required_fields_present(py: Python<'_>, text: &str, schema: &Bound<'_, PyAny>) -> PyResult<bool> {
     let compiled = compile(schema)?;
-    enter(py, || Ok(schema::required_present_in(text, Some(&compiled), Formats::ALL)))
+    enter(py, || Ok(schema::required_present_in(text, Some(&compiled), Formats::HERMES)))
 }
 
 /// An answer: its text, a call that was found in it, or one that was parsed elsewhere.
@@ -170,7 +170,7 @@ impl<'a> Answer<'a> {
 
     fn required_present(&self, schema: Option<&schema::ToolSchema>) -> bool {
         match self {
-            Self::Text(text) => schema::required_present_in(text, schema, Formats::ALL),
+            Self::Text(text) => schema::required_present_in(text, schema, Formats::HERMES),
             Self::Found(call) => schema.is_none_or(|schema| schema.required_present(call)),
             Self::Parsed(Some(call)) => {
                 schema.is_none_or(|schema| schema.requires_only(&call.name, &call.arguments))
