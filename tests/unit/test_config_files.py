@@ -60,7 +60,11 @@ def test_file_values_carry_their_line(tmp_path):
         ("\ntrain: 5\n", "train: must be a mapping of keys to values, got 5", 2),
         ("num_steps: 5\n", "num_steps: unknown section, did you mean 'train.num_steps'?", 1),
         ("teacher:\ntrian:\n", "trian: unknown section, did you mean 'train'?", 2),
-        ("1: {}\n", "1: unknown section, known are arch, data, teacher, optimizer, train, kd, speed, io", 1),
+        (
+            "1: {}\n",
+            "1: unknown section, known are arch, data, teacher, optimizer, train, kd, speed, gates, io",
+            1,
+        ),
         ("io:\n  run_dir: 2024-01-01\n", "io.run_dir: must be a path, got datetime.date(2024, 1, 1)", 2),
         (
             "arch: {d_model: 6, n_layers: 1, n_heads: 4, d_ff: 8}",
@@ -124,7 +128,7 @@ def test_missing_file_and_directory(tmp_path):
 def test_to_dict_is_plain_and_loads_again():
     config = config_from_dict(SMALLEST, ["optimizer.learning_rate=1e-4", "data.cache=c"])
     plain = config.to_dict()
-    assert list(plain) == ["arch", "data", "teacher", "optimizer", "train", "kd", "speed", "io"]
+    assert list(plain) == ["arch", "data", "teacher", "optimizer", "train", "kd", "speed", "gates", "io"]
     assert plain["data"]["shapes"] == [512, 1024, 2048, 4096]
     assert plain["data"]["cache"] == "c"
     assert yaml.safe_load(yaml.safe_dump(plain)) == plain
