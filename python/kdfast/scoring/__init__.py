@@ -1,6 +1,7 @@
 """Is an answer right? Tool calls against BFCL's accepted values, scores, and the shares over many answers."""
 
-from kdfast.scoring.match import Call, Mismatch, accepted_from_calls, match_calls
+from kdfast.scoring.match import Call, Mismatch, accepted_from_calls, count_right_calls, match_calls
+from kdfast.scoring.quality import quality
 from kdfast.scoring.required_fields import compute_required_fields_present
 from kdfast.scoring.score import Score, Share, score_answer, score_calls, summarise
 
@@ -11,7 +12,9 @@ __all__ = [
     "Share",
     "accepted_from_calls",
     "compute_required_fields_present",
+    "count_right_calls",
     "match_calls",
+    "quality",
     "score_answer",
     "score_calls",
     "summarise",

@@ -55,7 +55,8 @@ def speed_report(
         samples: of `measure_proxy`.
         options: what they were measured with.
         provenance: where they come from.
-        quality: the section of that name (`f1`, `false_call_rate`); None = not measured.
+        quality: the section of that name, see `kdfast.scoring.quality`; its `absent` joins the report's. None = not
+            measured.
         failure: why nothing was measured; every metric is absent for this reason then.
 
     Returns:
@@ -89,7 +90,8 @@ def speed_report(
     if shortest:
         document["shortest_call_tokens"] = Metric("tokens", shortest).to_json()
     if quality is not None:
-        return document | {"quality": dict(quality)}
+        document["absent"] |= quality.get("absent", {})
+        return document | {"quality": {name: found for name, found in quality.items() if name != "absent"}}
     document["absent"]["quality"] = "not measured with the speed"
     return document
 
