@@ -15,6 +15,7 @@ from torch import nn
 from kdfast.config import Config
 from kdfast.data import KDDataset
 from kdfast.display import Display
+from kdfast.scoring import quality
 from kdfast.speed import (
     Provenance,
     SpeedMetrics,
@@ -79,20 +80,21 @@ class SpeedProbe:
         every = train.validate_every_steps
         if not settings.due(step=step, num_steps=train.num_steps, validate_every_steps=every):
             return
-        samples, failure = self._measure(display)
+        samples, qualities, failure = self._measure(display)
         speed = aggregate_speed_metrics(samples) if failure is None else SpeedMetrics.failed(failure)
         values = headline(speed)
         for shape, part in by_shape(samples).items():
             values |= {f"shape_{shape}.{name}": value for name, value in headline(part).items()}
         log.write("speed", step, values, tags={"export": False, "absent": dict(speed.absent)})
         write_speed_report(
-            self.file, speed_report(samples, self.options, self._provenance(step), failure=failure)
+            self.file,
+            speed_report(samples, self.options, self._provenance(step), quality=qualities, failure=failure),
         )
         text = _summary(speed) if failure is None else f"[bold red]not measured[/bold red]: {failure}"
         display.console.print(f"[bold]speed at step {step}[/bold]  {text}", highlight=False, soft_wrap=True)
 
-    def _measure(self, display: Display) -> tuple[list[SpeedSample], str | None]:
-        """The samples, or why there are none."""
+    def _measure(self, display: Display) -> tuple[list[SpeedSample], dict[str, Any] | None, str | None]:
+        """The samples and their quality, or why there are none."""
         with display.validating(len(self.prompts), "speed") as on_progress:
             try:
                 samples = measure_proxy(
@@ -103,9 +105,10 @@ class SpeedProbe:
                     clock=self.clock,
                     on_progress=lambda _done, _sample: on_progress(1),
                 )
+                qualities = quality([sample.score() for sample in samples])
             except _FAILURES as error:
-                return [], f"{type(error).__name__}: {' '.join(str(error).split())}"
-        return samples, None
+                return [], None, f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return samples, qualities, None
 
     def _provenance(self, step: int) -> Provenance:
         weight: Any = next(self.student.parameters())
