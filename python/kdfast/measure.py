@@ -11,6 +11,7 @@ from rich.console import Console
 
 from kdfast.display import Display
 from kdfast.errors import DataError
+from kdfast.scoring import quality
 from kdfast.speed import (
     Provenance,
     SpeedSample,
@@ -55,7 +56,8 @@ def run(request: Request) -> int:
     display = Display()
     samples = _measure(display, subject)
     provenance = subject.provenance()
-    write_speed_report(request.out, speed_report(samples, subject.options, provenance))
+    qualities = quality([sample.score() for sample in samples])
+    write_speed_report(request.out, speed_report(samples, subject.options, provenance, quality=qualities))
     _show(display.console, samples, provenance, request.out)
     return 0
 

@@ -1,5 +1,6 @@
 """Is an answer right? Tool calls against BFCL's accepted values, scores, and the shares over many answers."""
 
+from kdfast.scoring.accepted import read_accepted
 from kdfast.scoring.match import Call, Mismatch, accepted_from_calls, count_right_calls, match_calls
 from kdfast.scoring.quality import quality
 from kdfast.scoring.required_fields import compute_required_fields_present
@@ -15,6 +16,7 @@ __all__ = [
     "count_right_calls",
     "match_calls",
     "quality",
+    "read_accepted",
     "score_answer",
     "score_calls",
     "summarise",

@@ -93,7 +93,7 @@ def speed_report(
     if quality is not None:
         document["absent"] |= quality.get("absent", {})
         return document | {"quality": {name: found for name, found in quality.items() if name != "absent"}}
-    document["absent"]["quality"] = "not measured with the speed"
+    document["absent"]["quality"] = failure or "not measured with the speed"
     return document
 
 

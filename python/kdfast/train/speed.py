@@ -81,16 +81,15 @@ class SpeedProbe:
         if not settings.due(step=step, num_steps=train.num_steps, validate_every_steps=every):
             return
         with display.validating(len(self.prompts), "speed") as on_progress:
-            samples, failure = self._measure(self.prompts, self.options, lambda _: on_progress(1))
+            samples, qualities, failure = self._measure(self.prompts, self.options, lambda _: on_progress(1))
         speed = aggregate_speed_metrics(samples) if failure is None else SpeedMetrics.failed(failure)
         values = headline(speed)
         for shape, part in by_shape(samples).items():
             values |= {f"shape_{shape}.{name}": value for name, value in headline(part).items()}
         log.write("speed", step, values, tags={"export": False, "absent": dict(speed.absent)})
-        write_speed_report(
-            self.file,
-            speed_report(samples, self.options, self._provenance(self.prompts, step), failure=failure),
-        )
+        provenance = self._provenance(self.prompts, step)
+        report = speed_report(samples, self.options, provenance, quality=qualities, failure=failure)
+        write_speed_report(self.file, report)
         text = _summary(speed) if failure is None else f"[bold red]not measured[/bold red]: {failure}"
         display.console.print(f"[bold]speed at step {step}[/bold]  {text}", highlight=False, soft_wrap=True)
 
@@ -113,19 +112,14 @@ class SpeedProbe:
             the document; where the student could not be measured, every metric is absent with the reason.
         """
         options = replace(self.options, max_new_tokens=max_new_tokens)
-        samples, failure = self._measure(prompts, options, on_progress)
-        return speed_report(
-            samples,
-            options,
-            self._provenance(prompts, step),
-            quality=quality([sample.score() for sample in samples]) if failure is None else None,
-            failure=failure,
-        )
+        samples, qualities, failure = self._measure(prompts, options, on_progress)
+        provenance = self._provenance(prompts, step)
+        return speed_report(samples, options, provenance, quality=qualities, failure=failure)
 
     def _measure(
         self, prompts: Sequence[SpeedPrompt], options: SpeedOptions, on_progress: Callable[[int], None]
-    ) -> tuple[list[SpeedSample], str | None]:
-        """The samples, or why there are none."""
+    ) -> tuple[list[SpeedSample], dict[str, Any] | None, str | None]:
+        """The samples and their quality, or why there are none."""
         try:
             samples = measure_proxy(
                 self.student,
@@ -135,9 +129,10 @@ class SpeedProbe:
                 clock=self.clock,
                 on_progress=lambda done, _: on_progress(done),
             )
+            qualities = quality([sample.score() for sample in samples])
         except _FAILURES as error:
-            return [], f"{type(error).__name__}: {' '.join(str(error).split())}"
-        return samples, None
+            return [], None, f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return samples, qualities, None
 
     def _provenance(self, prompts: Sequence[SpeedPrompt], step: int) -> Provenance:
         weight: Any = next(self.student.parameters())
