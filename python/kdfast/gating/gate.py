@@ -24,6 +24,7 @@ from kdfast.speed import (
 )
 from kdfast.subject import Settings, Subject, open_subject
 
+_TTFT_GATES = frozenset({"ttft_p50", "ttft_p95"})
 _TPS_GATES = frozenset({"tps_p50", "tps_p95"})
 
 
@@ -79,7 +80,9 @@ def gate(
     contest.warm_up()
     with display.working("answers", len(candidate.prompts)) as on_progress:
         answers = contest.answers(lambda done: on_progress(done, ""))
-    outcome = decide(contest, judging.limits, display, seed=request.seed)
+    outcome = None
+    if not (_TPS_GATES | _TTFT_GATES).isdisjoint(judging.limits.enabled):
+        outcome = decide(contest, judging.limits, display, seed=request.seed)
     reports = [
         report_of(subject, samples) for subject, samples in zip((candidate, blessed), answers, strict=True)
     ]
@@ -88,8 +91,8 @@ def gate(
         reports[:1],
         reports[1:],
         display.console,
-        paired=outcome.decisions,
-        context=_context(reports) | {"paired": outcome.to_json()},
+        paired=outcome.decisions if outcome is not None else None,
+        context=_context(reports) | {"paired": outcome.to_json() if outcome is not None else {}},
     )
 
 
