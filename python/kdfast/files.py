@@ -1,4 +1,4 @@
-"""Directories that appear whole or not at all."""
+"""Files and directories that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -72,6 +72,38 @@ def written_whole(directory: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(beside, ignore_errors=True)
         shutil.rmtree(former, ignore_errors=True)
+
+
+def write_text_whole(path: Path, text: str) -> None:
+    """Writes a text file whole, or not at all; folders are made.
+
+    Args:
+        path: the file; replaced. After an error it is as it was.
+        text: written as UTF-8.
+
+    Raises:
+        OSError: it cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "new" / "file.txt"
+        >>> write_text_whole(path, "all of it")
+        >>> path.read_text()
+        'all of it'
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with beside.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None  # a full disk is reported without a name
+        raise
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def remove_leftovers(parent: Path, name: str) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import math
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +97,24 @@ class Subject:
         return Provenance(
             hardware=describe_hardware(weight.device, weight.dtype),
             measured_at=time.time(),
-            fingerprints=_fingerprints(self),
+            fingerprints=self.fingerprints,
         )
+
+    @cached_property
+    def fingerprints(self) -> dict[str, str]:
+        """The hashes of a report: of a run folder the config is hashed, of a model its config.json."""
+        run_config, dataset = self.named / "config.yaml", self.dataset
+        if run_config.exists():
+            config = load_config(run_config).fingerprint()
+        else:
+            config = hashlib.sha256((self.directory / "config.json").read_bytes()).hexdigest()
+        return {
+            "prompts": prompts_fingerprint(self.prompts),
+            "model": model_fingerprint(self.directory),
+            "tokenizer": dataset.tokenizer.fingerprint,
+            "template": hashlib.sha256(dataset.template.source.encode()).hexdigest(),
+            "config": config,
+        }
 
 
 def open_subject(named: Path, settings: Settings, *, name: str = "model") -> Subject:
@@ -178,19 +195,3 @@ def _check_lengths(subject: Subject) -> None:
                 str(subject.settings.prompts),
                 prompt.line,
             )
-
-
-def _fingerprints(subject: Subject) -> dict[str, str]:
-    """The hashes of a report: of a run folder the config is hashed, of a model its config.json."""
-    run_config, dataset = subject.named / "config.yaml", subject.dataset
-    if run_config.exists():
-        config = load_config(run_config).fingerprint()
-    else:
-        config = hashlib.sha256((subject.directory / "config.json").read_bytes()).hexdigest()
-    return {
-        "prompts": prompts_fingerprint(subject.prompts),
-        "model": model_fingerprint(subject.directory),
-        "tokenizer": dataset.tokenizer.fingerprint,
-        "template": hashlib.sha256(dataset.template.source.encode()).hexdigest(),
-        "config": config,
-    }

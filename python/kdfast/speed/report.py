@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kdfast.errors import DataError
+from kdfast.files import write_text_whole
 from kdfast.speed.aggregate import SpeedMetrics, aggregate_speed_metrics, by_shape
 from kdfast.speed.hardware import Hardware
 from kdfast.speed.metric import Metric
@@ -104,17 +105,7 @@ def write_speed_report(path: str | os.PathLike[str], report: Mapping[str, Any]) 
         OSError: it cannot be written.
     """
     text = json.dumps(report, ensure_ascii=False, indent=1, allow_nan=False)
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with beside.open("w", encoding="utf-8") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(target)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_text_whole(Path(path), text + "\n")
 
 
 def read_speed_report(path: str | os.PathLike[str]) -> dict[str, Any]:

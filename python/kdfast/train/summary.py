@@ -68,6 +68,7 @@ def print_paths(console: Console, folder: RunFolder, progress: Progress) -> None
         ("metrics", folder.metrics),
         ("evaluation", folder.evaluation("after")),
         ("speed", folder.speed),
+        ("gates", folder.gates),
         ("checkpoints", folder.path / "checkpoints"),
         ("config", folder.config),
     ):
