@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -72,6 +73,20 @@ def written_whole(directory: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(beside, ignore_errors=True)
         shutil.rmtree(former, ignore_errors=True)
+
+
+def check_file(path: Path) -> None:
+    """Makes the folder of a file that is to be written: said before the work, not after it.
+
+    Args:
+        path: the file.
+
+    Raises:
+        OSError: it is a directory, or its folder cannot be made.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def write_text_whole(path: Path, text: str) -> None:

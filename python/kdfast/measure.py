@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +9,7 @@ from rich.console import Console
 
 from kdfast.display import Display
 from kdfast.errors import DataError
+from kdfast.files import check_file
 from kdfast.scoring import quality
 from kdfast.speed import (
     Provenance,
@@ -51,7 +50,7 @@ def run(request: Request) -> int:
         OSError: a file cannot be read or written.
     """
     model_folder(request.model)
-    _check_out(request.out)
+    check_file(request.out)
     subject = open_subject(request.model, request)
     display = Display()
     samples = _measure(display, subject)
@@ -60,13 +59,6 @@ def run(request: Request) -> int:
     write_speed_report(request.out, speed_report(samples, subject.options, provenance, quality=qualities))
     _show(display.console, samples, provenance, request.out)
     return 0
-
-
-def _check_out(out: Path) -> None:
-    """Said before the measurement, not after it."""
-    if out.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(out))
-    out.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _measure(display: Display, subject: Subject) -> list[SpeedSample]:

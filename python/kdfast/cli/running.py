@@ -9,6 +9,13 @@ import click
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+_WARMUP = click.option(
+    "--warmup",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    help="Generations before the first measured one.",
+)
 _OPTIONS = (
     click.option(
         "--template",
@@ -22,13 +29,6 @@ _OPTIONS = (
         default=0,
         show_default=True,
         help="Only the first so many prompts; 0 = all.",
-    ),
-    click.option(
-        "--warmup",
-        type=click.IntRange(min=0),
-        default=1,
-        show_default=True,
-        help="Generations before the first measured one.",
     ),
     click.option(
         "--threads",
@@ -54,11 +54,16 @@ _OPTIONS = (
 )
 
 
-def running_options(command: Command) -> Command:
-    """Adds them to a command; their names are those of `kdfast.subject.Settings`."""
+def model_options(command: Command) -> Command:
+    """Adds what every command needs that runs a model; the names are those of `kdfast.subject.Settings`."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
+
+
+def running_options(command: Command) -> Command:
+    """The same, and `--warmup`, for commands that measure time."""
+    return model_options(_WARMUP(command))
 
 
 def max_new_tokens(minimum: int = 1) -> Callable[[Command], Command]:

@@ -17,21 +17,18 @@ def summary(answers: Sequence[Answer]) -> dict[str, Any]:
     Returns:
         `prompts`: how many, and `due`: how many of them need a call;
         `table`: the shares of `kdfast.scoring.summarise` and `cut`, of all answers those stopped by the limit;
-        `quality`: see `kdfast.scoring.quality`; `absent`: what cannot be formed of it, and why;
+        `quality`: see `kdfast.scoring.quality`;
         `length`: see `length_summary`;
         `mismatches`: how many prompts that need a call got no exact match for each reason.
     """
     scores = [answer.score for answer in answers]
     cut = Share(count=sum(answer.cut for answer in answers), total=len(answers))
-    qualities = quality(scores)
-    absent = qualities.pop("absent", {})
     reasons = Counter(score.mismatch.reason for score in scores if score.mismatch is not None)
     return {
         "prompts": len(answers),
         "due": sum(score.should_call for score in scores),
         "table": {name: share.to_json() for name, share in (summarise(scores) | {"cut": cut}).items()},
-        "quality": qualities,
-        "absent": absent,
+        "quality": quality(scores),
         "length": length_summary(
             [answer.tokens for answer in answers], [answer.reference_tokens for answer in answers]
         ),
@@ -52,5 +49,5 @@ def by_category(answers: Sequence[Answer]) -> dict[str, dict[str, Any]]:
     summaries = {name: summary(group) for name, group in sorted(groups.items())}
     for found in summaries.values():
         for number in found["quality"].values():
-            number.pop("per_prompt", None)
+            number.pop("per_prompt", None)  # `absent` has none
     return summaries

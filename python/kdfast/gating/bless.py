@@ -10,10 +10,10 @@ from rich.console import Console
 
 from kdfast.config import GatesConfig
 from kdfast.display import Display
+from kdfast.files import check_file
 from kdfast.gates import baseline_bundle, noise_floor, write_baseline
 from kdfast.gating.contest import Contest, Side
 from kdfast.gating.gate import report_of
-from kdfast.gating.judging import check_file
 from kdfast.gating.trial import Outcome, decide
 from kdfast.speed import SpeedSample, absences, aggregate_speed_metrics, speed_table
 from kdfast.subject import Settings, open_subject

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from kdfast.config import GatesConfig
-from kdfast.files import write_text_whole
+from kdfast.files import check_file, write_text_whole
 from kdfast.gates import GateReport, PairedDecision, evaluate_speed_gates, load_baseline_speed_metrics
 from kdfast.gates.display import gate_table
 from kdfast.gates.evidence import Report, reports_of
@@ -105,14 +103,3 @@ class Judging:
             write_text_whole(self.json, text + "\n")
         if self.junit is not None:
             write_text_whole(self.junit, result.to_junit())
-
-
-def check_file(path: Path) -> None:
-    """Makes the folder of a file that is to be written.
-
-    Raises:
-        OSError: the file is a directory, or its folder cannot be made.
-    """
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    path.parent.mkdir(parents=True, exist_ok=True)

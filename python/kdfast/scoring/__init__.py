@@ -4,9 +4,10 @@ from kdfast.scoring.accepted import read_accepted
 from kdfast.scoring.match import Call, Mismatch, accepted_from_calls, count_right_calls, match_calls
 from kdfast.scoring.quality import quality
 from kdfast.scoring.required_fields import compute_required_fields_present
-from kdfast.scoring.score import Score, Share, score_answer, score_calls, summarise
+from kdfast.scoring.score import FORMATS, Score, Share, score_answer, score_calls, summarise
 
 __all__ = [
+    "FORMATS",
     "Call",
     "Mismatch",
     "Score",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from kdfast.data import KDDataset
 from kdfast.display import Display
 from kdfast.errors import DataError
 from kdfast.evaluate import Decoding, EvalPrompt, eval_prompts, evaluate
+from kdfast.files import write_text_whole
 
 
 def choose_prompts(dataset: KDDataset, tools: int, others: int) -> list[EvalPrompt]:
@@ -59,10 +59,6 @@ def evaluate_once(
             lambda done, tokens: on_progress(done, f"{tokens} tokens"),
         )
     result = {"step": step, **evaluation.to_json()}
-    beside = file.with_suffix(".json.tmp")
-    with beside.open("w", encoding="utf-8") as handle:
-        json.dump(result, handle, ensure_ascii=False, indent=1)
-        handle.flush()
-        os.fsync(handle.fileno())
-    beside.replace(file)
+    text = json.dumps(result, ensure_ascii=False, indent=1, allow_nan=False)
+    write_text_whole(file, text + "\n")
     return result
