@@ -80,7 +80,7 @@ def test_no_gate_at_all(folder: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     config: dict[str, Any] = yaml.safe_load((folder / "config.yaml").read_text())
     config["kd"] |= {"kl_weight": 0.0, "ce_truth_weight": 1.0}
-    config["train"] |= {"num_steps": 1, "validate_every_steps": 0}
+    config["train"] |= {"num_steps": 2, "validate_every_steps": 0}
     config["gates"] = {"enabled": []}
     config["io"]["run_dir"] = str(run)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))

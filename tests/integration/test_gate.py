@@ -319,19 +319,14 @@ def test_other_prompts_and_other_tokens(
 ) -> None:
     template = (
         "{% for t in tools %}{{ t | tojson }}{% endfor %}{% for m in messages %}<|im_start|>{{ m.role }}\n"
+        "{% if m.role == 'user' %}MARK{% endif %}{{ m.content or '' }}"
+        "{% if m.tool_calls %}{{ m.tool_calls | tojson }}{% endif %}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
-    for name, end in (("one", ""), ("other", " ")):
+    for name, mark in (("one", ""), ("other", "> ")):
         shutil.copytree(folder / "teacher", tmp_path / name)
         settings = json.loads((tmp_path / name / "tokenizer_config.json").read_text())
-        settings["chat_template"] = (
-            template
-            + "{{ m.content or '' }}"
-            + end
-            + (
-                "{% if m.tool_calls %}{{ m.tool_calls | tojson }}{% endif %}<|im_end|>\n{% endfor %}"
-                "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-            )
-        )
+        settings["chat_template"] = template.replace("MARK", mark)
         (tmp_path / name / "tokenizer_config.json").write_text(json.dumps(settings))
     pair = ("--blessed", tmp_path / "other")
     code = gate(folder, *pair, "--template=tokenizer", candidate=tmp_path / "one")

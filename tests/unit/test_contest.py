@@ -157,6 +157,6 @@ def test_nan_names_the_model(machine, tokenizer):
         Side(name=name, engine=kind(machine, name), tokenizer=tokenizer, prompts=PROMPTS, options=options)
         for name, kind in (("models/new", Broken), ("models/old", Model))
     ]
-    for act in (lambda runs: runs.answers(print), lambda runs: runs.pairs(1, print)):
+    for act in (Contest.warm_up, lambda runs: runs.answers(print), lambda runs: runs.pairs(1, print)):
         with pytest.raises(DataError, match="models/new: cannot be measured: the model's logits are NaN"):
             act(Contest(*sides, clock=machine.clock))

@@ -17,7 +17,6 @@ from kdfast.scoring import quality
 from kdfast.speed import (
     Engine,
     SpeedSample,
-    measure_proxy,
     read_speed_report,
     speed_report,
     write_speed_report,
@@ -144,17 +143,12 @@ def _alone(
 ) -> int:
     """The candidate without a second model: its times can only be reported."""
     side = Side.of(candidate, wrap)
+    side.warm_up()
+    samples = []
     with display.working("answers", len(side.prompts)) as on_progress:
-        try:
-            samples = measure_proxy(
-                side.engine,
-                side.prompts,
-                side.tokenizer,
-                side.options,
-                on_progress=lambda done, _: on_progress(done, ""),
-            )
-        except FloatingPointError as error:
-            raise DataError(f"cannot be measured: {error}", side.name) from error
+        for done, prompt in enumerate(side.prompts, 1):
+            samples.append(side.run(prompt, side.options))
+            on_progress(done, "")
     report = report_of(candidate, samples)
     _keep(request, [report])
     display.console.print(
