@@ -13,6 +13,8 @@ from kdfast.cli.config import config
 from kdfast.cli.convert import convert
 from kdfast.cli.data import data
 from kdfast.cli.door import run
+from kdfast.cli.eval import eval_
+from kdfast.cli.gate import bless, gate
 from kdfast.cli.measure import measure
 from kdfast.cli.recipes import teach, train
 
@@ -49,7 +51,10 @@ def kdfast() -> None:
       kdfast config show CONFIG                    every value of a run, and where it comes from
       kdfast teach CONFIG                          the teacher's log-probabilities
       kdfast train CONFIG                          the student
+      kdfast eval RUN --prompts FILE               does it call tools rightly?
       kdfast measure RUN --prompts FILE ...        how fast it answers, and when it acts
+      kdfast bless RUN --prompts FILE ...          make it the one that others are held against
+      kdfast gate --candidate RUN ...              may another take its place?
 
     \b
     Exit codes: 0 done; 1 the machine failed (disk full, no permission) or a bug; 2 bad config,
@@ -58,7 +63,7 @@ def kdfast() -> None:
     """
 
 
-for command in (train, teach, measure, config, data, convert):
+for command in (train, teach, eval_, measure, bless, gate, config, data, convert):
     kdfast.add_command(command)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,8 @@ from kdfast.config import Config
 from kdfast.data import KDDataset
 from kdfast.display import Display
 from kdfast.errors import DataError
-from kdfast.evaluate import Decoding, EvalPrompt, evaluate
+from kdfast.evaluate import Decoding, EvalPrompt, eval_prompts, evaluate
+from kdfast.files import write_text_whole
 
 
 def choose_prompts(dataset: KDDataset, tools: int, others: int) -> list[EvalPrompt]:
@@ -24,26 +24,9 @@ def choose_prompts(dataset: KDDataset, tools: int, others: int) -> list[EvalProm
     """
     prompts: dict[bool, list[EvalPrompt]] = {True: [], False: []}
     wanted = {True: tools, False: others}
-    seen: set[int] = set()
-    for index in dataset.rows.tolist():
-        info = dataset.store.row(index)
-        should_call = bool(info["tool_should_be_used"])
-        # a record with two rows (teacher and truth) is one prompt
-        if info["line"] in seen or len(prompts[should_call]) >= wanted[should_call]:
-            continue
-        seen.add(info["line"])
-        ids = info["ids"].tolist()
-        start = int(info["response_start"])
-        answer = [token for token in ids[start:] if token not in dataset.turn_end_ids]
-        prompts[should_call].append(
-            EvalPrompt(
-                ids=ids[:start],
-                tools=info["tools"] or "",
-                metadata=info["metadata"],
-                reference_text=dataset.tokenizer.decode(answer),
-                should_call=should_call,
-            )
-        )
+    for prompt in eval_prompts(dataset):
+        if len(prompts[prompt.should_call]) < wanted[prompt.should_call]:
+            prompts[prompt.should_call].append(prompt)
     for should_call, key in ((True, "eval_prompts"), (False, "eval_irrelevance_prompts")):
         if len(prompts[should_call]) < wanted[should_call]:
             raise DataError(
@@ -76,10 +59,6 @@ def evaluate_once(
             lambda done, tokens: on_progress(done, f"{tokens} tokens"),
         )
     result = {"step": step, **evaluation.to_json()}
-    beside = file.with_suffix(".json.tmp")
-    with beside.open("w", encoding="utf-8") as handle:
-        json.dump(result, handle, ensure_ascii=False, indent=1)
-        handle.flush()
-        os.fsync(handle.fileno())
-    beside.replace(file)
+    text = json.dumps(result, ensure_ascii=False, indent=1, allow_nan=False)
+    write_text_whole(file, text + "\n")
     return result
