@@ -15,6 +15,7 @@ from kdfast.cli.data import data
 from kdfast.cli.door import run
 from kdfast.cli.measure import measure
 from kdfast.cli.recipes import teach, train
+from kdfast.cli.report import report
 
 __all__ = ["kdfast", "main", "run", "train_main"]
 
@@ -50,6 +51,7 @@ def kdfast() -> None:
       kdfast teach CONFIG                          the teacher's log-probabilities
       kdfast train CONFIG                          the student
       kdfast measure RUN --prompts FILE ...        how fast it answers, and when it acts
+      kdfast report RUN                            all of it on one HTML page
 
     \b
     Exit codes: 0 done; 1 the machine failed (disk full, no permission) or a bug; 2 bad config,
@@ -58,7 +60,7 @@ def kdfast() -> None:
     """
 
 
-for command in (train, teach, measure, config, data, convert):
+for command in (train, teach, measure, report, config, data, convert):
     kdfast.add_command(command)
 
 
