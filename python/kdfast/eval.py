@@ -145,7 +145,7 @@ def _show(console: Console, document: Mapping[str, Any], request: Request) -> No
             console.print(category_table(side, title))
         reasons = ", ".join(f"{reason} {count}" for reason, count in side["mismatches"].items())
         if reasons:
-            _line(console, "no match" if name == "free" else "constrained", reasons)
+            _line(console, "no exact match" if name == "free" else "  constrained", reasons)
     for name, reason in document["quality"].get("absent", {}).items():
         _line(console, name, f"absent: {reason}")
     for warning in document.get("constrained", {}).get("warnings", ()):
