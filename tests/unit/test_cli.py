@@ -47,6 +47,7 @@ def failing(error):
 
 def test_the_commands_that_exist():
     assert sorted(map(" ".join, commands())) == [
+        "bless",
         "config keys",
         "config show",
         "convert",
@@ -55,6 +56,7 @@ def test_the_commands_that_exist():
         "data import bfcl",
         "data inspect",
         "data prepare",
+        "gate",
         "measure",
         "teach",
         "train",
@@ -158,6 +160,14 @@ def test_config_keys_lists_every_key(capsys):
         ),
         (
             ["measure", "m", "--prompts", "p", "--out", "o"],
+            "error: model: no such directory; give a Hugging Face model directory or a run folder: m",
+        ),
+        (
+            ["gate", "--candidate", "m", "--prompts", "p", "--max-new-tokens", "1"],
+            "error: Invalid value for '--max-new-tokens': 1 is not in the range x>=2. (see kdfast gate --help)",
+        ),
+        (
+            ["bless", "m", "--prompts", "p", "--out", "o"],
             "error: model: no such directory; give a Hugging Face model directory or a run folder: m",
         ),
         (["data", "prepare", "none.yaml"], "error: no such config file: none.yaml"),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -65,14 +67,30 @@ class Side:
             options=subject.options,
         )
 
-    def run(self, prompt: SpeedPrompt, options: SpeedOptions, clock: Clock) -> SpeedSample:
+    def run(
+        self, prompt: SpeedPrompt, options: SpeedOptions, clock: Clock = time.perf_counter
+    ) -> SpeedSample:
         """One generation.
 
         Raises:
             DataError: its logits are NaN.
         """
-        try:
+        with self._finite():
             return measure_prompt(self.engine, prompt, self.tokenizer, options, clock=clock)
+
+    def warm_up(self) -> None:
+        """Generates off the clock (first use allocates memory and picks kernels).
+
+        Raises:
+            DataError: its logits are NaN.
+        """
+        with self._finite():
+            warm_up(self.engine, self.prompts, self.tokenizer, self.options)
+
+    @contextmanager
+    def _finite(self) -> Iterator[None]:
+        try:
+            yield
         except FloatingPointError as error:
             raise DataError(f"cannot be measured: {error}", self.name) from error
 
@@ -99,9 +117,9 @@ class Contest:
         self._prompts = _shuffled(rng, len(candidate.prompts))
 
     def warm_up(self) -> None:
-        """Generates off the clock on both sides (first use allocates memory and picks kernels)."""
-        for side in (self.candidate, self.blessed):
-            warm_up(side.engine, side.prompts, side.tokenizer, side.options)
+        """Both sides, see `Side.warm_up`."""
+        self.candidate.warm_up()
+        self.blessed.warm_up()
 
     def answers(self, on_pair: OnPair) -> tuple[list[SpeedSample], list[SpeedSample]]:
         """The whole answer of each side to every prompt, in the prompts' order: what reports are made of.
@@ -111,7 +129,7 @@ class Contest:
         """
         samples: tuple[list[SpeedSample], list[SpeedSample]] = ([], [])
         for number in range(len(self.candidate.prompts)):
-            pair = self._pair(lambda side, n=number: side.run(side.prompts[n], side.options, self.clock))
+            pair = self._pair(partial(self._whole, number))
             for gathered, sample in zip(samples, pair, strict=True):
                 gathered.append(sample)
             on_pair(number + 1)
@@ -136,7 +154,7 @@ class Contest:
         rows: list[tuple[int, SpeedSample, SpeedSample]] = []
         for done in range(count):
             number = next(self._prompts)
-            rows.append((number, *self._pair(lambda side, n=number: self._short(side, n))))
+            rows.append((number, *self._pair(partial(self._short, number))))
             on_pair(done + 1)
         prompt = np.array([number for number, _, _ in rows])
         times = {
@@ -145,7 +163,10 @@ class Contest:
         }
         return {name: Pairs(prompt, *np.array(both, dtype=np.float64).T) for name, both in times.items()}
 
-    def _short(self, side: Side, number: int) -> SpeedSample:
+    def _whole(self, number: int, side: Side) -> SpeedSample:
+        return side.run(side.prompts[number], side.options, self.clock)
+
+    def _short(self, number: int, side: Side) -> SpeedSample:
         tokens = min(PAIR_TOKENS, side.options.max_new_tokens)
         options = replace(side.options, max_new_tokens=tokens, eos_ids=())
         return side.run(replace(side.prompts[number], needs_call=False), options, self.clock)

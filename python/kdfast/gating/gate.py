@@ -17,13 +17,13 @@ from kdfast.scoring import quality
 from kdfast.speed import (
     Engine,
     SpeedSample,
-    measure_proxy,
     read_speed_report,
     speed_report,
     write_speed_report,
 )
 from kdfast.subject import Settings, Subject, open_subject
 
+_TTFT_GATES = frozenset({"ttft_p50", "ttft_p95"})
 _TPS_GATES = frozenset({"tps_p50", "tps_p95"})
 
 
@@ -79,7 +79,9 @@ def gate(
     contest.warm_up()
     with display.working("answers", len(candidate.prompts)) as on_progress:
         answers = contest.answers(lambda done: on_progress(done, ""))
-    outcome = decide(contest, judging.limits, display, seed=request.seed)
+    outcome = None
+    if not (_TPS_GATES | _TTFT_GATES).isdisjoint(judging.limits.enabled):
+        outcome = decide(contest, judging.limits, display, seed=request.seed)
     reports = [
         report_of(subject, samples) for subject, samples in zip((candidate, blessed), answers, strict=True)
     ]
@@ -88,8 +90,8 @@ def gate(
         reports[:1],
         reports[1:],
         display.console,
-        paired=outcome.decisions,
-        context=_context(reports) | {"paired": outcome.to_json()},
+        paired=outcome.decisions if outcome is not None else None,
+        context=_context(reports) | {"paired": outcome.to_json() if outcome is not None else {}},
     )
 
 
@@ -141,17 +143,12 @@ def _alone(
 ) -> int:
     """The candidate without a second model: its times can only be reported."""
     side = Side.of(candidate, wrap)
+    side.warm_up()
+    samples = []
     with display.working("answers", len(side.prompts)) as on_progress:
-        try:
-            samples = measure_proxy(
-                side.engine,
-                side.prompts,
-                side.tokenizer,
-                side.options,
-                on_progress=lambda done, _: on_progress(done, ""),
-            )
-        except FloatingPointError as error:
-            raise DataError(f"cannot be measured: {error}", side.name) from error
+        for done, prompt in enumerate(side.prompts, 1):
+            samples.append(side.run(prompt, side.options))
+            on_progress(done, "")
     report = report_of(candidate, samples)
     _keep(request, [report])
     display.console.print(

@@ -53,10 +53,13 @@ def decide(contest: Contest, limits: GatesConfig, display: Display, *, seed: int
     trial = PairedTrial(limits, seed=seed)
     ran: dict[str, Pairs] = {name: Pairs.none() for name in trial.decisions()}
     while trial.need_pairs:
-        count = trial.need_pairs
-        what = "pairs" if trial.block == "first" else "confirm"
-        with display.working(what, count) as on_progress:
-            fresh = contest.pairs(count, lambda done, show=on_progress: show(done, ""))
+        fresh = _fresh(contest, trial, display)
         trial.add(fresh)
         ran = {name: pairs.joined(fresh[name]) for name, pairs in ran.items()}
     return Outcome(decisions=trial.decisions(), pairs=ran)
+
+
+def _fresh(contest: Contest, trial: PairedTrial, display: Display) -> dict[str, Pairs]:
+    count = trial.need_pairs
+    with display.working("pairs" if trial.block == "first" else "confirm", count) as on_progress:
+        return contest.pairs(count, lambda done: on_progress(done, ""))

@@ -65,9 +65,9 @@ class Run:
         self.display = Display(quiet=not ranks.main)
         self.device = resolve_device(config.train.device)
         self.folder = RunFolder(config.io.run_dir)
+        self.baseline = blessed_reports(config)
         if ranks.main:
             open_run_folder(config, resume=resume)
-        self.baseline = blessed_reports(config)
         self._load_data()
         self.checkpoints = Checkpoints(self.folder.path / "checkpoints", self._write_student)
         self.checkpoint = self.checkpoints.latest() if resume else None
