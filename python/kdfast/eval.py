@@ -12,15 +12,20 @@ from rich.console import Console
 
 from kdfast.display import Display
 from kdfast.errors import DataError
-from kdfast.evaluate import Constraint, Decoding, EvalPrompt, eval_prompts, evaluate
+from kdfast.evaluate import (
+    EVALUATION_KIND,
+    SCHEMA_VERSION,
+    Constraint,
+    Decoding,
+    EvalPrompt,
+    eval_prompts,
+    evaluate,
+)
 from kdfast.evaluate.constrained import SchemaConstraint, require_llguidance
 from kdfast.evaluate.table import category_table, evaluation_table, wrong_answers_table
 from kdfast.files import check_file, write_text_whole
 from kdfast.scoring import FORMATS
 from kdfast.subject import Settings, Subject, model_folder, open_subject
-
-SCHEMA_VERSION = "1.0"
-EVALUATION_KIND = "kdfast.evaluation"
 
 
 @dataclass(frozen=True, kw_only=True)

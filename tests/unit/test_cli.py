@@ -56,6 +56,7 @@ def test_the_commands_that_exist():
         "data import bfcl",
         "data inspect",
         "data prepare",
+        "eval",
         "gate",
         "measure",
         "teach",
