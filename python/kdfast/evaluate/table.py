@@ -64,8 +64,8 @@ def category_table(evaluation: Json, title: str) -> Table:
         title: of the table.
     """
     table = Table(title=title, title_justify="left")
-    table.add_column("category", no_wrap=True)
-    for heading in ("prompts", "valid", "exact match", "missed", "false", "F1 of calls"):
+    table.add_column("category", overflow="fold")
+    for heading in ("n", "valid", "exact", "missed", "false", "F1 of calls"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, found in evaluation["categories"].items():
         shares = [
@@ -156,5 +156,6 @@ def _percent(fraction: float) -> str:
 
 
 def _text(text: str) -> str:
-    cut = text if len(text) <= _LONGEST_TEXT else text[:_LONGEST_TEXT] + " ..."
-    return escape(cut.strip() or "(nothing)")
+    line = " ".join(text.split())
+    cut = line if len(line) <= _LONGEST_TEXT else line[:_LONGEST_TEXT] + " ..."
+    return escape(cut or "(nothing)")
