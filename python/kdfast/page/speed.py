@@ -206,12 +206,13 @@ def _history(entries: Sequence[Entry]) -> list[Markup]:
             Line(label="p50", points=series(entries, f"{name}.p50"), style="held", dots=True),
             Line(label=tail, points=series(entries, f"{name}.{tail}"), style="second", dots=True),
         ]
-        if any(line.points for line in lines):
-            charts.append(line_chart(lines, title=title))
+        highest = max((value for line in lines for _, value in line.points), default=0.0)
+        if highest > 0:
+            charts.append(line_chart(lines, title=title, bounds=(0.0, highest)))
     never = _never(entries)
     if never:
         lines = [Line(label="prompts", points=never, style="held", dots=True)]
-        title = "prompts that need a call, but got no valid one"
+        title = "prompts without a first action"
         charts.append(line_chart(lines, title=title, read=share, bounds=(0.0, 1.0)))
     return charts
 

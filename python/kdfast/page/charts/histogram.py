@@ -59,11 +59,13 @@ def histogram(
     y = Axis.around(0.0, float(max([*bars, infinite, 1])), whole=True)
     return Markup(
         '<figure class="chart"><figcaption><b>{}</b> <span class="note">{}</span></figcaption>'
-        '<div class="distribution"><div class="plot">{}<svg role="img" aria-label="{}">{}{}{}{}</svg>{}{}</div>{}</div>'
+        '<div class="marks">{}</div><div class="distribution"><div class="plot">{}'
+        '<svg role="img" aria-label="{}">{}{}{}{}</svg>{}</div>{}</div>'
         "</figure>"
     ).format(
         title,
         note,
+        Markup("").join(_name(mark) for mark in marks),
         labels(y, "left"),
         f"{title}: {counted(len(samples), 'sample')}, {infinite} never",
         grid(y),
@@ -76,7 +78,6 @@ def histogram(
         ),
         Markup("").join(_line(mark, x) for mark in marks if math.isfinite(mark.value)),
         labels(x, "bottom"),
-        Markup("").join(_name(mark, x, row) for row, mark in enumerate(marks) if math.isfinite(mark.value)),
         _never(infinite, len(samples), y, [mark for mark in marks if math.isinf(mark.value)]),
     )
 
@@ -113,12 +114,9 @@ def _line(mark: Mark, x: Axis) -> Markup:
     )
 
 
-def _name(mark: Mark, x: Axis, row: int) -> Markup:
-    """The mark's name beside its line, on a line of its own, on the side that has room."""
-    at = x.percent(mark.value)
-    side = "before" if at > 60 else "after"
-    return Markup('<span class="name {} {}" style="left:{}%;top:{}px">{} {}</span>').format(
-        mark.style, side, trim(at), 18 * row, mark.label, number(mark.value)
+def _name(mark: Mark) -> Markup:
+    return Markup('<span class="key {}">{} <b>{}</b></span>').format(
+        mark.style, mark.label, number(mark.value)
     )
 
 
