@@ -53,9 +53,9 @@ def histogram(
     near = [*finite, *(mark.value for mark in marks if math.isfinite(mark.value))]
     x = Axis.around(min(near, default=0.0), max(near, default=1.0), whole=whole)
     edges = _edges(x, len(finite), whole=whole)
-    bars = [sum(low <= value < high for value in finite) for low, high in edges]
-    if finite:  # the last bar holds its upper end as well
-        bars[-1] += sum(value == edges[-1][1] for value in finite)
+    bars = [0] * len(edges)
+    for value in finite:  # rounding must put none beyond the ends
+        bars[min(max(int(x.percent(value) / 100 * len(edges)), 0), len(edges) - 1)] += 1
     y = Axis.around(0.0, float(max([*bars, infinite, 1])), whole=True)
     return Markup(
         '<figure class="chart"><figcaption><b>{}</b> <span class="note">{}</span></figcaption>'
