@@ -55,7 +55,7 @@ def histogram(
     edges = _edges(x, len(finite), whole=whole)
     bars = [0] * len(edges)
     for value in finite:  # rounding must put none beyond the ends
-        bars[min(max(int(x.percent(value) / 100 * len(edges)), 0), len(edges) - 1)] += 1
+        bars[min(max(int(x.percent(value) / 100 * len(edges) + 1e-9), 0), len(edges) - 1)] += 1
     y = Axis.around(0.0, float(max([*bars, infinite, 1])), whole=True)
     return Markup(
         '<figure class="chart"><figcaption><b>{}</b> <span class="note">{}</span></figcaption>'
