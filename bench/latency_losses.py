@@ -225,7 +225,7 @@ def figures(
         score_answer(
             decode(ids),
             json.loads(prompt.tools),
-            accepted=json.loads(prompt.metadata)["accepted"],
+            accepted=prompt.accepted,
             reference_text=prompt.reference_text,
             should_call=prompt.should_call,
         )

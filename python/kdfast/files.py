@@ -1,7 +1,8 @@
-"""Directories that appear whole or not at all."""
+"""Files and directories that appear whole or not at all."""
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -72,6 +73,52 @@ def written_whole(directory: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(beside, ignore_errors=True)
         shutil.rmtree(former, ignore_errors=True)
+
+
+def check_file(path: Path) -> None:
+    """Makes the folder of a file that is to be written: said before the work, not after it.
+
+    Args:
+        path: the file.
+
+    Raises:
+        OSError: it is a directory, or its folder cannot be made.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def write_text_whole(path: Path, text: str) -> None:
+    """Writes a text file whole, or not at all; folders are made.
+
+    Args:
+        path: the file; replaced. After an error it is as it was.
+        text: written as UTF-8.
+
+    Raises:
+        OSError: it cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "new" / "file.txt"
+        >>> write_text_whole(path, "all of it")
+        >>> path.read_text()
+        'all of it'
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with beside.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None  # a full disk is reported without a name
+        raise
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def remove_leftovers(parent: Path, name: str) -> None:

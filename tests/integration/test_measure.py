@@ -61,6 +61,7 @@ def test_a_model(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert (report["hardware"]["dtype"], report["hardware"]["torch_threads"]) == ("bf16", 1)
     assert report["decoding"]["max_new_tokens"] == 4
     assert set(report["fingerprints"]) == {"prompts", "model", "tokenizer", "template", "config"}
+    assert report["quality"]["f1"]["per_prompt"] == [[0, 0, 1]] * 3  # four tokens are no call
     assert all(len(print_) == 64 for print_ in report["fingerprints"].values())
 
 

@@ -115,6 +115,8 @@ def test_the_report_of_the_last_measurement(measured: tuple[Run, str]) -> None:
     assert report["metrics"]["ttft_ms"]["count"] == 3
     assert report["fingerprints"]["config"] == run.config.fingerprint()
     assert report["shortest_call_tokens"]["count"] == 3
+    assert report["quality"]["f1"]["value"] == 0.0  # it called nothing where three calls were due
+    assert report["absent"]["false_call_rate"] == "every prompt needs a call"
     gates = evaluate_speed_gates(report, None)
     assert gates["ttft_p50"].reason == "no_baseline"
     assert gates["ttfa_p95"].status in ("failed", "skipped")

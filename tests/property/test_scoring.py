@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdfast.importers.bfcl_calls import ground_truth_calls
-from kdfast.scoring import accepted_from_calls, match_calls
+from kdfast.scoring import accepted_from_calls, count_right_calls, match_calls, score_calls
 
 OF_TYPE = {
     str: st.text(min_size=1, max_size=6),
@@ -77,3 +77,12 @@ def test_imported_calls_match_the_ground_truth_that_they_come_from(accepted):
         match_calls([("f", call["arguments"])], [{"f": accepted}], [{"name": "f", "parameters": schema}])
         is None
     )
+
+
+@given(CALLS, CALLS, st.randoms(use_true_random=False))
+def test_every_call_has_its_pair_exactly_where_the_whole_matches(made, due, rng: random.Random):
+    made = rng.choice([made, rng.sample(due, len(due)), [*made, *due]])
+    score = score_calls(made, all_valid=True, accepted=accepted_from_calls(due), tools=[], should_call=True)
+    assert 0 <= score.calls_right <= min(score.calls_made, score.calls_due)
+    assert score.exact_match == (score.calls_right == score.calls_made == score.calls_due)
+    assert count_right_calls([*made, *due], accepted_from_calls(due), []) == len(due)

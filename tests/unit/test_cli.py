@@ -47,6 +47,7 @@ def failing(error):
 
 def test_the_commands_that_exist():
     assert sorted(map(" ".join, commands())) == [
+        "bless",
         "config keys",
         "config show",
         "convert",
@@ -55,6 +56,8 @@ def test_the_commands_that_exist():
         "data import bfcl",
         "data inspect",
         "data prepare",
+        "eval",
+        "gate",
         "measure",
         "report",
         "teach",
@@ -159,6 +162,14 @@ def test_config_keys_lists_every_key(capsys):
         ),
         (
             ["measure", "m", "--prompts", "p", "--out", "o"],
+            "error: model: no such directory; give a Hugging Face model directory or a run folder: m",
+        ),
+        (
+            ["gate", "--candidate", "m", "--prompts", "p", "--max-new-tokens", "1"],
+            "error: Invalid value for '--max-new-tokens': 1 is not in the range x>=2. (see kdfast gate --help)",
+        ),
+        (
+            ["bless", "m", "--prompts", "p", "--out", "o"],
             "error: model: no such directory; give a Hugging Face model directory or a run folder: m",
         ),
         (["report"], "error: Missing argument 'RUN'. (see kdfast report --help)"),

@@ -206,6 +206,12 @@ def test_override_is_read_as_yaml_in_the_keys_type(override, value):
         ),
         ("train.eval_prompts=8", "train.eval_prompts: must be 0 unless data.validation is set, got 8"),
         (
+            "train.fail_on_gate=true",
+            "train.fail_on_gate: must be false unless data.validation is set (no gate would be judged), got True",
+        ),
+        ("gates.f1_drop=2", "gates.f1_drop: must be a number >= 0 and <= 1, got 2"),
+        ("gates.baselin=x", "gates.baselin: unknown key, did you mean 'baseline'?"),
+        (
             "train.min_valid_calls_fraction=0.5",
             "train.min_valid_calls_fraction: must be 0 unless train.eval_prompts is above 0"
             " (nothing would be measured), got 0.5",
@@ -230,7 +236,7 @@ def test_override_is_read_as_yaml_in_the_keys_type(override, value):
         ("trian.num_steps=1", "trian: unknown section, did you mean 'train'?"),
         (
             "zzz.a=1",
-            "zzz: unknown section, known are arch, data, teacher, optimizer, train, kd, speed, io",
+            "zzz: unknown section, known are arch, data, teacher, optimizer, train, kd, speed, gates, io",
         ),
         (
             "num_steps=1",

@@ -10,8 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kdfast.config import (
+    GatesConfig,
     config_from_dict,
     load_config,
+    load_section,
 )
 from kdfast.errors import ConfigError
 
@@ -60,7 +62,11 @@ def test_file_values_carry_their_line(tmp_path):
         ("\ntrain: 5\n", "train: must be a mapping of keys to values, got 5", 2),
         ("num_steps: 5\n", "num_steps: unknown section, did you mean 'train.num_steps'?", 1),
         ("teacher:\ntrian:\n", "trian: unknown section, did you mean 'train'?", 2),
-        ("1: {}\n", "1: unknown section, known are arch, data, teacher, optimizer, train, kd, speed, io", 1),
+        (
+            "1: {}\n",
+            "1: unknown section, known are arch, data, teacher, optimizer, train, kd, speed, gates, io",
+            1,
+        ),
         ("io:\n  run_dir: 2024-01-01\n", "io.run_dir: must be a path, got datetime.date(2024, 1, 1)", 2),
         (
             "arch: {d_model: 6, n_layers: 1, n_heads: 4, d_ff: 8}",
@@ -124,7 +130,7 @@ def test_missing_file_and_directory(tmp_path):
 def test_to_dict_is_plain_and_loads_again():
     config = config_from_dict(SMALLEST, ["optimizer.learning_rate=1e-4", "data.cache=c"])
     plain = config.to_dict()
-    assert list(plain) == ["arch", "data", "teacher", "optimizer", "train", "kd", "speed", "io"]
+    assert list(plain) == ["arch", "data", "teacher", "optimizer", "train", "kd", "speed", "gates", "io"]
     assert plain["data"]["shapes"] == [512, 1024, 2048, 4096]
     assert plain["data"]["cache"] == "c"
     assert yaml.safe_load(yaml.safe_dump(plain)) == plain
@@ -181,3 +187,28 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(tmp_path):
     assert caught.value.filename == str(path)
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["config.yaml"]
+
+
+def test_one_section_alone(tmp_path):
+    # neither data nor io is needed, and what stands in other sections is not looked at
+    path = write(tmp_path, "train: {num_step: 0}\ngates:\n  f1_drop: 0.02\n  min_pairs: 30\n")
+    limits = load_section(GatesConfig, path, ["gates.min_pairs=40", "gates.enabled=[f1]"])
+    assert (limits.f1_drop, limits.min_pairs, limits.enabled) == (0.02, 40, ("f1",))
+    assert load_section(GatesConfig) == GatesConfig()
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "line"),
+    [
+        ("gates:\n  f1_dorp: 0\n", "gates.f1_dorp: unknown key, did you mean 'f1_drop'?", 2),
+        ("gates:\n  min_pairs: 5\n", "gates.min_pairs: must be an integer >= 10, got 5", 2),
+        ("gate: {}\n", "gate: unknown section, did you mean 'gates'?", 1),
+        ("gates: 5\n", "gates: must be a mapping of keys to values, got 5", 1),
+    ],
+)
+def test_error_in_one_section_notes_its_line(tmp_path, text, message, line):
+    path = write(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        load_section(GatesConfig, path)
+    assert str(caught.value) == message
+    assert caught.value.__notes__ == [f"{path}:{line}"]

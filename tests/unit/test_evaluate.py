@@ -7,6 +7,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from kdfast.evaluate import Decoding, EvalPrompt, evaluate, generate
+from kdfast.scoring.bootstrap import interval_of_share
 
 VOCAB = 64
 
@@ -33,11 +34,14 @@ def prompts_of(lengths, seed=1):
 
 
 @torch.no_grad()
-def slow_greedy(model, prompt, eos_ids, max_new_tokens):
+def slow_greedy(model, prompt, eos_ids, max_new_tokens, forbidden=None):
     """The obvious twin: no cache, no padding, one prompt."""
     ids, answer = list(prompt), []
     while len(answer) < max_new_tokens:
-        token = int(model(torch.tensor([ids])).logits[0, -1].argmax())
+        logits = model(torch.tensor([ids])).logits[0, -1]
+        if forbidden is not None:
+            logits[forbidden] = -torch.inf
+        token = int(logits.argmax())
         if token in eos_ids:
             break
         ids.append(token)
@@ -89,6 +93,38 @@ def test_progress_counts_prompts_and_tokens_and_the_mode_is_restored(model):
     assert seen[-1] == (3, sum(map(len, answers)))
 
 
+class OnlyEven:
+    """Allows even tokens, and remembers what was chosen."""
+
+    def __init__(self):
+        self.chosen, self.ended = {}, []
+
+    def restrict(self, places, logits):
+        assert not set(places) & set(self.ended)
+        odd = torch.arange(logits.shape[1]) % 2 == 1
+        return logits.masked_fill(odd, -torch.inf)
+
+    def take(self, place, token, *, ended):
+        self.chosen.setdefault(place, []).append(token)
+        if ended:
+            self.ended.append(place)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_a_constraint_decides_what_may_be_taken_and_hears_of_every_token(model, batch_size):
+    prompts, eos_ids = prompts_of([3, 17, 1, 9, 25]), [0, 8, 30]
+    constraint = OnlyEven()
+    decoding = Decoding(eos_ids=eos_ids, pad_id=0, max_new_tokens=12, batch_size=batch_size)
+    answers = generate(model, prompts, decoding, constraint=constraint)
+    assert sorted(constraint.ended) == list(range(5))
+    for place, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
+        assert answer == slow_greedy(model, prompt, eos_ids, 12, torch.arange(VOCAB) % 2 == 1)
+        stopped = len(answer) < 12
+        assert constraint.chosen[place][: len(answer)] == answer
+        assert len(constraint.chosen[place]) == len(answer) + stopped
+    assert any(len(answer) < 12 for answer in answers)
+
+
 def test_bad_input(model):
     with pytest.raises(ValueError, match="prompts must not be empty"):
         generate(model, [[1], []], Decoding(eos_ids=[], pad_id=0))
@@ -127,19 +163,26 @@ def test_evaluation_scores_each_answer(model):
     by_ids = {tuple(ids): text for ids, text in zip(generate(model, prompts, decoding), texts, strict=True)}
     assert len(by_ids) == 4
 
-    def case(ids, metadata, should_call):
+    def case(ids, accepted, should_call):
         return EvalPrompt(
-            ids=ids, tools=json.dumps([TOOL]), metadata=metadata, reference_text=CALL, should_call=should_call
+            ids=ids,
+            tools=json.dumps([TOOL]),
+            accepted=accepted,
+            reference_text=CALL,
+            reference_tokens=8,
+            should_call=should_call,
+            category="c",
+            line=3,
         )
 
-    accepted = json.dumps({"accepted": [{"area": {"side": [3, 4]}}]})
+    accepted = [{"area": {"side": [3, 4]}}]
     evaluation = evaluate(
         model,
         [
             case(prompts[0], accepted, True),
             case(prompts[1], accepted, True),
-            case(prompts[2], "", True),  # no accepted values: the reference's own are the right ones
-            case(prompts[3], "{}", False),
+            case(prompts[2], None, True),  # no accepted values: the reference's own are the right ones
+            case(prompts[3], None, False),
         ],
         lambda ids: by_ids[tuple(ids)],
         decoding,
@@ -152,9 +195,18 @@ def test_evaluation_scores_each_answer(model):
         "right_function": (3, 3),
         "schema_valid": (2, 3),
         "exact_match": (1, 3),
+        "missed_calls": (0, 3),
         "false_calls": (1, 1),
     }
     written = json.loads(json.dumps(evaluation.to_json()))
-    assert written["table"]["exact_match"] == {"count": 1, "total": 3, "fraction": 1 / 3}
+    low, high = interval_of_share(1, 3)
+    assert written["table"]["exact_match"] == {
+        "count": 1, "total": 3, "fraction": 1 / 3, "low": low, "high": high,
+    }  # fmt: skip
+    assert written["table"]["cut"]["count"] == 4
+    assert written["quality"]["f1"]["per_prompt"] == [[1, 0, 0], [0, 1, 1], [0, 1, 1], [0, 1, 0]]
+    assert written["length"]["ratio"]["p50"]["value"] == 0.5
+    assert written["categories"]["c"]["prompts"] == 4
+    assert written["answers"][0]["line"] == 3
     assert written["answers"][1]["score"]["mismatch"]["reason"] == "type"
     assert evaluation.generation_s > 0

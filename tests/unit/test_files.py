@@ -1,10 +1,11 @@
 import errno
+import resource
 from pathlib import Path
 
 import pytest
 from safetensors import SafetensorError
 
-from kdfast.files import _take_place, remove_leftovers, written_whole
+from kdfast.files import _take_place, remove_leftovers, write_text_whole, written_whole
 
 
 def write(directory, text):
@@ -74,3 +75,26 @@ def test_leftovers_are_removed(tmp_path):
     remove_leftovers(tmp_path, "step_*")
     remove_leftovers(Path(tmp_path / "none"), "step_*")
     assert names(tmp_path) == [".other.tmp-1", "step_3"]
+
+
+def test_a_text_file_appears_whole_and_is_replaced_whole(tmp_path):
+    path = tmp_path / "new" / "file"
+    for text in ("one", "zwölf"):
+        write_text_whole(path, text)
+        assert path.read_text(encoding="utf-8") == text
+    assert names(path.parent) == ["file"]
+
+
+def test_a_text_file_that_cannot_be_written_is_as_it_was(tmp_path):
+    path = tmp_path / "file"
+    write_text_whole(path, "old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            write_text_whole(path, "x" * 1000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.filename == str(path)
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["file"]

@@ -2,7 +2,15 @@
 
 import pytest
 
-from kdfast.scoring import Score, Share, accepted_from_calls, match_calls, score_calls, summarise
+from kdfast.scoring import (
+    Score,
+    Share,
+    accepted_from_calls,
+    count_right_calls,
+    match_calls,
+    score_calls,
+    summarise,
+)
 
 
 def tool(properties, required=(), name="f"):
@@ -115,6 +123,22 @@ def test_parallel_calls_match_in_any_order_and_each_once():
     assert match_calls([one, two, two], accepted, tools).detail == "f instead of g"
 
 
+def test_right_calls_are_counted_also_where_the_whole_does_not_match():
+    tools = [tool({"a": WHOLE}), tool({"a": WHOLE}, name="g")]
+    accepted = [{"f": {"a": [1]}}, {"f": {"a": [2]}}, {"g": {"a": [1]}}]
+    one, two, other = ("f", {"a": 1}), ("f", {"a": 2}), ("g", {"a": 1})
+
+    def right(*calls):
+        return count_right_calls(calls, accepted, tools)
+
+    assert right(other, two, one) == 3
+    assert right() == 0
+    assert right(two) == 1
+    assert right(one, one, one) == 1  # each counts once
+    assert right(("f", {"a": 9}), other, two, ("h", {})) == 2
+    assert count_right_calls([one], [], tools) == 0
+
+
 def test_tools_may_come_plain_and_without_any_the_accepted_types_decide():
     accepted = [{"f": {"a": ["New York"]}}]
     assert match_calls([("f", {"a": "new york"})], accepted, [tool({"a": TEXT})["function"]]) is None
@@ -178,6 +202,24 @@ def test_scores():
     assert score([], accepted=()).exact_match is False
 
 
+def calls(made):
+    return made.calls_right, made.calls_made, made.calls_due
+
+
+def test_calls_are_counted():
+    assert calls(score([("f", {"a": 1})])) == (1, 1, 1)
+    assert calls(score([("f", {"a": 1})] * 2)) == (1, 2, 1)
+    assert calls(score([("g", {})])) == (0, 1, 1)
+    assert calls(score([])) == (0, 0, 1)
+    assert calls(score([("f", {"a": 1})], accepted=({"f": {"a": [1]}}, {"f": {"a": [2]}}))) == (1, 1, 2)
+    # none is due: whatever is made is wrong, and nothing is missing
+    assert calls(score([("f", {"a": 1})], should_call=False, accepted=())) == (0, 1, 0)
+    assert calls(score([], should_call=False, accepted=())) == (0, 0, 0)
+    # one is due and the right one is not known: it cannot be got right
+    assert calls(score([], accepted=())) == (0, 0, 1)
+    assert calls(score([("f", {"a": 1})], accepted=())) == (0, 1, 1)
+
+
 def test_shares_are_over_the_right_prompts():
     scores = [
         score([("f", {"a": 1})]),
@@ -193,14 +235,19 @@ def test_shares_are_over_the_right_prompts():
         "right_function": (2, 4),
         "schema_valid": (2, 4),
         "exact_match": (1, 4),
+        "missed_calls": (1, 4),
         "false_calls": (1, 2),
     }
     assert str(table["parsed"]) == "3 of 4 (75 %)"
     assert table["false_calls"].fraction == 0.5
+    low, high = table["parsed"].interval
+    assert table["parsed"].to_json() == {"count": 3, "total": 4, "fraction": 0.75, "low": low, "high": high}
+    assert 0 <= low < 0.75 < high <= 1
 
 
 def test_a_share_of_nothing_is_no_number():
     share = summarise([])["parsed"]
     assert share == Share(count=0, total=0)
-    assert share.fraction is None
+    assert share.fraction is share.interval is None
+    assert share.to_json() == {"count": 0, "total": 0, "fraction": None, "low": None, "high": None}
     assert isinstance(score([]), Score)

@@ -211,6 +211,16 @@ def test_other_prompts_and_proxies_are_not_compared():
     assert gate("f1", proxy, exported).status == "passed"
 
 
+def test_answers_cut_elsewhere_are_not_compared():
+    short, long = (report() | {"decoding": {"mode": "free", "max_new_tokens": most}} for most in (64, 128))
+    made = evaluate_speed_gates(short, long)
+    assert {made[name].reason for name in RELATIVE} == {"decoding_mismatch: max_new_tokens 64 against 128"}
+    assert evaluate_speed_gates(short, short)["f1"].status == "passed"
+    assert evaluate_speed_gates(short, report())["f1"].status == "passed"  # taken at its word
+    constrained = report() | {"decoding": {"mode": "constrained"}}
+    assert gate("f1", constrained, short).reason == "decoding_mismatch: mode constrained against free"
+
+
 def test_one_report_a_side_is_report_only():
     result = gate("ttft_p50", report(ttft_ms__p50=300.0), report())
     assert (result.status, result.value, result.baseline) == ("report_only", 300.0, 100.0)

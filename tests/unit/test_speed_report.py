@@ -11,6 +11,7 @@ import torch
 
 from kdfast.errors import DataError
 from kdfast.gates import evaluate_speed_gates, load_baseline_speed_metrics
+from kdfast.scoring import quality
 from kdfast.speed import (
     Provenance,
     SpeedMetrics,
@@ -123,8 +124,36 @@ def test_quality_and_failure(samples) -> None:
     assert (report["quality"], report["absent"], report["export"], report["step"]) == (quality, {}, True, 7)
     failed = speed_report([], OPTIONS, provenance(), failure="RuntimeError: no memory")
     assert failed["metrics"] == {}
+    assert failed["absent"]["quality"] == "RuntimeError: no memory"
     assert failed["absent"]["ttft_ms"] == "RuntimeError: no memory"
     assert "shortest_call_tokens" not in failed
+
+
+def test_what_is_absent_from_the_quality_is_absent_from_the_report_for_the_same_reason(samples) -> None:
+    section = quality([one.score() for one in samples[:2]])
+    assert section["absent"] == {
+        "precision": "no call was made",
+        "false_call_rate": "every prompt needs a call",
+    }
+    report = speed_report(samples, OPTIONS, provenance(), quality=section)
+    assert report["absent"] == section["absent"]
+    assert set(report["quality"]) == {"f1", "recall", "missed_call_rate"}
+    gate = evaluate_speed_gates(report, None)["false_call_rate"]
+    assert gate.reason.startswith("missing: false_call_rate (every prompt needs a call)")
+
+
+def test_an_answer_is_scored_against_the_prompt(samples) -> None:
+    call = '<tool_call>{"name": "f", "arguments": {"n": 2}}</tool_call>'
+    accepted = [{"f": {"n": [1, 2]}}]
+
+    def scored(**prompt):
+        return sample(1, text=call, prompt=SpeedPrompt(text="x", needs_call=True, **prompt)).score()
+
+    assert scored(accepted=accepted).exact_match
+    assert scored(reference=call).exact_match
+    assert not scored(reference=call.replace("2", "1")).exact_match
+    assert scored(reference=call.replace("2", "1"), accepted=accepted).calls_right == 1
+    assert not scored(accepted=accepted, tools='[{"name": "g", "parameters": {}}]').schema_valid
 
 
 def test_a_report_is_read_back_as_it_was_written(samples, tmp_path: Path) -> None:

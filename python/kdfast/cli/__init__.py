@@ -13,6 +13,8 @@ from kdfast.cli.config import config
 from kdfast.cli.convert import convert
 from kdfast.cli.data import data
 from kdfast.cli.door import run
+from kdfast.cli.eval import eval_
+from kdfast.cli.gate import bless, gate
 from kdfast.cli.measure import measure
 from kdfast.cli.recipes import teach, train
 from kdfast.cli.report import report
@@ -50,7 +52,10 @@ def kdfast() -> None:
       kdfast config show CONFIG                    every value of a run, and where it comes from
       kdfast teach CONFIG                          the teacher's log-probabilities
       kdfast train CONFIG                          the student
+      kdfast eval RUN --prompts FILE               does it call tools rightly?
       kdfast measure RUN --prompts FILE ...        how fast it answers, and when it acts
+      kdfast bless RUN --prompts FILE ...          make it the one that others are held against
+      kdfast gate --candidate RUN ...              may another take its place?
       kdfast report RUN                            all of it on one HTML page
 
     \b
@@ -60,7 +65,7 @@ def kdfast() -> None:
     """
 
 
-for command in (train, teach, measure, report, config, data, convert):
+for command in (train, teach, eval_, measure, bless, gate, report, config, data, convert):
     kdfast.add_command(command)
 
 

@@ -9,60 +9,15 @@ from typing import Any
 import click
 
 from kdfast.cli.arguments import PATH
+from kdfast.cli.running import max_new_tokens, running_options
 
 
 @click.command()
 @click.argument("model", metavar="RUN_OR_MODEL_DIR", type=PATH)
 @click.option("--prompts", type=PATH, required=True, help="Records, JSONL: their prompts are answered.")
 @click.option("--out", type=PATH, required=True, help="The report to write, JSON.")
-@click.option(
-    "--template",
-    default="tokenizer",
-    show_default=True,
-    help="Chat template of the records: the model's own, 'hermes', or a .jinja file.",
-)
-@click.option(
-    "--max-new-tokens",
-    type=click.IntRange(min=1),
-    default=128,
-    show_default=True,
-    help="Cut answers after so many tokens.",
-)
-@click.option(
-    "--limit",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Only the first so many prompts; 0 = all.",
-)
-@click.option(
-    "--warmup",
-    type=click.IntRange(min=0),
-    default=1,
-    show_default=True,
-    help="Generations before the first measured one.",
-)
-@click.option(
-    "--threads",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="CPU threads; 0 = torch's default.",
-)
-@click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
-    default="auto",
-    show_default=True,
-    help="Where the model runs.",
-)
-@click.option(
-    "--dtype",
-    type=click.Choice(["fp32", "bf16", "fp16"]),
-    default="fp32",
-    show_default=True,
-    help="Numbers of its weights.",
-)
+@max_new_tokens()
+@running_options
 def measure(**options: Any) -> int:
     """Measure how fast RUN_OR_MODEL_DIR answers, and after how many tokens it acts.
 

@@ -1,4 +1,4 @@
-"""The config of a run: eight sections, one strict loader, no torch.
+"""The config of a run: nine sections, one strict loader, no torch.
 
 Examples:
     >>> from kdfast.config import TrainConfig, config_from_dict
@@ -11,9 +11,10 @@ Examples:
 from kdfast.config.arch import ArchConfig
 from kdfast.config.config import SECTIONS, Config
 from kdfast.config.data import DataConfig
+from kdfast.config.gates import GatesConfig
 from kdfast.config.io import IOConfig
 from kdfast.config.kd import KDConfig
-from kdfast.config.loader import config_from_dict, load_config
+from kdfast.config.loader import config_from_dict, load_config, load_section
 from kdfast.config.optimizer import OptimizerConfig
 from kdfast.config.section import Section
 from kdfast.config.speed import SpeedConfig
@@ -25,6 +26,7 @@ __all__ = [
     "ArchConfig",
     "Config",
     "DataConfig",
+    "GatesConfig",
     "IOConfig",
     "KDConfig",
     "OptimizerConfig",
@@ -34,4 +36,5 @@ __all__ = [
     "TrainConfig",
     "config_from_dict",
     "load_config",
+    "load_section",
 ]

@@ -15,6 +15,7 @@ import yaml
 
 from kdfast.config.arch import ArchConfig
 from kdfast.config.data import DataConfig
+from kdfast.config.gates import GatesConfig
 from kdfast.config.io import IOConfig
 from kdfast.config.kd import KDConfig
 from kdfast.config.optimizer import OptimizerConfig
@@ -34,6 +35,7 @@ SECTIONS: dict[str, type[Section]] = {
         TrainConfig,
         KDConfig,
         SpeedConfig,
+        GatesConfig,
         IOConfig,
     )
 }
@@ -70,6 +72,7 @@ class Config:
     train: TrainConfig
     kd: KDConfig
     speed: SpeedConfig
+    gates: GatesConfig
     io: IOConfig
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
@@ -92,6 +95,10 @@ class Config:
         for name in ("eval_prompts", "eval_irrelevance_prompts"):
             if getattr(train, name) and data.validation is None:
                 raise invalid(f"train.{name}", "0 unless data.validation is set", getattr(train, name))
+        if train.fail_on_gate and data.validation is None:
+            raise invalid(
+                "train.fail_on_gate", "false unless data.validation is set (no gate would be judged)", True
+            )
 
     def sections(self) -> Iterator[Section]:
         """The sections, in the order of the file."""

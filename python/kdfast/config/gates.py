@@ -58,13 +58,22 @@ class GatesConfig(Section):
         float, Key("Largest rise of the false-call rate.", minimum=0, maximum=1, on_resume=True)
     ] = 0.01
     min_pairs: Annotated[
-        int, Key("Pairs of runs (candidate, blessed) that every decision starts with.", minimum=10)
+        int,
+        Key(
+            "Pairs of runs (candidate, blessed) that every decision starts with.", minimum=10, on_resume=True
+        ),
     ] = 20
     max_pairs: Annotated[
-        int, Key("Pairs after which a decision that is still open is `inconclusive`.", minimum=10)
+        int,
+        Key("Pairs after which a decision that is still open is `inconclusive`.", minimum=10, on_resume=True),
     ] = 1000
     min_runs: Annotated[
-        int, Key("Report files a side from which files alone may decide; fewer are report_only.", minimum=6)
+        int,
+        Key(
+            "Report files a side from which files alone may decide; fewer are report_only.",
+            minimum=6,
+            on_resume=True,
+        ),
     ] = 6
 
     def check(self) -> None:

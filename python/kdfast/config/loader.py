@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from kdfast.config.config import SECTIONS, Config, required_keys
 from kdfast.config.document import Entry, parse_value, read_entries
 from kdfast.config.section import Section
 from kdfast.errors import ConfigError
+
+AnySection = TypeVar("AnySection", bound=Section)
 
 
 def load_config(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Config:
@@ -61,6 +64,42 @@ def config_from_dict(values: Mapping[str, object], overrides: Iterable[str] = ()
     return _build([*entries, *_parse_overrides(overrides)])
 
 
+def load_section(
+    section: type[AnySection], path: str | os.PathLike[str] | None = None, overrides: Iterable[str] = ()
+) -> AnySection:
+    """Loads one section alone, for a command that needs no other.
+
+    Args:
+        section: its class.
+        path: a config file, whose other sections are not looked at; None = the defaults.
+        overrides: as for `load_config`, of this section only.
+
+    Raises:
+        ConfigError, OSError: as for `load_config`.
+
+    Examples:
+        >>> from kdfast.config import GatesConfig
+        >>> load_section(GatesConfig, overrides=["gates.f1_drop=0.02"]).f1_drop
+        0.02
+        >>> load_section(GatesConfig, overrides=["train.seed=1"])
+        Traceback (most recent call last):
+        ...
+        kdfast.errors.ConfigError: train.seed: only keys of 'gates' mean something here, such as gates.enabled
+    """
+    given = list(_parse_overrides(overrides))
+    for entry in given:
+        if entry.section != section.section:
+            raise ConfigError(
+                f"{entry.section}.{entry.key}: only keys of '{section.section}' mean something here, such as "
+                f"{section.section}.{section.names()[0]}"
+            )
+    origins: dict[str, str] = {}
+    with _placed(origins):
+        file = read_entries(Path(path)) if path is not None else []
+        values = _values([*file, *given], origins, only=section.section)
+        return _section(section, values[section.section])
+
+
 def _parse_overrides(overrides: Iterable[str]) -> Iterable[Entry]:
     for text in overrides:
         name, equals, value = text.partition("=")
@@ -76,25 +115,40 @@ def _parse_overrides(overrides: Iterable[str]) -> Iterable[Entry]:
 
 
 def _build(entries: Iterable[Entry]) -> Config:
-    values: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
     origins = {f"{name}.{key}": "default" for name, section in SECTIONS.items() for key in section.names()}
-    try:
-        for entry in entries:
-            # Set first, so that the error about this entry can say where it stands.
-            origins[f"{entry.section}.{entry.key}" if entry.key else entry.section] = entry.origin
-            section = _known_section(entry)
-            if entry.key is not None:
-                _check_key(entry.key, section)
-                values[entry.section][entry.key] = section.convert(entry.key, entry.value)
-            # `teacher:` with every key commented out is an empty section, not a mistake.
-            elif entry.value is not None:
-                raise ConfigError(
-                    f"{entry.section}: must be a mapping of keys to values, got {entry.value!r}"
-                )
+    with _placed(origins):
+        values = _values(entries, origins)
         return Config(
             **{name: _section(section, values[name]) for name, section in SECTIONS.items()},  # type: ignore[arg-type]
             origins=origins,
         )
+
+
+def _values(
+    entries: Iterable[Entry], origins: dict[str, str], only: str | None = None
+) -> dict[str, dict[str, Any]]:
+    """The converted values, section by section (or of one section); where each comes from goes to `origins`."""
+    values: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
+    for entry in entries:
+        # Set first, so that the error about this entry can say where it stands.
+        origins[f"{entry.section}.{entry.key}" if entry.key else entry.section] = entry.origin
+        section = _known_section(entry)
+        if only not in (None, entry.section):
+            continue
+        if entry.key is not None:
+            _check_key(entry.key, section)
+            values[entry.section][entry.key] = section.convert(entry.key, entry.value)
+        # `teacher:` with every key commented out is an empty section, not a mistake.
+        elif entry.value is not None:
+            raise ConfigError(f"{entry.section}: must be a mapping of keys to values, got {entry.value!r}")
+    return values
+
+
+@contextmanager
+def _placed(origins: Mapping[str, str]) -> Iterator[None]:
+    """Adds to a ConfigError from inside where its key stands."""
+    try:
+        yield
     except ConfigError as error:
         origin = origins.get(str(error).partition(": ")[0], "default")
         if origin not in ("default", "override", "given"):
@@ -102,7 +156,7 @@ def _build(entries: Iterable[Entry]) -> Config:
         raise
 
 
-def _section(section: type[Section], values: Mapping[str, Any]) -> Section:
+def _section(section: type[AnySection], values: Mapping[str, Any]) -> AnySection:
     for key in required_keys(section):
         if key not in values:
             raise ConfigError(

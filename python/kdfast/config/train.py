@@ -80,6 +80,10 @@ class TrainConfig(Section):
             on_resume=True,
         ),
     ] = 0.0
+    fail_on_gate: Annotated[
+        bool,
+        Key("The run fails (exit code 3) when a gate of gates.enabled fails at its end.", on_resume=True),
+    ] = False
 
     @property
     def batch_size(self) -> int:

@@ -21,6 +21,8 @@ from kdfast.errors import DataError
 
 DEFAULT_SHAPES = (512, 1024, 2048, 4096)
 
+_TRUTH = 1  # `source` of a row that holds a ground truth
+
 PathLike = str | os.PathLike[str]
 
 
@@ -178,6 +180,15 @@ class KDDataset(Dataset[dict[str, Any]]):
     def should_call(self) -> list[bool]:
         """[rows] whether a tool call is due."""
         return [bool(self.store.row(int(row))["tool_should_be_used"]) for row in self.rows]
+
+    def one_row_a_record(self) -> list[int]:
+        """A row of each record, in the order of the file: of a teacher's answer and a ground truth, the truth."""
+        chosen: dict[int, int] = {}
+        for index, row in enumerate(self.rows.tolist()):
+            line = self.store.line(row)
+            if line not in chosen or self.store.row(row)["source"] == _TRUTH:
+                chosen[line] = index
+        return list(chosen.values())
 
     def encode(self, text: str) -> list[int]:
         """The token ids of a text."""

@@ -5,51 +5,19 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from kdfast.evaluate.generate import Decoding, OnProgress, generate
+from kdfast.evaluate.answer import Answer
+from kdfast.evaluate.generate import Constraint, Decoding, OnProgress, generate
+from kdfast.evaluate.prompts import EvalPrompt
+from kdfast.evaluate.summary import by_category, summary
 from kdfast.scoring import Score, Share, score_answer, summarise
 
-
-@dataclass(frozen=True, kw_only=True)
-class EvalPrompt:
-    """A held-out prompt and what its answer is measured by.
-
-    Attributes:
-        ids: the prompt's token ids, up to where the answer begins.
-        tools: the tool definitions, as JSON text ("" = none).
-        metadata: JSON text of an object; its `accepted`, if present, is BFCL's ground truth.
-        reference_text: the right answer, for show, and for exact matches where nothing is `accepted`.
-        should_call: whether a call is due.
-    """
-
-    ids: Sequence[int]
-    tools: str
-    metadata: str
-    reference_text: str
-    should_call: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """One generated answer.
-
-    Attributes:
-        text: what the model wrote, without the token that ended it.
-        tokens: its length in tokens.
-        cut: whether it was stopped by `max_new_tokens`.
-        reference_text: the right answer.
-        score: how it did.
-    """
-
-    text: str
-    tokens: int
-    cut: bool
-    reference_text: str
-    score: Score
+SCHEMA_VERSION = "1.0"
+EVALUATION_KIND = "kdfast.evaluation"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +38,13 @@ class Evaluation:
         return summarise(answer.score for answer in self.answers)
 
     def to_json(self) -> dict[str, Any]:
-        """Table, answers and time as JSON values."""
-        shares = {name: asdict(share) | {"fraction": share.fraction} for name, share in self.table.items()}
-        answers = [asdict(answer) | {"score": answer.score.to_json()} for answer in self.answers]
-        return {"table": shares, "generation_s": self.generation_s, "answers": answers}
+        """JSON values: the `summary` of all answers, `categories` (theirs), `generation_s` and every answer."""
+        return {
+            **summary(self.answers),
+            "categories": by_category(self.answers),
+            "generation_s": self.generation_s,
+            "answers": [answer.to_json() for answer in self.answers],
+        }
 
 
 def evaluate(
@@ -82,6 +53,8 @@ def evaluate(
     decode: Callable[[list[int]], str],
     decoding: Decoding,
     on_progress: OnProgress | None = None,
+    *,
+    constraint: Constraint | None = None,
 ) -> Evaluation:
     """Generates the answer to each prompt and scores it.
 
@@ -91,13 +64,16 @@ def evaluate(
         decode: token ids -> text.
         decoding: how to generate.
         on_progress: called after every step with (prompts ended, tokens generated).
+        constraint: what answers may be, by the place of their prompt; None = free.
 
     Raises:
         SchemaError: the parameters of a prompt's tools are no valid JSON Schema.
         ValueError: see `generate`.
     """
     started = time.perf_counter()
-    generated = generate(model, [prompt.ids for prompt in prompts], decoding, on_progress)
+    generated = generate(
+        model, [prompt.ids for prompt in prompts], decoding, on_progress, constraint=constraint
+    )
     generation_s = time.perf_counter() - started
     answers = []
     for prompt, ids in zip(prompts, generated, strict=True):
@@ -109,6 +85,9 @@ def evaluate(
                 cut=len(ids) == decoding.max_new_tokens,
                 reference_text=prompt.reference_text,
                 score=_score(text, prompt),
+                reference_tokens=prompt.reference_tokens,
+                category=prompt.category,
+                line=prompt.line,
             )
         )
     return Evaluation(answers=answers, generation_s=generation_s)
@@ -118,7 +97,7 @@ def _score(text: str, prompt: EvalPrompt) -> Score:
     return score_answer(
         text,
         json.loads(prompt.tools or "[]"),
-        accepted=json.loads(prompt.metadata or "{}").get("accepted"),
+        accepted=prompt.accepted,
         reference_text=prompt.reference_text,
         should_call=prompt.should_call,
     )

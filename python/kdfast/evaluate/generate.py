@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
+from torch import Tensor
 
 OnProgress = Callable[[int, int], None]  # prompts ended, tokens generated; both so far
 
@@ -33,11 +35,25 @@ class Decoding:
     batch_tokens: int = 16384
 
 
+class Constraint(Protocol):
+    """What answers may be; it knows a prompt by its place among the prompts."""
+
+    def restrict(self, places: Sequence[int], logits: Tensor) -> Tensor:
+        """The logits [B, V] of the prompts at these places, with -inf where an answer may not go on."""
+        ...
+
+    def take(self, place: int, token: int, *, ended: bool) -> None:
+        """A token was chosen for the answer to the prompt at this place; with it the answer has ended, or goes on."""
+        ...
+
+
 def generate(
     model: torch.nn.Module,
     prompts: Sequence[Sequence[int]],
     decoding: Decoding,
     on_progress: OnProgress | None = None,
+    *,
+    constraint: Constraint | None = None,
 ) -> list[list[int]]:
     """Greedy answers to many prompts, as each would get alone (but for ties in the last bits of the logits).
 
@@ -48,6 +64,7 @@ def generate(
         prompts: token ids of each prompt.
         decoding: stop tokens, limits and batch sizes.
         on_progress: called after every step with (prompts ended, tokens generated).
+        constraint: what answers may be; None = free.
 
     Returns:
         The new token ids per prompt, in the order of `prompts`, without the token that ended them; an answer
@@ -67,7 +84,7 @@ def generate(
     model.eval()
     try:
         for batch in _batches([len(prompt) for prompt in prompts], decoding):
-            for finished, emitted in _answer_batch(model, prompts, batch, decoding, answers):
+            for finished, emitted in _answer_batch(model, prompts, batch, decoding, answers, constraint):
                 ended, tokens = ended + finished, tokens + emitted
                 if on_progress is not None:
                     on_progress(ended, tokens)
@@ -97,6 +114,7 @@ def _answer_batch(
     batch: list[int],
     decoding: Decoding,
     answers: list[list[int]],
+    constraint: Constraint | None,
 ) -> Iterator[tuple[int, int]]:
     """Fills `answers` for one batch of prompts; yields (prompts that ended, tokens kept) after each step."""
     device = next(model.parameters()).device
@@ -119,20 +137,22 @@ def _answer_batch(
             logits_to_keep=1,
         )
         cache = output.past_key_values
-        best = output.logits[:, -1].max(dim=-1)
-        if best.values.isnan().any():
-            raise FloatingPointError("the model's logits are NaN")
+        best = _best(output.logits[:, -1], rows, constraint)
         going, emitted = [], 0
-        for place, token in enumerate(best.indices.tolist()):
+        for place, token in enumerate(best.tolist()):
             answer = answers[rows[place]]
-            if token not in stops:
+            ended = token in stops
+            if not ended:
                 answer.append(token)
                 emitted += 1
-                if len(answer) < decoding.max_new_tokens:
-                    going.append(place)
+                ended = len(answer) == decoding.max_new_tokens
+            if not ended:
+                going.append(place)
+            if constraint is not None:
+                constraint.take(rows[place], token, ended=ended)
         yield len(rows) - len(going), emitted
         position_ids = position_ids[:, -1:] + 1
-        input_ids = best.indices[:, None]
+        input_ids = best[:, None]
         mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
         if len(going) < len(rows):
             kept = torch.tensor(going, dtype=torch.long, device=device)
@@ -140,3 +160,11 @@ def _answer_batch(
             rows = [rows[place] for place in going]
             if rows:
                 cache.batch_select_indices(kept)
+
+
+def _best(logits: Tensor, places: Sequence[int], constraint: Constraint | None) -> Tensor:
+    """[B] the likeliest token of each row that it may take."""
+    best = logits.max(dim=-1)
+    if best.values.isnan().any():  # the maximum of a row with a NaN is NaN
+        raise FloatingPointError("the model's logits are NaN")
+    return best.indices if constraint is None else constraint.restrict(places, logits).argmax(dim=-1)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from kdfast.errors import DataError
+from kdfast.files import write_text_whole
 from kdfast.gates.evidence import BASELINE_KIND, REPORT_KIND, Report, report_problem
 from kdfast.gates.paired import planned_pairs, spread
 from kdfast.gates.pairs import Pairs
@@ -99,16 +100,7 @@ def write_baseline(path: str | os.PathLike[str], bundle: Mapping[str, Any]) -> N
         text = json.dumps(bundle, indent=1, sort_keys=True, allow_nan=False)
     except ValueError:
         raise DataError("baseline: must not hold NaN or infinity", str(target)) from None
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with beside.open("w", encoding="utf-8") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(target)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_text_whole(target, text + "\n")
 
 
 def load_baseline_speed_metrics(

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kdfast.scoring import bootstrap
+
 RESAMPLES = 1000
 """Draws of the prompts behind every bound."""
 CONFIDENCE = 0.95
@@ -19,23 +21,8 @@ Ints = NDArray[np.integer[Any]]
 
 
 def drawn_counts(prompts: int, *, resamples: int = RESAMPLES, seed: int = 0) -> NDArray[np.int32]:
-    """How often each prompt was drawn in each resample.
-
-    Args:
-        prompts: how many there are.
-        resamples: how many draws.
-        seed: the same seed gives the same draws.
-
-    Returns:
-        [resamples, prompts]; each row adds up to `prompts`.
-
-    Example:
-        >>> drawn_counts(5, resamples=2).sum(axis=1)
-        array([5, 5]...)
-    """
-    drawn = np.random.default_rng(seed).integers(prompts, size=(resamples, prompts))
-    drawn += np.arange(resamples)[:, None] * prompts
-    return np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape).astype(np.int32)
+    """How often each prompt was drawn in each resample, see `kdfast.scoring.bootstrap.drawn_counts`."""
+    return bootstrap.drawn_counts(prompts, resamples=resamples, seed=seed)
 
 
 def quantile(values: Floats, level: float) -> float:

@@ -12,7 +12,8 @@ def why_times_differ(evidence: Evidence) -> str | None:
     """Why the times of both sides do not compare; None when they do.
 
     Returns:
-        A text that starts with `no_baseline`, `hardware_mismatch`, `prompts_mismatch` or `export_mismatch`.
+        A text that starts with `no_baseline`, `hardware_mismatch`, `prompts_mismatch`, `decoding_mismatch` or
+            `export_mismatch`.
 
     Example:
         >>> from kdfast.config.gates import GatesConfig
@@ -34,15 +35,22 @@ def why_times_differ(evidence: Evidence) -> str | None:
 
 
 def why_prompts_differ(evidence: Evidence) -> str | None:
-    """Why results on the prompts do not compare (`no_baseline`, `prompts_mismatch`); None when they do.
+    """Why results on the prompts do not compare; None when they do.
 
-    Reports that do not name their prompts are taken at their word.
+    Reports that do not name their prompts, or how they decoded, are taken at their word.
+
+    Returns:
+        A text that starts with `no_baseline`, `prompts_mismatch` or `decoding_mismatch`.
     """
     if not evidence.baseline:
         return "no_baseline"
     sides = [_of_all(side, "fingerprints", "prompts") for side in (evidence.current, evidence.baseline)]
     if len({*sides[0], *sides[1]} - {None}) > 1:
         return f"prompts_mismatch: {_shown(sides[0])} against {_shown(sides[1])}"
+    for key in ("mode", "max_new_tokens"):
+        sides = [_of_all(side, "decoding", key) for side in (evidence.current, evidence.baseline)]
+        if len({*sides[0], *sides[1]} - {None}) > 1:
+            return f"decoding_mismatch: {key} {_shown(sides[0])} against {_shown(sides[1])}"
     return None
 
 

@@ -13,7 +13,7 @@ from kdfast.gates.paired import PairedDecision
 
 REPORT_KIND, BASELINE_KIND = "kdfast.speed_report", "kdfast.speed_baseline"
 
-_SECTIONS = ("metrics", "hardware", "fingerprints", "quality", "absent")
+_SECTIONS = ("metrics", "hardware", "fingerprints", "decoding", "quality", "absent")
 
 Report = Mapping[str, Any]
 

@@ -1,17 +1,23 @@
 """Is an answer right? Tool calls against BFCL's accepted values, scores, and the shares over many answers."""
 
-from kdfast.scoring.match import Call, Mismatch, accepted_from_calls, match_calls
+from kdfast.scoring.accepted import read_accepted
+from kdfast.scoring.match import Call, Mismatch, accepted_from_calls, count_right_calls, match_calls
+from kdfast.scoring.quality import quality
 from kdfast.scoring.required_fields import compute_required_fields_present
-from kdfast.scoring.score import Score, Share, score_answer, score_calls, summarise
+from kdfast.scoring.score import FORMATS, Score, Share, score_answer, score_calls, summarise
 
 __all__ = [
+    "FORMATS",
     "Call",
     "Mismatch",
     "Score",
     "Share",
     "accepted_from_calls",
     "compute_required_fields_present",
+    "count_right_calls",
     "match_calls",
+    "quality",
+    "read_accepted",
     "score_answer",
     "score_calls",
     "summarise",

@@ -14,7 +14,7 @@ a mismatch.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,22 +67,47 @@ def match_calls(
     """
     if len(calls) != len(accepted):
         return Mismatch("count", f"{len(calls)} calls instead of {len(accepted)}")
+    return next((failure for failure in _pair(calls, accepted, tools) if failure is not None), None)
+
+
+def count_right_calls(
+    calls: Sequence[Call], accepted: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]
+) -> int:
+    """How many calls match a ground-truth call of their own, however many there are of either.
+
+    Pairs are made as in `match_calls`, which finds no mismatch exactly where every call on both sides has its pair.
+
+    Args:
+        calls: (function name, arguments) of each call.
+        accepted: BFCL's ground truth.
+        tools: tool definitions.
+
+    Example:
+        >>> accepted = [{"f": {"n": [1]}}, {"f": {"n": [2]}}]
+        >>> count_right_calls([("f", {"n": 2}), ("f", {"n": 2}), ("f", {"n": 3})], accepted, [])
+        1
+    """
+    return sum(failure is None for failure in _pair(calls, accepted, tools))
+
+
+def _pair(
+    calls: Sequence[Call], accepted: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]
+) -> Iterator[Mismatch | None]:
+    """For each ground-truth call, None if an unused call matches it (the first one is taken), else why none does."""
     parameters = {tool["name"]: tool.get("parameters", {}) for tool in map(_definition, tools)}
     unused = list(calls)
     for truth in accepted:
         ((name, values),) = truth.items()
         asked = parameters.get(name, {}) if tools else _parameters_of(values)
-        failures = []
-        for index, call in enumerate(unused):
-            failure = _match_call(call, name, values, asked)
-            if failure is None:
-                del unused[index]
-                break
-            failures.append(failure)
-        else:
-            # With several candidates, the one that called the right function tells most.
-            return next((failure for failure in failures if failure.reason != "function"), failures[0])
-    return None
+        failures = [_match_call(call, name, values, asked) for call in unused]
+        if None in failures:
+            del unused[failures.index(None)]
+            yield None
+            continue
+        # With several candidates, the one that called the right function tells most.
+        known = [failure for failure in failures if failure is not None]
+        right_function = [failure for failure in known if failure.reason != "function"]
+        yield next(iter(right_function + known), Mismatch("count", f"no call is left for {name}"))
 
 
 def accepted_from_calls(calls: Sequence[Call]) -> list[dict[str, Any]]:

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from kdfast.scoring.match import Call, Mismatch, accepted_from_calls, match_calls
+from kdfast.scoring.bootstrap import Interval, interval_of_share
+from kdfast.scoring.match import Call, Mismatch, accepted_from_calls, count_right_calls, match_calls
 
 FORMATS = ("hermes",)
 """The format that students are trained to write: what stands in another one beside it is no call of theirs."""
@@ -23,6 +24,9 @@ class Score:
         right_function: exactly the functions asked for were called, in any order.
         schema_valid: calls were found and every one of them satisfies its tool's schema.
         exact_match: the calls match BFCL's accepted values.
+        calls_right: calls that match a call of the ground truth, one to one; also where the whole is no exact match.
+        calls_made: calls found in the answer.
+        calls_due: calls of the ground truth, at least one where the prompt asks for a call; else 0.
         mismatch: why there is no exact match, for a prompt that asks for a call.
     """
 
@@ -31,6 +35,9 @@ class Score:
     right_function: bool
     schema_valid: bool
     exact_match: bool
+    calls_right: int
+    calls_made: int
+    calls_due: int
     mismatch: Mismatch | None = None
 
     @property
@@ -78,6 +85,9 @@ def score_calls(
         right_function=should_call and sorted(name for name, _ in calls) == wanted,
         schema_valid=bool(calls) and all_valid,
         exact_match=should_call and bool(calls) and mismatch is None,
+        calls_right=count_right_calls(calls, accepted, tools) if should_call else 0,
+        calls_made=len(calls),
+        calls_due=max(len(accepted), 1) if should_call else 0,
         mismatch=mismatch,
     )
 
@@ -136,6 +146,16 @@ class Share:
         """The share in [0, 1]; None without prompts."""
         return self.count / self.total if self.total else None
 
+    @property
+    def interval(self) -> Interval | None:
+        """The 95 % bootstrap interval of the fraction; None without prompts."""
+        return interval_of_share(self.count, self.total) if self.total else None
+
+    def to_json(self) -> dict[str, Any]:
+        """`count`, `total`, and what there is of `fraction`, `low` and `high`: None without prompts."""
+        low, high = self.interval or (None, None)
+        return asdict(self) | {"fraction": self.fraction, "low": low, "high": high}
+
     def __str__(self) -> str:
         return (
             f"{self.count} of {self.total} ({self.count / self.total:.0%})".replace("%", " %")
@@ -147,14 +167,14 @@ class Share:
 def summarise(scores: Iterable[Score]) -> dict[str, Share]:
     """The shares of an evaluation.
 
-    `parsed`, `right_function`, `schema_valid` and `exact_match` are over the prompts that ask for a call,
-    `false_calls` over those that do not.
+    `parsed`, `right_function`, `schema_valid`, `exact_match` and `missed_calls` are over the prompts that ask for a
+    call, `false_calls` over those that do not.
 
     Example:
         >>> missed = score_calls([], all_valid=True, accepted=[{"f": {}}], tools=[], should_call=True)
         >>> {name: str(share) for name, share in summarise([missed]).items()}
         {'parsed': '0 of 1 (0 %)', 'right_function': '0 of 1 (0 %)', 'schema_valid': '0 of 1 (0 %)',
-         'exact_match': '0 of 1 (0 %)', 'false_calls': 'no prompts'}
+         'exact_match': '0 of 1 (0 %)', 'missed_calls': '1 of 1 (100 %)', 'false_calls': 'no prompts'}
     """
     counts: Counter[str] = Counter()
     due = other = 0
@@ -164,9 +184,10 @@ def summarise(scores: Iterable[Score]) -> dict[str, Share]:
         if score.should_call:
             for name in ("parsed", "right_function", "schema_valid", "exact_match"):
                 counts[name] += getattr(score, name)
+        counts["missed_calls"] += score.missed_call
         counts["false_calls"] += score.false_call
     table = {
         name: Share(count=counts[name], total=due)
-        for name in ("parsed", "right_function", "schema_valid", "exact_match")
+        for name in ("parsed", "right_function", "schema_valid", "exact_match", "missed_calls")
     }
     return table | {"false_calls": Share(count=counts["false_calls"], total=other)}

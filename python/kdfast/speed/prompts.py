@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any, Protocol
 
 from kdfast._rust import Tokenizer, TokenStore
+from kdfast.scoring import read_accepted
 from kdfast.speed.sample import SpeedPrompt
 from kdfast.speed.shortest import shortest_call_tokens
 
@@ -19,6 +20,7 @@ class Rows(Protocol):
 
     rows: Any
     lengths: Any
+    path: Path
     store: TokenStore
     tokenizer: Tokenizer
 
@@ -32,6 +34,10 @@ class Rows(Protocol):
         """The token ids that end an assistant's turn."""
         ...
 
+    def one_row_a_record(self) -> list[int]:
+        """A row of each record, in the order of the file."""
+        ...
+
 
 def speed_prompts(dataset: Rows, count: int = 0, *, spread: bool = False) -> list[SpeedPrompt]:
     """The prompts of a dataset, one a record (of two rows the one with the ground truth).
@@ -42,23 +48,14 @@ def speed_prompts(dataset: Rows, count: int = 0, *, spread: bool = False) -> lis
         spread: choose them from all shapes in turn, those that need a call first; else the first ones of the file.
 
     Raises:
+        DataError: a record's accepted values have another form than BFCL's.
         SchemaError: the parameters of a prompt's tools are no valid JSON Schema.
     """
-    chosen: Iterable[int] = _one_a_record(dataset)
+    chosen: Iterable[int] = dataset.one_row_a_record()
     if spread:
         chosen = _spread(dataset, chosen)
     places = list(chosen)
     return [_prompt(dataset, place) for place in (places[:count] if count else places)]
-
-
-def _one_a_record(dataset: Rows) -> Iterator[int]:
-    """Places in `dataset.rows`, in the order of the file."""
-    places: dict[int, int] = {}
-    for place, row in enumerate(dataset.rows.tolist()):
-        line = dataset.store.line(row)
-        if line not in places or dataset.store.row(row)["source"] == _TRUTH:
-            places[line] = place
-    return iter(places.values())
 
 
 def _spread(dataset: Rows, places: Iterable[int]) -> Iterator[int]:
@@ -80,12 +77,12 @@ def _prompt(dataset: Rows, place: int) -> SpeedPrompt:
     row = dataset.store.row(int(dataset.rows[place]), dataset.shapes[-1])
     ids, start = row["ids"].tolist(), int(row["response_start"])
     tools, needed = row["tools"] or "", bool(row["tool_should_be_used"])
-    accepted = json.loads(row["metadata"] or "{}").get("accepted")
+    accepted = read_accepted(row["metadata"], str(dataset.path), int(row["line"]))
+    reference = dataset.tokenizer.decode(
+        [token for token in ids[start:] if token not in dataset.turn_end_ids]
+    )
     shortest = None
     if needed and (accepted is not None or int(row["source"]) == _TRUTH):
-        reference = dataset.tokenizer.decode(
-            [token for token in ids[start:] if token not in dataset.turn_end_ids]
-        )
         shortest = shortest_call_tokens(reference, accepted, tools, dataset.tokenizer)
     return SpeedPrompt(
         text=dataset.tokenizer.decode(ids[:start]),
@@ -94,4 +91,6 @@ def _prompt(dataset: Rows, place: int) -> SpeedPrompt:
         shortest_call_tokens=shortest,
         shape=_shape(dataset, place),
         line=int(row["line"]),
+        reference=reference,
+        accepted=accepted,
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kdfast.errors import DataError
+from kdfast.files import write_text_whole
 from kdfast.speed.aggregate import SpeedMetrics, aggregate_speed_metrics, by_shape
 from kdfast.speed.hardware import Hardware
 from kdfast.speed.metric import Metric
@@ -55,7 +56,8 @@ def speed_report(
         samples: of `measure_proxy`.
         options: what they were measured with.
         provenance: where they come from.
-        quality: the section of that name (`f1`, `false_call_rate`); None = not measured.
+        quality: the section of that name, see `kdfast.scoring.quality`; its `absent` joins the report's. None = not
+            measured.
         failure: why nothing was measured; every metric is absent for this reason then.
 
     Returns:
@@ -89,8 +91,9 @@ def speed_report(
     if shortest:
         document["shortest_call_tokens"] = Metric("tokens", shortest).to_json()
     if quality is not None:
-        return document | {"quality": dict(quality)}
-    document["absent"]["quality"] = "not measured with the speed"
+        document["absent"] |= quality.get("absent", {})
+        return document | {"quality": {name: found for name, found in quality.items() if name != "absent"}}
+    document["absent"]["quality"] = failure or "not measured with the speed"
     return document
 
 
@@ -102,17 +105,7 @@ def write_speed_report(path: str | os.PathLike[str], report: Mapping[str, Any]) 
         OSError: it cannot be written.
     """
     text = json.dumps(report, ensure_ascii=False, indent=1, allow_nan=False)
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with beside.open("w", encoding="utf-8") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(target)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_text_whole(Path(path), text + "\n")
 
 
 def read_speed_report(path: str | os.PathLike[str]) -> dict[str, Any]:

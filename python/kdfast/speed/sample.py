@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from kdfast.scoring import Score, score_answer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +22,8 @@ class SpeedPrompt:
         shortest_call_tokens: length of the shortest right call; None = there is no ground truth.
         shape: the padded length that training would put the row in; reports are sliced by it.
         line: of the record.
+        reference: the right answer; what answers are scored by where nothing is `accepted`.
+        accepted: BFCL's ground truth, one `{function: {argument: [values]}}` a call; None = the reference's calls.
     """
 
     text: str
@@ -28,6 +32,8 @@ class SpeedPrompt:
     shortest_call_tokens: int | None = None
     shape: int | None = None
     line: int | None = None
+    reference: str = ""
+    accepted: Sequence[Mapping[str, Any]] | None = None
 
 
 def prompts_fingerprint(prompts: Iterable[SpeedPrompt]) -> str:
@@ -91,6 +97,20 @@ class SpeedSample:
         """`ttfa_tokens` beyond the shortest right call; None where no call is due, or no ground truth is known."""
         shortest = self.prompt.shortest_call_tokens
         return None if self.ttfa_tokens is None or shortest is None else self.ttfa_tokens - shortest
+
+    def score(self) -> Score:
+        """Whether the answer calls tools rightly.
+
+        Raises:
+            SchemaError: the parameters of the prompt's tools are no valid JSON Schema.
+        """
+        return score_answer(
+            self.text,
+            json.loads(self.prompt.tools or "[]"),
+            accepted=self.prompt.accepted,
+            reference_text=self.prompt.reference,
+            should_call=self.prompt.needs_call,
+        )
 
     def values(self) -> dict[str, float | Sequence[float]]:
         """Every metric that this prompt has, by its name in a report."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,8 @@ from kdfast.config import Config
 from kdfast.data import KDDataset
 from kdfast.display import Display
 from kdfast.errors import DataError
-from kdfast.evaluate import Decoding, EvalPrompt, evaluate
+from kdfast.evaluate import EVALUATION_KIND, SCHEMA_VERSION, Decoding, EvalPrompt, eval_prompts, evaluate
+from kdfast.files import write_text_whole
 
 
 def choose_prompts(dataset: KDDataset, tools: int, others: int) -> list[EvalPrompt]:
@@ -24,26 +24,9 @@ def choose_prompts(dataset: KDDataset, tools: int, others: int) -> list[EvalProm
     """
     prompts: dict[bool, list[EvalPrompt]] = {True: [], False: []}
     wanted = {True: tools, False: others}
-    seen: set[int] = set()
-    for index in dataset.rows.tolist():
-        info = dataset.store.row(index)
-        should_call = bool(info["tool_should_be_used"])
-        # a record with two rows (teacher and truth) is one prompt
-        if info["line"] in seen or len(prompts[should_call]) >= wanted[should_call]:
-            continue
-        seen.add(info["line"])
-        ids = info["ids"].tolist()
-        start = int(info["response_start"])
-        answer = [token for token in ids[start:] if token not in dataset.turn_end_ids]
-        prompts[should_call].append(
-            EvalPrompt(
-                ids=ids[:start],
-                tools=info["tools"] or "",
-                metadata=info["metadata"],
-                reference_text=dataset.tokenizer.decode(answer),
-                should_call=should_call,
-            )
-        )
+    for prompt in eval_prompts(dataset):
+        if len(prompts[prompt.should_call]) < wanted[prompt.should_call]:
+            prompts[prompt.should_call].append(prompt)
     for should_call, key in ((True, "eval_prompts"), (False, "eval_irrelevance_prompts")):
         if len(prompts[should_call]) < wanted[should_call]:
             raise DataError(
@@ -57,10 +40,23 @@ def choose_prompts(dataset: KDDataset, tools: int, others: int) -> list[EvalProm
 def evaluate_once(
     file: Path, student: nn.Module, dataset: KDDataset, config: Config, display: Display, step: int
 ) -> dict[str, Any]:
-    """The evaluation in `file` if it was made at `step`, else a new one, which is written there."""
+    """The evaluation in `file` if it was made at `step`, else a new one, which is written there.
+
+    Args:
+        file: JSON, see `Evaluation.to_json`; with the `step`.
+        student: the bare model, in whatever mode.
+        dataset: the held-out records.
+        config: how many prompts, and how long answers may be.
+        display: shows progress.
+        step: of training.
+
+    Raises:
+        DataError: the file is damaged, or there are fewer prompts than the config asks for.
+        OSError: it cannot be read or written.
+    """
     if file.exists():
-        saved: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        if saved["step"] == step:
+        saved = _read(file)
+        if saved.get("step") == step:
             return saved
     train = config.train
     prompts = choose_prompts(dataset, train.eval_prompts, train.eval_irrelevance_prompts)
@@ -75,11 +71,23 @@ def evaluate_once(
             decoding,
             lambda done, tokens: on_progress(done, f"{tokens} tokens"),
         )
-    result = {"step": step, **evaluation.to_json()}
-    beside = file.with_suffix(".json.tmp")
-    with beside.open("w", encoding="utf-8") as handle:
-        json.dump(result, handle, ensure_ascii=False, indent=1)
-        handle.flush()
-        os.fsync(handle.fileno())
-    beside.replace(file)
+    result = {
+        "schema_version": SCHEMA_VERSION,
+        "kind": EVALUATION_KIND,
+        "step": step,
+        "decoding": {"sampling": "greedy", "max_new_tokens": decoding.max_new_tokens},
+        **evaluation.to_json(),
+    }
+    text = json.dumps(result, ensure_ascii=False, indent=1, allow_nan=False)
+    write_text_whole(file, text + "\n")
     return result
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        saved = json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"not JSON ({error}); remove it, and it is made anew", str(file)) from error
+    if not isinstance(saved, dict):
+        raise DataError(f"must be an object, remove it, and it is made anew, got {saved!r:.80}", str(file))
+    return saved

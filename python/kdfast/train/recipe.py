@@ -30,6 +30,7 @@ from kdfast.teacher import model_directory, model_fingerprint, model_vocab_size
 from kdfast.teacher.plan import CALL_OPENINGS, plan_teaching
 from kdfast.teacher.scores import call_opening_ids
 from kdfast.train.final_evaluation import evaluate_once
+from kdfast.train.gates import FinalGates, blessed_reports
 from kdfast.train.inputs import check_inputs
 from kdfast.train.loop import Loop, Progress
 from kdfast.train.metrics import MetricsLog, cut_metrics
@@ -64,6 +65,7 @@ class Run:
         self.display = Display(quiet=not ranks.main)
         self.device = resolve_device(config.train.device)
         self.folder = RunFolder(config.io.run_dir)
+        self.baseline = blessed_reports(config)
         if ranks.main:
             open_run_folder(config, resume=resume)
         self._load_data()
@@ -90,8 +92,9 @@ class Run:
         print_losses(console, self.progress)
         if before is not None and after is not None:
             print_evaluation(console, before, after)
+        code = self._judge_gates(after)
         print_paths(console, self.folder, self.progress)
-        return self._judge(after)
+        return self._judge(after) or code
 
     def _judge(self, after: dict[str, Any] | None) -> int:
         """The exit code that the share of valid calls deserves."""
@@ -106,6 +109,22 @@ class Run:
             f"train.min_valid_calls_fraction asks for {wanted:.0%}; train longer or on more data"
         )
         return GATE_FAILED
+
+    def _judge_gates(self, after: dict[str, Any] | None) -> int:
+        """The exit code that the gates deserve."""
+        data = self.validation_data
+        if data is None or not self.config.gates.enabled:
+            return 0
+        gates = FinalGates(
+            config=self.config, data=data, baseline=self.baseline, folder=self.folder, display=self.display
+        )
+        result = gates.judge(self.student, self.progress.step, after)
+        if result.passed or self.config.train.fail_on_gate:
+            return result.exit_code
+        self.display.console.print(
+            "a gate failed; that does not fail the run unless train.fail_on_gate is true", highlight=False
+        )
+        return 0
 
     def _load_data(self) -> None:
         """Opens both datasets; the first rank builds stores that are missing, the others wait for it."""

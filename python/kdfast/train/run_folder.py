@@ -39,6 +39,11 @@ class RunFolder:
         """The newest speed report."""
         return self.path / "speed.json"
 
+    @property
+    def gates(self) -> Path:
+        """What the gates said at the end."""
+        return self.path / "gates.json"
+
     def evaluation(self, when: str) -> Path:
         """The evaluation `before` or `after` training."""
         return self.path / f"evaluation_{when}.json"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import nn
 from kdfast.config import Config
 from kdfast.data import KDDataset
 from kdfast.display import Display
+from kdfast.scoring import quality
 from kdfast.speed import (
     Provenance,
     SpeedMetrics,
@@ -79,42 +80,68 @@ class SpeedProbe:
         every = train.validate_every_steps
         if not settings.due(step=step, num_steps=train.num_steps, validate_every_steps=every):
             return
-        samples, failure = self._measure(display)
+        with display.validating(len(self.prompts), "speed") as on_progress:
+            samples, qualities, failure = self._measure(self.prompts, self.options, lambda _: on_progress(1))
         speed = aggregate_speed_metrics(samples) if failure is None else SpeedMetrics.failed(failure)
         values = headline(speed)
         for shape, part in by_shape(samples).items():
             values |= {f"shape_{shape}.{name}": value for name, value in headline(part).items()}
         log.write("speed", step, values, tags={"export": False, "absent": dict(speed.absent)})
-        write_speed_report(
-            self.file, speed_report(samples, self.options, self._provenance(step), failure=failure)
-        )
+        provenance = self._provenance(self.prompts, step)
+        report = speed_report(samples, self.options, provenance, quality=qualities, failure=failure)
+        write_speed_report(self.file, report)
         text = _summary(speed) if failure is None else f"[bold red]not measured[/bold red]: {failure}"
         display.console.print(f"[bold]speed at step {step}[/bold]  {text}", highlight=False, soft_wrap=True)
 
-    def _measure(self, display: Display) -> tuple[list[SpeedSample], str | None]:
-        """The samples, or why there are none."""
-        with display.validating(len(self.prompts), "speed") as on_progress:
-            try:
-                samples = measure_proxy(
-                    self.student,
-                    self.prompts,
-                    self.data.tokenizer,
-                    self.options,
-                    clock=self.clock,
-                    on_progress=lambda _done, _sample: on_progress(1),
-                )
-            except _FAILURES as error:
-                return [], f"{type(error).__name__}: {' '.join(str(error).split())}"
-        return samples, None
+    def report_on(
+        self,
+        prompts: Sequence[SpeedPrompt],
+        max_new_tokens: int,
+        step: int,
+        on_progress: Callable[[int], None],
+    ) -> dict[str, Any]:
+        """The speed report on other prompts, its quality included; nothing is written.
 
-    def _provenance(self, step: int) -> Provenance:
+        Args:
+            prompts: of the held-out records.
+            max_new_tokens: an answer is cut after so many tokens.
+            step: of training.
+            on_progress: called with the prompts done.
+
+        Returns:
+            the document; where the student could not be measured, every metric is absent with the reason.
+        """
+        options = replace(self.options, max_new_tokens=max_new_tokens)
+        samples, qualities, failure = self._measure(prompts, options, on_progress)
+        provenance = self._provenance(prompts, step)
+        return speed_report(samples, options, provenance, quality=qualities, failure=failure)
+
+    def _measure(
+        self, prompts: Sequence[SpeedPrompt], options: SpeedOptions, on_progress: Callable[[int], None]
+    ) -> tuple[list[SpeedSample], dict[str, Any] | None, str | None]:
+        """The samples and their quality, or why there are none."""
+        try:
+            samples = measure_proxy(
+                self.student,
+                prompts,
+                self.data.tokenizer,
+                options,
+                clock=self.clock,
+                on_progress=lambda done, _: on_progress(done),
+            )
+            qualities = quality([sample.score() for sample in samples])
+        except _FAILURES as error:
+            return [], None, f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return samples, qualities, None
+
+    def _provenance(self, prompts: Sequence[SpeedPrompt], step: int) -> Provenance:
         weight: Any = next(self.student.parameters())
         return Provenance(
             hardware=describe_hardware(weight.device, weight.dtype),
             measured_at=time.time(),
             step=step,
             fingerprints={
-                "prompts": prompts_fingerprint(self.prompts),
+                "prompts": prompts_fingerprint(prompts),
                 "tokenizer": self.data.tokenizer.fingerprint,
                 "template": hashlib.sha256(self.data.template.source.encode()).hexdigest(),
                 "config": self.config.fingerprint(),

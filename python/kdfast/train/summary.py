@@ -9,16 +9,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from kdfast.evaluate.table import evaluation_table
 from kdfast.train.loop import Progress
 from kdfast.train.run_folder import RunFolder
 
-_ROWS = {
-    "parsed": "a call was found",
-    "right_function": "right function",
-    "schema_valid": "valid against its schema",
-    "exact_match": "exact match (accepted values)",
-    "false_calls": "false calls (no tool fits)",
-}
 _EXAMPLES = 3
 _LONGEST_EXAMPLE = 300
 
@@ -38,12 +32,7 @@ def print_losses(console: Console, progress: Progress) -> None:
 
 def print_evaluation(console: Console, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
     """The tables of both evaluations side by side, then a few answers."""
-    table = Table(
-        "held-out prompts", "before", "after", title="Tool calls, by generation", title_justify="left"
-    )
-    for name, label in _ROWS.items():
-        table.add_row(label, *(_share(result["table"][name]) for result in (before, after)))
-    console.print(table)
+    console.print(evaluation_table({"before": before, "after": after}))
     for number in _example_numbers(after["answers"]):
         old, new = before["answers"][number], after["answers"][number]
         example = Table(
@@ -68,17 +57,12 @@ def print_paths(console: Console, folder: RunFolder, progress: Progress) -> None
         ("metrics", folder.metrics),
         ("evaluation", folder.evaluation("after")),
         ("speed", folder.speed),
+        ("gates", folder.gates),
         ("checkpoints", folder.path / "checkpoints"),
         ("config", folder.config),
     ):
         if path.exists():
             console.print(f"  {label:<12} {path}", highlight=False, soft_wrap=True)
-
-
-def _share(share: Mapping[str, Any]) -> str:
-    if not share["total"]:
-        return "no prompts"
-    return f"{share['count']} of {share['total']} ({share['fraction']:.0%})"
 
 
 def _example_numbers(answers: list[dict[str, Any]]) -> list[int]:

@@ -1,0 +1,134 @@
+"""`kdfast gate` and `kdfast bless`: hold a student against the one that is in use."""
+
+# ruff: noqa: D301 (click's mark for a paragraph to leave alone is a real backspace)
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kdfast.cli.arguments import PATH
+from kdfast.cli.running import max_new_tokens, running_options
+from kdfast.config import GatesConfig, load_section
+
+_config = click.option(
+    "--config", type=PATH, help="A config whose section 'gates' has the limits; else the defaults."
+)
+_overrides = click.argument("overrides", metavar="[gates.KEY=VALUE]...", nargs=-1)
+_seed = click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Of the order of the runs and the bootstrap.",
+)
+_JUDGING = ("strict", "allow_cross_hardware", "json", "junit")
+
+
+@click.command()
+@_overrides
+@click.option("--candidate", type=PATH, help="The model to judge: a Hugging Face directory or a run folder.")
+@click.option(
+    "--blessed", type=PATH, help="The model in use, to run against it; without it, times decide nothing."
+)
+@click.option("--prompts", type=PATH, help="Records, JSONL: their prompts are answered.")
+@click.option(
+    "--candidate-report",
+    type=PATH,
+    multiple=True,
+    help="A speed report of the candidate, in place of --candidate; give one a run.",
+)
+@click.option(
+    "--baseline",
+    type=PATH,
+    multiple=True,
+    help="What `kdfast bless` wrote, or speed reports of the model in use.  [default: gates.baseline]",
+)
+@_config
+@click.option("--strict", is_flag=True, help="Skipped and inconclusive count as failed.")
+@click.option("--allow-cross-hardware", is_flag=True, help="Compare times although the hardware differs.")
+@click.option("--json", type=PATH, help="Write the result here, for machines.")
+@click.option("--junit", type=PATH, help="Write it here as JUnit XML, for CI.")
+@click.option("--reports", type=PATH, help="Folder that keeps the speed reports of both models.")
+@max_new_tokens(2)
+@running_options
+@_seed
+def gate(overrides: tuple[str, ...], **options: Any) -> int:
+    """Judge whether a candidate may take the blessed model's place.
+
+    Both models answer every prompt once, for the quality and the first action; then they run in pairs, one right after
+    the other on the same prompt, in random order, as many as the noise of this machine asks for. The limits are the
+    section 'gates' of a config; any key can be given another value behind the options.
+
+    With --candidate-report nothing is run. Reports of single runs say little about time (they are report_only); from
+    gates.min_runs (6) a side on, taken by turns, they decide.
+
+    \b
+    Examples:
+      kdfast gate --candidate runs/new --blessed runs/old --prompts held_out.jsonl
+      kdfast gate --candidate runs/new --blessed runs/old --prompts held_out.jsonl --strict --junit gates.xml
+      kdfast gate --candidate runs/new --baseline baseline.json --prompts held_out.jsonl gates.f1_drop=0.02
+      kdfast gate --candidate-report new.json --baseline baseline.json
+
+    \b
+    Exit codes: 0 no gate failed; 1 the machine failed or a bug; 2 no such model, prompts or baseline, or a
+    bad one; 3 a gate failed; 130 stopped.
+    """
+    files = options.pop("candidate_report")
+    _check_form(options, files)
+    limits = load_section(GatesConfig, options.pop("config"), overrides)
+    baselines = options.pop("baseline")
+    given = {name: options.pop(name) for name in _JUDGING}
+    from kdfast.gating import GateRequest, Judging, gate_reports
+    from kdfast.gating import gate as run
+
+    judging = Judging(limits=limits, baselines=baselines, **given)
+    return gate_reports(files, judging) if files else run(GateRequest(**options), judging)
+
+
+def _check_form(options: dict[str, Any], files: tuple[Path, ...]) -> None:
+    """Either models and prompts, or reports."""
+    if files:
+        for name in ("candidate", "blessed", "prompts", "reports"):
+            if options[name] is not None:
+                raise click.UsageError(
+                    f"--{name}: means nothing beside --candidate-report, which runs no model"
+                )
+        return
+    if options["candidate"] is None:
+        raise click.UsageError("Missing option '--candidate' (or '--candidate-report').")
+    if options["prompts"] is None:
+        raise click.UsageError("Missing option '--prompts'.")
+
+
+@click.command()
+@click.argument("model", metavar="RUN_OR_MODEL_DIR", type=PATH)
+@_overrides
+@click.option("--prompts", type=PATH, required=True, help="Records, JSONL: their prompts are answered.")
+@click.option("--out", type=PATH, required=True, help="The baseline to write, JSON.")
+@_config
+@max_new_tokens(2)
+@running_options
+@_seed
+def bless(overrides: tuple[str, ...], **options: Any) -> int:
+    """Bless RUN_OR_MODEL_DIR: write the baseline that later candidates are held against.
+
+    The model answers every prompt, and then runs against itself as `kdfast gate` would run it against another model:
+    what differs then is the noise of this machine. The baseline is one JSON file: the speed report with its raw
+    samples and quality, the hashes of prompts and weights, the hardware, the noise.
+
+    \b
+    Examples:
+      kdfast bless runs/quickstart --prompts .cache/quickstart/data/validation.jsonl --out baseline.json
+      kdfast bless models/student --prompts held_out.jsonl --out baseline.json --limit 20 --threads 1
+
+    \b
+    Exit codes: 0 written; 1 the machine failed or a bug; 2 no such model or prompts, or bad records.
+    """
+    limits = load_section(GatesConfig, options.pop("config"), overrides)
+    from kdfast.gating import BlessRequest
+    from kdfast.gating import bless as run
+
+    return run(BlessRequest(limits=limits, **options))

@@ -1,0 +1,142 @@
+"""Generation in which every tool call is valid by construction, by llguidance."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdfast.errors import ConfigError, SchemaError
+from kdfast.evaluate.grammar import CLOSING, OPENING, answer_grammar
+from kdfast.evaluate.prompts import EvalPrompt
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher
+
+
+class SchemaConstraint:
+    """Answers may hold prose and calls of the prompt's tools, each valid by its schema (see `answer_grammar`).
+
+    A prompt without tools is answered freely: there is no schema.
+
+    Args:
+        tokenizer: text of the tokenizer.json.
+        eos_ids: token ids that end an answer.
+        prompts: what is asked, in the order in which `generate` gets it.
+
+    Attributes:
+        warnings: what the grammars leave out of the schemas, each once, with the line of its first prompt.
+
+    Raises:
+        ConfigError: llguidance is not installed.
+        SchemaError: a prompt's tools cannot be made a grammar; the message names its line.
+    """
+
+    def __init__(self, tokenizer: str, eos_ids: Sequence[int], prompts: Sequence[EvalPrompt]) -> None:
+        require_llguidance()
+        from llguidance import LLTokenizer
+
+        self._tokenizer = LLTokenizer(tokenizer, eos_token=list(eos_ids))
+        self._prompts = prompts
+        self._special = all(self._is_special(mark) for mark in (OPENING, CLOSING))
+        self._running: dict[int, LLMatcher] = {}
+        self.warnings: list[str] = []
+        seen: set[str] = set()
+        for prompt in prompts:  # all before the first answer: an error must not come after an hour
+            for warning in self._check(prompt):
+                if warning not in seen:
+                    self.warnings.append(f"{_where(prompt)}: {warning}")
+                    seen.add(warning)
+
+    def restrict(self, places: Sequence[int], logits: Tensor) -> Tensor:
+        """The logits [B, V] with -inf where the answers to the prompts at these places may not go on.
+
+        Raises:
+            SchemaError: a grammar has become too complex.
+        """
+        allowed = np.ones(logits.shape, dtype=np.bool_)
+        for row, place in enumerate(places):
+            matcher = self._matcher(place)
+            if matcher is None:
+                continue
+            bits = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
+            self._raise_error(matcher, place)
+            # a model may have more logits than its tokenizer has tokens
+            known = np.unpackbits(bits, bitorder="little")[: logits.shape[1]]
+            allowed[row] = False
+            allowed[row, : len(known)] = known
+        return logits.masked_fill(~torch.from_numpy(allowed).to(logits.device), -torch.inf)
+
+    def take(self, place: int, token: int, *, ended: bool) -> None:
+        """A token was chosen for the answer to the prompt at this place."""
+        if ended:
+            self._running.pop(place, None)
+        elif place in self._running:
+            self._running[place].consume_token(token)
+            self._raise_error(self._running[place], place)
+
+    def _check(self, prompt: EvalPrompt) -> list[str]:
+        from llguidance import LLMatcher
+
+        grammar = self._grammar(prompt)
+        if grammar is None:
+            return []
+        failed, messages = LLMatcher.validate_grammar_with_warnings(grammar, self._tokenizer)
+        if failed:
+            raise SchemaError(
+                f"{_where(prompt)}: the tools cannot be made a grammar, evaluate without --constrained or simplify "
+                f"their parameters: {_one_line(messages[0])}"
+            )
+        return [_one_line(message) for message in messages]
+
+    def _matcher(self, place: int) -> LLMatcher | None:
+        """Where the answer to a prompt is in its grammar; None = it has none."""
+        from llguidance import LLMatcher
+
+        if place not in self._running:
+            grammar = self._grammar(self._prompts[place])
+            if grammar is None:
+                return None
+            self._running[place] = LLMatcher(self._tokenizer, grammar, log_level=0)
+        return self._running[place]
+
+    def _grammar(self, prompt: EvalPrompt) -> str | None:
+        tools = json.loads(prompt.tools or "[]")
+        return answer_grammar(tools, special=self._special) if tools else None
+
+    def _is_special(self, text: str) -> bool:
+        ids = self._tokenizer.tokenize_str(text, parse_special=True)
+        return len(ids) == 1 and self._tokenizer.is_special_token(ids[0])
+
+    def _raise_error(self, matcher: LLMatcher, place: int) -> None:
+        if matcher.is_error():
+            raise SchemaError(
+                f"{_where(self._prompts[place])}: the grammar of the tools is too complex, evaluate without "
+                f"--constrained or simplify their parameters: {_one_line(matcher.get_error())}"
+            )
+
+
+def require_llguidance() -> None:
+    """Makes sure that constrained decoding is installed.
+
+    Raises:
+        ConfigError: it is not; the message has the command that installs it.
+    """
+    try:
+        import llguidance  # noqa: F401 - whether it is there
+    except ImportError as error:
+        raise ConfigError(
+            "--constrained: needs llguidance, which is not installed; run `pip install 'kdfast[constrained]'`"
+        ) from error
+
+
+def _where(prompt: EvalPrompt) -> str:
+    return "a prompt" if prompt.line is None else f"line {prompt.line}"
+
+
+def _one_line(message: str) -> str:
+    return " ".join(message.split())[:300]

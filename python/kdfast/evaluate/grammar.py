@@ -1,0 +1,78 @@
+"""The grammar of answers whose tool calls satisfy their schemas, in llguidance's Lark dialect."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+OPENING, CLOSING = "<tool_call>", "</tool_call>"
+"""What a call stands between (the format that students are trained to write)."""
+
+# So much white space may stand between two parts of a call: enough for every usual style; without an end to it a weak
+# model could write white space for ever.
+_SPACE = r"[ \n]{0,2}"
+# Keywords that llguidance cannot turn into a grammar are left out; whether calls are valid is judged by the whole
+# schema all the same.
+_JSON_OPTIONS: dict[str, Any] = {"whitespace_flexible": True, "whitespace_pattern": _SPACE, "lenient": True}
+_COMPOSING = {"allOf", "anyOf", "oneOf", "if", "$ref", "$dynamicRef", "unevaluatedProperties"}
+
+
+def answer_grammar(tools: Sequence[Mapping[str, Any]], *, special: bool = False) -> str:
+    r"""What an answer may be: prose, and in it any number of calls, each of one of the tools, by its schema.
+
+    Nothing has to be called. From `<tool_call>` on only a whole, valid call is possible: first its name, then its
+    arguments in the order of the schema's properties, none that the tool does not define.
+
+    Args:
+        tools: tool definitions, plain or in OpenAI's form, at least one.
+        special: `<tool_call>` and `</tool_call>` are special tokens of the tokenizer, not text.
+
+    Returns:
+        the grammar's text.
+
+    Raises:
+        ValueError: there are no tools.
+
+    Example:
+        >>> grammar = answer_grammar([{"name": "f"}, {"name": "g"}])
+        >>> print("\n".join(grammar.splitlines()[1:4]))
+        start: call* TEXT
+        call: opening SPACE (tool_0 | tool_1) SPACE "</tool_call>"
+        opening[lazy]: TEXT "<tool_call>"
+    """
+    if not tools:
+        raise ValueError("tools must have at least one definition, got none")
+    definitions = [tool.get("function", tool) for tool in tools]
+    choices = " | ".join(f"tool_{number}" for number in range(len(definitions)))
+    closing = CLOSING if special else json.dumps(CLOSING)
+    opening = f"opening: TEXT {OPENING}" if special else f"opening[lazy]: TEXT {json.dumps(OPENING)}"
+    rules = [f"call: opening SPACE ({choices}) SPACE {closing}", opening]
+    for number, definition in enumerate(definitions):
+        parts = ("{", '"name"', ":", _json(definition["name"]), ",", '"arguments"', ":")
+        frame = " SPACE ".join(_json(part) for part in parts)
+        rules.append(f'tool_{number}: {frame} SPACE arguments_{number} SPACE "}}"')
+        rules.append(f"arguments_{number}: %json {_json(_arguments(definition))}")
+    return "\n".join(
+        ("%llguidance {}", "start: call* TEXT", *rules, r"TEXT: /(.|\n)*/", f"SPACE: /{_SPACE}/", "")
+    )
+
+
+def _arguments(definition: Mapping[str, Any]) -> Any:
+    """The schema of a tool's arguments: an object, with the properties that it names and no others."""
+    schema = definition.get("parameters")
+    if schema is None:
+        schema = {}
+    if not isinstance(schema, Mapping):
+        return schema  # true and false are schemas as well
+    named = schema.get("properties", ())
+    # where other keywords may name further properties, the schema is left as open as it is
+    plain = bool(named) and not _COMPOSING & set(schema)
+    closed = (
+        {"additionalProperties": False} if plain and set(schema.get("required", ())) <= set(named) else {}
+    )
+    return {"type": "object", **closed, **schema, "x-guidance": _JSON_OPTIONS}
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

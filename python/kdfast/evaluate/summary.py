@@ -1,0 +1,53 @@
+"""What a set of answers comes to: shares, quality, lengths, why calls were wrong."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from kdfast.evaluate.answer import Answer
+from kdfast.evaluate.lengths import length_summary
+from kdfast.scoring import Share, quality, summarise
+
+
+def summary(answers: Sequence[Answer]) -> dict[str, Any]:
+    """All numbers of a set of answers, as JSON values, each with its 95 % interval (bootstrap over prompts).
+
+    Returns:
+        `prompts`: how many, and `due`: how many of them need a call;
+        `table`: the shares of `kdfast.scoring.summarise` and `cut`, of all answers those stopped by the limit;
+        `quality`: see `kdfast.scoring.quality`;
+        `length`: see `length_summary`;
+        `mismatches`: how many prompts that need a call got no exact match for each reason.
+    """
+    scores = [answer.score for answer in answers]
+    cut = Share(count=sum(answer.cut for answer in answers), total=len(answers))
+    reasons = Counter(score.mismatch.reason for score in scores if score.mismatch is not None)
+    return {
+        "prompts": len(answers),
+        "due": sum(score.should_call for score in scores),
+        "table": {name: share.to_json() for name, share in (summarise(scores) | {"cut": cut}).items()},
+        "quality": quality(scores),
+        "length": length_summary(
+            [answer.tokens for answer in answers], [answer.reference_tokens for answer in answers]
+        ),
+        "mismatches": dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))),
+    }
+
+
+def by_category(answers: Sequence[Answer]) -> dict[str, dict[str, Any]]:
+    """The `summary` of each category, by name; without the results prompt by prompt, which the whole has.
+
+    Answers without a category stand under "". Nothing where no answer has one.
+    """
+    groups: dict[str, list[Answer]] = {}
+    for answer in answers:
+        groups.setdefault(answer.category, []).append(answer)
+    if set(groups) <= {""}:
+        return {}
+    summaries = {name: summary(group) for name, group in sorted(groups.items())}
+    for found in summaries.values():
+        for number in found["quality"].values():
+            number.pop("per_prompt", None)  # `absent` has none
+    return summaries

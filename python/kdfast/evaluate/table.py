@@ -1,0 +1,161 @@
+"""An evaluation for people. Everything is read from its JSON, so that a saved one is shown as a new one is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+SHARES = {
+    "parsed": "a call was found",
+    "right_function": "right function",
+    "schema_valid": "valid by its schema",
+    "exact_match": "exact match (accepted)",
+    "missed_calls": "missed calls",
+    "false_calls": "false calls (none due)",
+    "cut": "cut by the token limit",
+}
+"""The shares of an evaluation and what to call them."""
+
+_QUALITIES = {"precision": "precision of calls", "recall": "recall of calls", "f1": "F1 of calls"}
+_LENGTHS = {"p50": "length / right's, p50", "p95": "length / right's, p95"}
+_LONGEST_TEXT = 300
+
+Json = Mapping[str, Any]
+
+
+def evaluation_table(columns: Mapping[str, Json]) -> Table:
+    """One row a number, one column an evaluation; with 95 % intervals in brackets.
+
+    Args:
+        columns: evaluations by their headings; numbers that a file of an older version lacks are "-".
+
+    Example:
+        >>> from rich.console import Console
+        >>> from kdfast.evaluate.summary import summary
+        >>> Console(width=80).print(evaluation_table({"free": summary([])}))
+        Tool calls, by generation (with 95 % intervals)
+        ...
+        │ a call was found       │ no prompts │
+        ...
+    """
+    table = Table(title="Tool calls, by generation (with 95 % intervals)", title_justify="left")
+    table.add_column("held-out prompts", no_wrap=True)
+    for heading in columns:
+        table.add_column(heading, justify="right", no_wrap=True)
+    found = columns.values()
+    for name, label in SHARES.items():
+        table.add_row(label, *(share_text(one["table"].get(name)) for one in found))
+    for name, label in _QUALITIES.items():
+        table.add_row(label, *(number_text(one.get("quality", {}).get(name)) for one in found))
+    for name, label in _LENGTHS.items():
+        ratios = [one.get("length", {}).get("ratio", {}) for one in found]
+        table.add_row(label, *(number_text(ratio.get(name)) for ratio in ratios))
+    return table
+
+
+def category_table(evaluation: Json, title: str) -> Table:
+    """One row a category.
+
+    Args:
+        evaluation: with `categories`.
+        title: of the table.
+    """
+    table = Table(title=title, title_justify="left")
+    table.add_column("category", overflow="fold")
+    for heading in ("n", "valid", "exact", "missed", "false", "F1 of calls"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, found in evaluation["categories"].items():
+        shares = [
+            _fraction(found["table"][key])
+            for key in ("schema_valid", "exact_match", "missed_calls", "false_calls")
+        ]
+        f1 = number_text(found["quality"].get("f1"))
+        table.add_row(escape(name or "(none)"), str(found["prompts"]), *shares, f1)
+    return table
+
+
+def wrong_answers_table(answers: Sequence[Json], count: int) -> Table | None:
+    """The first answers that are not right, with the reason; None where there are none, or none are asked for.
+
+    Args:
+        answers: of an evaluation.
+        count: at most so many.
+    """
+    wrong = [answer for answer in answers if why_wrong(answer["score"])][:count]
+    if not wrong:
+        return None
+    table = Table(
+        title=f"The first {len(wrong)} wrong answers", title_justify="left", show_lines=True, expand=True
+    )
+    table.add_column("line", justify="right", no_wrap=True)
+    for heading in ("right answer", "answer", "why"):
+        table.add_column(heading, ratio=1, overflow="fold")
+    for answer in wrong:
+        line = "-" if answer.get("line") is None else str(answer["line"])
+        texts = (answer["reference_text"], answer["text"], why_wrong(answer["score"]))
+        table.add_row(line, *(_text(text) for text in texts))
+    return table
+
+
+def why_wrong(score: Json) -> str:
+    """In words why an answer is not right; "" where it is.
+
+    Example:
+        >>> why_wrong({"false_call": False, "missed_call": False, "mismatch": {"reason": "value", "detail": "n: 3"}})
+        'value: n: 3'
+    """
+    if score["false_call"]:
+        return "no call is due"
+    if score["missed_call"]:
+        return "no call"
+    mismatch = score["mismatch"]
+    return f"{mismatch['reason']}: {mismatch['detail']}" if mismatch else ""
+
+
+def share_text(share: Json | None) -> str:
+    """A share and, where there is one, its interval.
+
+    Examples:
+        >>> share_text({"count": 3, "total": 4, "fraction": 0.75, "low": 0.25, "high": 1.0})
+        '3/4 75 % (25 to 100)'
+        >>> share_text({"count": 0, "total": 0, "fraction": None, "low": None, "high": None})
+        'no prompts'
+    """
+    if share is None:
+        return "-"
+    if not share["total"]:
+        return "no prompts"
+    text = f"{share['count']}/{share['total']} {_percent(share['fraction'])} %"
+    low, high = share.get("low"), share.get("high")
+    return text if low is None or high is None else f"{text} ({_percent(low)} to {_percent(high)})"
+
+
+def number_text(number: Json | None) -> str:
+    """A number and its interval.
+
+    Examples:
+        >>> number_text({"value": 0.5, "low": 0.25, "high": 1.0})
+        '0.50 (0.25 to 1.00)'
+        >>> number_text(None)
+        '-'
+    """
+    if number is None:
+        return "-"
+    return f"{number['value']:.2f} ({number['low']:.2f} to {number['high']:.2f})"
+
+
+def _fraction(share: Json) -> str:
+    return "-" if share["fraction"] is None else f"{_percent(share['fraction'])} %"
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.0f}"
+
+
+def _text(text: str) -> str:
+    line = " ".join(text.split())
+    cut = line if len(line) <= _LONGEST_TEXT else line[:_LONGEST_TEXT] + " ..."
+    return escape(cut or "(nothing)")

@@ -1,0 +1,92 @@
+"""`kdfast bless`: the baseline bundle of the model that is in use, with the noise of the machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from kdfast.config import GatesConfig
+from kdfast.display import Display
+from kdfast.files import check_file
+from kdfast.gates import baseline_bundle, noise_floor, write_baseline
+from kdfast.gating.contest import Contest, Side
+from kdfast.gating.gate import report_of
+from kdfast.gating.trial import Outcome, decide
+from kdfast.speed import SpeedSample, absences, aggregate_speed_metrics, speed_table
+from kdfast.subject import Settings, open_subject
+
+_LABELS = {"ttft": "time to the first token", "tps": "time of a token"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlessRequest(Settings):
+    """What to bless, and how to run it (see `Settings`).
+
+    Attributes:
+        model: a Hugging Face directory, or a run folder.
+        out: the bundle to write.
+        limits: the section `gates`: how many pairs to run.
+        seed: of the order of the runs, and of the bootstrap's draws.
+    """
+
+    model: Path
+    out: Path
+    limits: GatesConfig = field(default_factory=GatesConfig)
+    seed: int = 0
+
+
+def bless(request: BlessRequest) -> int:
+    """Runs the model against itself (A/A), as a gate would run it against another, and writes the bundle.
+
+    It is loaded twice, as for a gate: where its weights come to lie in memory is part of the noise.
+
+    Returns:
+        0.
+
+    Raises:
+        ConfigError: there is no such model or device.
+        DataError: bad records, or none; a prompt that is too long; logits that are NaN; an answer without any time.
+        OSError: a file cannot be read or written.
+    """
+    check_file(request.out)
+    display = Display()
+    model, twin = (open_subject(request.model, request) for _ in range(2))
+    contest = Contest(Side.of(twin), Side.of(model), seed=request.seed)
+    contest.warm_up()
+    with display.working("answers", len(model.prompts)) as on_progress:
+        _, samples = contest.answers(lambda done: on_progress(done, ""))
+    outcome = decide(contest, request.limits, display, seed=request.seed)
+    noise = {name: noise_floor(pairs) for name, pairs in outcome.pairs.items()}
+    bundle = baseline_bundle([report_of(model, samples)], noise)
+    write_baseline(request.out, bundle)
+    _show(display.console, samples, bundle, outcome)
+    display.console.print(f"  {'baseline':<12} {request.out}", highlight=False, soft_wrap=True, markup=False)
+    return 0
+
+
+def _show(console: Console, samples: list[SpeedSample], bundle: dict[str, Any], outcome: Outcome) -> None:
+    speed = aggregate_speed_metrics(samples)
+    console.print(speed_table(speed))
+    for line in absences(speed):
+        console.print(line, highlight=False, soft_wrap=True)
+    for name, noise in bundle["noise_floor"].items():
+        console.print(
+            f"  noise (A/A)  {_LABELS[name]}: {noise['sd_log_ratio']:.1%} over {noise['pairs']} pairs, median ratio "
+            f"{noise['median_ratio']:.3f}; a gate will take about {noise['planned_pairs']} pairs here",
+            highlight=False,
+            soft_wrap=True,
+        )
+    unsteady = {name for name, decision in outcome.decisions.items() if decision.status != "pass"}
+    if unsteady:
+        named = " and ".join(_LABELS[name] for name in sorted(unsteady))
+        console.print(
+            f"[bold red]unsteady[/bold red]: in {named} the model did not pass against itself; a gate on this machine "
+            "cannot be trusted now. Quiet it and bless again",
+            highlight=False,
+            soft_wrap=True,
+        )
+    hardware = bundle["hardware"]["key"]
+    console.print(f"  {'hardware':<12} {hardware}", highlight=False, soft_wrap=True, markup=False)

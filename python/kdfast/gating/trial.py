@@ -1,0 +1,65 @@
+"""From two models to a decision about their times."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kdfast.config import GatesConfig
+from kdfast.display import Display
+from kdfast.gates import PairedDecision, PairedTrial, Pairs
+from kdfast.gating.contest import Contest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What the pairs said.
+
+    Attributes:
+        decisions: by metric, `ttft` and `tps`.
+        pairs: all that were run, of both blocks, by metric.
+    """
+
+    decisions: Mapping[str, PairedDecision]
+    pairs: Mapping[str, Pairs]
+
+    def to_json(self) -> dict[str, Any]:
+        """By metric: how many pairs were run, how many their spread asks for, and what they say."""
+        return {
+            name: {
+                "status": decision.status,
+                "pairs": len(self.pairs[name]),
+                "planned_pairs": decision.planned_pairs,
+                "median": decision.median.reason,
+                "p95": decision.p95.reason,
+            }
+            for name, decision in self.decisions.items()
+        }
+
+
+def decide(contest: Contest, limits: GatesConfig, display: Display, *, seed: int = 0) -> Outcome:
+    """Runs pairs until a `PairedTrial` asks for no more.
+
+    Args:
+        contest: warmed up.
+        limits: the section `gates`.
+        display: shows how many pairs are done, and how many are needed by now.
+        seed: of the bootstrap's draws.
+
+    Raises:
+        DataError: a model's logits are NaN.
+    """
+    trial = PairedTrial(limits, seed=seed)
+    ran: dict[str, Pairs] = {name: Pairs.none() for name in trial.decisions()}
+    while trial.need_pairs:
+        fresh = _fresh(contest, trial, display)
+        trial.add(fresh)
+        ran = {name: pairs.joined(fresh[name]) for name, pairs in ran.items()}
+    return Outcome(decisions=trial.decisions(), pairs=ran)
+
+
+def _fresh(contest: Contest, trial: PairedTrial, display: Display) -> dict[str, Pairs]:
+    count = trial.need_pairs
+    with display.working("pairs" if trial.block == "first" else "confirm", count) as on_progress:
+        return contest.pairs(count, lambda done: on_progress(done, ""))

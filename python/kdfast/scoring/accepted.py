@@ -1,0 +1,48 @@
+"""BFCL's ground truth in a record's metadata."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from kdfast.errors import DataError
+
+_FORM = "one {function: {argument: [accepted values]}} for each call"
+
+
+def read_accepted(
+    metadata: str, source: str, line: int | None = None
+) -> list[dict[str, dict[str, Any]]] | None:
+    """The accepted values of a record, from its metadata's `accepted`; None where it has none.
+
+    Args:
+        metadata: JSON text of an object ("" = empty).
+        source: the file, for messages.
+        line: of the record, for messages.
+
+    Raises:
+        DataError: `accepted` has another form than BFCL's.
+
+    Examples:
+        >>> read_accepted('{"accepted": [{"f": {"n": [1, 2]}}]}', "data.jsonl")
+        [{'f': {'n': [1, 2]}}]
+        >>> read_accepted('{"id": 3}', "data.jsonl") is None
+        True
+        >>> read_accepted('{"accepted": {"f": 1}}', "data.jsonl", 7)
+        Traceback (most recent call last):
+            ...
+        kdfast.errors.DataError: data.jsonl:7: metadata.accepted must be a list, one {function: ...
+    """
+    accepted = json.loads(metadata or "{}").get("accepted")
+    if accepted is None:
+        return None
+    if not isinstance(accepted, list):
+        raise DataError(f"metadata.accepted must be a list, {_FORM}, got {accepted!r:.80}", source, line)
+    for call in accepted:
+        if not isinstance(call, dict) or len(call) != 1 or not _is_call(*call.values()):
+            raise DataError(f"metadata.accepted must have {_FORM}, got {call!r:.80}", source, line)
+    return accepted
+
+
+def _is_call(arguments: Any) -> bool:
+    return isinstance(arguments, dict) and all(isinstance(values, list) for values in arguments.values())

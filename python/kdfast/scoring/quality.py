@@ -1,0 +1,93 @@
+"""How rightly tools are called, as one section of a report: what the quality gates read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdfast.scoring.bootstrap import Floats, interval_of_share, interval_of_sums
+from kdfast.scoring.score import Score
+
+_NONE_DUE = "no prompt needs a call"
+_ALL_DUE = "every prompt needs a call"
+_NONE_MADE = "no call was made"
+
+
+def quality(scores: Sequence[Score], *, seed: int = 0) -> dict[str, Any]:
+    """The section `quality` of a report, each number with its 95 % interval (percentile bootstrap over prompts).
+
+    - `precision`, `recall`, `f1`: over *calls*, summed over all prompts: right ones of those made, of those due, and
+      their harmonic mean. A call where none is due is a wrong one. `f1.per_prompt` has, prompt by prompt,
+      `[right, wrong, missed]` calls: true positives, false positives, false negatives.
+    - `false_call_rate`: of the *prompts* that need no call, the share that got one; `per_prompt` has 0 or 1 for each
+      of these.
+    - `missed_call_rate`: of the prompts that need a call, the share that got none.
+
+    Args:
+        scores: of the answers, in the order of the prompts.
+        seed: the same seed gives the same intervals.
+
+    Returns:
+        `{name: {"value", "low", "high", maybe "per_prompt"}}`, JSON values. What cannot be formed is not there:
+        the reason stands in its place under `absent`, `{name: reason}`.
+
+    Example:
+        >>> from kdfast.scoring import score_calls
+        >>> accepted = [{"f": {"n": [1]}}, {"f": {"n": [2]}}]
+        >>> right = ("f", {"n": 1})
+        >>> score = score_calls([right, right], all_valid=True, accepted=accepted, tools=[], should_call=True)
+        >>> section = quality([score])
+        >>> section["f1"]
+        {'value': 0.5, 'low': 0.5, 'high': 0.5, 'per_prompt': [[1, 1, 1]]}
+        >>> section["absent"]
+        {'false_call_rate': 'every prompt needs a call'}
+    """
+    per_prompt = [
+        [score.calls_right, score.calls_made - score.calls_right, score.calls_due - score.calls_right]
+        for score in scores
+    ]
+    table = np.array(per_prompt, dtype=np.float64).reshape(-1, 3)
+    section: dict[str, Any] = {}
+    absent: dict[str, str] = {}
+    right, wrong, missed = table.sum(axis=0)
+    if right + missed == 0:
+        absent |= dict.fromkeys(("f1", "precision", "recall"), _NONE_DUE)
+    else:
+        section["f1"] = _of_calls(table, (2, 1, 1), seed) | {"per_prompt": per_prompt}
+        section["recall"] = _of_calls(table, (1, 0, 1), seed)
+        if right + wrong > 0:
+            section["precision"] = _of_calls(table, (1, 1, 0), seed)
+        else:
+            absent["precision"] = _NONE_MADE
+    false_calls = [int(score.false_call) for score in scores if not score.should_call]
+    if false_calls:
+        section["false_call_rate"] = _of_prompts(false_calls, seed) | {"per_prompt": false_calls}
+    else:
+        absent["false_call_rate"] = _ALL_DUE if len(table) else "no prompts"
+    missed_calls = [int(score.missed_call) for score in scores if score.should_call]
+    if missed_calls:
+        section["missed_call_rate"] = _of_prompts(missed_calls, seed)
+    else:
+        absent["missed_call_rate"] = _NONE_DUE
+    return section | ({"absent": absent} if absent else {})
+
+
+def _of_calls(table: NDArray[np.float64], weights: tuple[int, int, int], seed: int) -> dict[str, float]:
+    """Right calls among weighted right, wrong and missed ones."""
+
+    def statistic(sums: Floats) -> Floats:
+        among = sums @ np.array(weights, dtype=np.float64)
+        share: Floats = np.full(len(sums), np.nan)
+        np.divide(weights[0] * sums[:, 0], among, out=share, where=among > 0)
+        return share
+
+    low, high = interval_of_sums(table, statistic, seed=seed)
+    return {"value": float(statistic(table.sum(axis=0)[None])[0]), "low": low, "high": high}
+
+
+def _of_prompts(flags: list[int], seed: int) -> dict[str, float]:
+    low, high = interval_of_share(sum(flags), len(flags), seed=seed)
+    return {"value": sum(flags) / len(flags), "low": low, "high": high}

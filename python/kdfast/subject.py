@@ -1,0 +1,197 @@
+"""What is run: the model that a user named, with its tokenizer, and the prompts that it is to answer."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kdfast._rust import Tokenizer
+from kdfast.config import load_config
+from kdfast.data import DEFAULT_SHAPES, KDDataset
+from kdfast.errors import ConfigError, DataError
+from kdfast.pretrained import load_causal_lm, resolve_device
+from kdfast.speed import (
+    Provenance,
+    SpeedOptions,
+    SpeedPrompt,
+    describe_hardware,
+    model_eos_ids,
+    prompts_fingerprint,
+    speed_prompts,
+)
+from kdfast.teacher import model_fingerprint
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_LONGEST_SHAPE = 2**20  # a record is taken however long it is, as far as the model reads
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How to run a model.
+
+    Attributes:
+        prompts: records, JSONL.
+        template: "tokenizer" (the model's own), "hermes" or the path of a .jinja file.
+        max_new_tokens: an answer is cut after so many tokens.
+        limit: only the first so many prompts; 0 = all.
+        warmup: generations before the first measured one.
+        threads: torch's CPU threads; 0 = torch's default.
+        device: "auto", "cpu", "cuda" or "mps".
+        dtype: of the weights: "fp32", "bf16" or "fp16".
+    """
+
+    prompts: Path
+    template: str = "tokenizer"
+    max_new_tokens: int = 128
+    limit: int = 0
+    warmup: int = 1
+    threads: int = 0
+    device: str = "auto"
+    dtype: str = "fp32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A model that is ready to run.
+
+    Attributes:
+        named: what the user named: a Hugging Face directory, or a run folder.
+        directory: the Hugging Face directory.
+        model: on its device, in evaluation mode.
+        dataset: the records, tokenised for it.
+        prompts: those of them to answer.
+        settings: how to run it.
+    """
+
+    named: Path
+    directory: Path
+    model: Any
+    dataset: KDDataset
+    prompts: list[SpeedPrompt]
+    settings: Settings
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's own."""
+        return self.dataset.tokenizer
+
+    @property
+    def options(self) -> SpeedOptions:
+        """Its limits, warm-up and end tokens: the model's own and the one that the template ends a turn with."""
+        return SpeedOptions(
+            max_new_tokens=self.settings.max_new_tokens,
+            warmup=self.settings.warmup,
+            eos_ids=tuple({*model_eos_ids(self.model), *self.dataset.turn_end_ids[-1:]}),
+        )
+
+    def provenance(self) -> Provenance:
+        """The machine, the time, and the hashes of everything that was run."""
+        weight = next(self.model.parameters())
+        return Provenance(
+            hardware=describe_hardware(weight.device, weight.dtype),
+            measured_at=time.time(),
+            fingerprints=self.fingerprints,
+        )
+
+    @cached_property
+    def fingerprints(self) -> dict[str, str]:
+        """The hashes of a report: of a run folder the config is hashed, of a model its config.json."""
+        run_config, dataset = self.named / "config.yaml", self.dataset
+        if run_config.exists():
+            config = load_config(run_config).fingerprint()
+        else:
+            config = hashlib.sha256((self.directory / "config.json").read_bytes()).hexdigest()
+        return {
+            "prompts": prompts_fingerprint(self.prompts),
+            "model": model_fingerprint(self.directory),
+            "tokenizer": dataset.tokenizer.fingerprint,
+            "template": hashlib.sha256(dataset.template.source.encode()).hexdigest(),
+            "config": config,
+        }
+
+
+def open_subject(named: Path, settings: Settings, *, name: str = "model") -> Subject:
+    """Loads a model and tokenises the prompts for it. Sets torch's threads.
+
+    Args:
+        named: a Hugging Face directory, or a run folder.
+        settings: how to run it.
+        name: what the model is, for messages.
+
+    Raises:
+        ConfigError: there is no model, or the device is not there.
+        DataError: bad records, or none; a prompt that is too long for the model.
+        OSError: a file cannot be read.
+    """
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    directory = model_folder(named, name=name)
+    dataset = _dataset(named, directory, settings, name)
+    prompts = speed_prompts(dataset, settings.limit)
+    if not prompts:
+        raise DataError("no records: a prompt is needed to measure on", str(settings.prompts))
+    device = resolve_device(settings.device)
+    model: Any = load_causal_lm(
+        directory, dtype=DTYPES[settings.dtype], error=ConfigError, name=name, families=None
+    )
+    model.to(device)
+    subject = Subject(
+        named=named, directory=directory, model=model, dataset=dataset, prompts=prompts, settings=settings
+    )
+    _check_lengths(subject)
+    return subject
+
+
+def model_folder(path: Path, *, name: str = "model") -> Path:
+    """The Hugging Face directory of a model: itself, or a run folder's finished student.
+
+    Args:
+        path: what the user named.
+        name: what it is, for messages.
+
+    Raises:
+        ConfigError: no such directory, or a run that has no student yet.
+    """
+    if not path.is_dir():
+        raise ConfigError(
+            f"{name}: no such directory; give a Hugging Face model directory or a run folder: {path}"
+        )
+    if (path / "student").is_dir() and not (path / "config.json").exists():
+        return path / "student"
+    if (path / "config.yaml").exists() and not (path / "config.json").exists():
+        raise ConfigError(
+            f"{name}: this run has no student yet; finish it (`kdfast train CONFIG --resume`) or name a checkpoint "
+            f"of it: {path}"
+        )
+    return path
+
+
+def _dataset(named: Path, directory: Path, settings: Settings, name: str) -> KDDataset:
+    if not (directory / "tokenizer.json").is_file():
+        raise ConfigError(f"{name}: has no tokenizer.json; give a Hugging Face model directory: {directory}")
+    run_config = named / "config.yaml"
+    shapes = load_config(run_config).data.shapes if run_config.exists() else DEFAULT_SHAPES
+    return KDDataset(
+        settings.prompts, directory, shapes=(*shapes, _LONGEST_SHAPE), template=settings.template
+    )
+
+
+def _check_lengths(subject: Subject) -> None:
+    limit = getattr(subject.model.config, "max_position_embeddings", math.inf)
+    most = subject.settings.max_new_tokens
+    for prompt in subject.prompts:
+        tokens = len(subject.tokenizer.encode(prompt.text))
+        if tokens + most > limit:
+            raise DataError(
+                f"the prompt has {tokens} tokens, with --max-new-tokens {most} more than the model reads; shorten it "
+                f"or the answer: {limit}",
+                str(subject.settings.prompts),
+                prompt.line,
+            )

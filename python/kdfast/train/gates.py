@@ -1,0 +1,127 @@
+"""The gates at the end of a run: what it measured, against the limits and the blessed baseline."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from kdfast.config import Config
+from kdfast.data import KDDataset
+from kdfast.display import Display
+from kdfast.files import write_text_whole
+from kdfast.gates import GATE_NAMES, GateReport, GateResult, evaluate_speed_gates, load_baseline_speed_metrics
+from kdfast.gates.display import gate_table
+from kdfast.gates.evidence import Report, reports_of
+from kdfast.speed import SpeedPrompt, prompts_fingerprint, read_speed_report, speed_prompts
+from kdfast.train.run_folder import RunFolder
+from kdfast.train.speed import SpeedProbe
+
+_QUALITY = {"f1": "train.eval_prompts", "false_call_rate": "train.eval_irrelevance_prompts"}
+
+
+def blessed_reports(config: Config) -> list[Report]:
+    """The baseline of `gates.baseline`: read before training, so that a wrong path costs nothing.
+
+    Raises:
+        DataError: the file is damaged, or no baseline.
+        OSError: it is not there, or cannot be read.
+    """
+    path = config.gates.baseline
+    return [] if path is None else reports_of(load_baseline_speed_metrics(path), "gates.baseline")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinalGates:
+    """The gates of a run.
+
+    Where there is a baseline whose prompts are among `data.validation`, the student answers these prompts, so that
+    the two compare. Else the run's last speed report and its evaluation are judged as they are.
+
+    Attributes:
+        config: of the run.
+        data: the held-out records.
+        baseline: of `blessed_reports`.
+        folder: of the run; the result goes to its gates.json.
+        display: shows the table.
+    """
+
+    config: Config
+    data: KDDataset
+    baseline: Sequence[Report]
+    folder: RunFolder
+    display: Display
+
+    def judge(self, student: Any, step: int, evaluation: Mapping[str, Any] | None) -> GateReport:
+        """Judges, shows the table and writes it.
+
+        Args:
+            student: the bare model, in whatever mode.
+            step: the last one.
+            evaluation: by generation, after training; None = there was none.
+
+        Raises:
+            OSError: a file cannot be read or written.
+        """
+        report = self._on_the_baselines_prompts(student, step) or self._at_hand(step, evaluation)
+        result = self._result(report)
+        text = json.dumps(result.to_json(), ensure_ascii=False, indent=1, allow_nan=False)
+        write_text_whole(self.folder.gates, text + "\n")
+        self.display.console.print(gate_table(result))
+        return result
+
+    def _result(self, report: Report) -> GateReport:
+        """Gates whose measurement this run's config leaves out are skipped; one that went wrong fails."""
+        limits = self.config.gates
+        left_out = {name: self._left_out(name, report) for name in limits.enabled}
+        judged = tuple(name for name, reason in left_out.items() if reason is None)
+        results = {
+            name: GateResult(name=name, status="skipped", reason=f"not_measured: {reason}")
+            for name, reason in left_out.items()
+            if reason is not None
+        }
+        if judged:
+            found = evaluate_speed_gates(report, list(self.baseline) or None, replace(limits, enabled=judged))
+            results |= {result.name: result for result in found.results}
+        return GateReport(results=tuple(results[name] for name in GATE_NAMES if name in results))
+
+    def _left_out(self, gate: str, report: Report) -> str | None:
+        """Why a gate's numbers were not to be measured; None = they were, or it was tried."""
+        if gate in _QUALITY:
+            absent = report.get("absent") or {}
+            reason = absent.get(gate) or absent.get("quality") or f"{_QUALITY[gate]} is 0"
+            return None if gate in (report.get("quality") or {}) else str(reason)
+        return None if "metrics" in report else "speed.every_validations is 0"
+
+    def _on_the_baselines_prompts(self, student: Any, step: int) -> Report | None:
+        if not self.baseline:
+            return None
+        prompts = _same_prompts(self.data, self.baseline[0])
+        if prompts is None:
+            return None
+        probe = SpeedProbe(self.config, student, self.data, self.folder.speed)
+        most = (self.baseline[0].get("decoding") or {}).get("max_new_tokens", probe.options.max_new_tokens)
+        with self.display.working("gates", len(prompts)) as on_progress:
+            return probe.report_on(prompts, most, step, lambda done: on_progress(done, ""))
+
+    def _at_hand(self, step: int, evaluation: Mapping[str, Any] | None) -> Report:
+        """The last speed report, where it is of the last step, with the quality of the evaluation."""
+        report: dict[str, Any] = {}
+        if self.folder.speed.exists():
+            saved = read_speed_report(self.folder.speed)
+            report = saved if saved.get("step") == step else {}
+        if evaluation is not None and "quality" in evaluation:
+            quality = dict(evaluation["quality"])
+            absent = (report.get("absent") or {}) | quality.pop("absent", {})
+            report = report | {"quality": quality, "absent": absent}
+        return report
+
+
+def _same_prompts(data: KDDataset, baseline: Report) -> list[SpeedPrompt] | None:
+    """The baseline's prompts among the held-out records; None where they are not all there, word for word."""
+    known = {prompt.line: prompt for prompt in speed_prompts(data)}
+    lines = [prompt.get("line") for prompt in baseline.get("prompts") or ()]
+    prompts = [known[line] for line in lines if line in known]
+    same = prompts_fingerprint(prompts) == (baseline.get("fingerprints") or {}).get("prompts")
+    return prompts if prompts and same else None

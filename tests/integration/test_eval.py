@@ -1,0 +1,238 @@
+"""`kdfast eval` on a model, on a run, and on what users get wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kdfast.cli import main
+from kdfast.data import KDDataset
+from kdfast.evaluate import eval_prompts
+from kdfast.scoring import quality, score_answer
+from tiny_run import record, write_config
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("eval")
+    write_config(directory)
+    return directory
+
+
+def evaluate(
+    folder: Path, out: Path, *options: str, model: Path | None = None, prompts: Path | None = None
+) -> int:
+    return main(
+        [
+            "eval",
+            str(model or folder / "teacher"),
+            "--prompts",
+            str(prompts or folder / "validation.jsonl"),
+            "--out",
+            str(out),
+            "--template=hermes",
+            "--device=cpu",
+            "--threads=1",
+            "--max-new-tokens=4",
+            *options,
+        ]
+    )
+
+
+def fails(capsys: pytest.CaptureFixture[str], code: int, *names: str) -> None:
+    assert code == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ")
+    for name in names:
+        assert name in error, error
+
+
+def write(path: Path, records: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(one) + "\n" for one in records), encoding="utf-8")
+    return path
+
+
+def test_a_model(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "new" / "evaluation.json"
+    assert evaluate(folder, out) == 0
+    shown = capsys.readouterr().out
+    assert "exact match (accepted)" in shown
+    assert str(out) in shown
+    found = json.loads(out.read_text())
+    assert (found["kind"], found["schema_version"]) == ("kdfast.evaluation", "1.0")
+    assert found["decoding"]["max_new_tokens"] == 4
+    assert all(len(print_) == 64 for print_ in found["fingerprints"].values())
+    # one prompt a record, in the order of the file; nothing is called in four tokens
+    assert [answer["line"] for answer in found["answers"]] == list(range(1, 13))
+    assert (found["prompts"], found["due"]) == (12, 9)
+    assert found["table"]["missed_calls"]["count"] == found["table"]["missed_calls"]["total"] == 9
+    assert found["table"]["false_calls"] == {"count": 0, "total": 3, "fraction": 0.0, "low": 0.0, "high": 0.0}
+    assert found["table"]["cut"]["count"] == 12
+    assert found["quality"]["f1"]["value"] == 0.0
+    assert found["quality"]["absent"] == {"precision": "no call was made"}
+    assert "absent: no call was made" in shown
+    assert found["categories"] == {}
+    assert "constrained" not in found
+
+
+def test_the_numbers_follow_from_the_answers(folder: Path, tmp_path: Path) -> None:
+    categories = ["one", "two", None]
+    records = [record(number) for number in range(48, 60)]
+    for number, one in enumerate(records):
+        one["metadata"]["category"] = categories[number % 3]
+    prompts = write(tmp_path / "prompts.jsonl", records)
+    assert evaluate(folder, tmp_path / "out.json", "--limit=7", "--batch-size=2", prompts=prompts) == 0
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert found["prompts"] == len(found["answers"]) == 7
+    scores = [
+        score_answer(
+            answer["text"],
+            one["tools"],
+            accepted=one["metadata"].get("accepted"),
+            reference_text=answer["reference_text"],
+            should_call=one.get("tool_should_be_used", True),
+        )
+        for answer, one in zip(found["answers"], records[:7], strict=True)
+    ]
+    assert [answer["score"] for answer in found["answers"]] == json.loads(
+        json.dumps([score.to_json() for score in scores])
+    )
+    assert found["quality"] == json.loads(json.dumps(quality(scores)))
+    assert {name: one["prompts"] for name, one in found["categories"].items()} == {"": 2, "one": 3, "two": 2}
+
+
+def test_prompts_are_one_a_record_with_the_truth(folder: Path) -> None:
+    data = KDDataset(folder / "validation.jsonl", folder / "teacher", shapes=[512], threads=1)
+    assert len(data) > 12  # some records have a teacher's answer as well
+    prompts = eval_prompts(data)
+    assert [prompt.line for prompt in prompts] == list(range(1, 13))
+    assert [prompt.line for prompt in eval_prompts(data, 2)] == [1, 2]
+    for prompt, number in zip(prompts, range(48, 60), strict=True):
+        assert prompt.should_call == (number % 4 != 3)
+        assert ("<tool_call>" in prompt.reference_text) == prompt.should_call
+        assert prompt.reference_tokens == len(data.tokenizer.encode(prompt.reference_text))
+        assert data.tokenizer.decode(list(prompt.ids)).endswith("<|im_start|>assistant\n")
+        assert (prompt.accepted is not None) == prompt.should_call
+
+
+def test_a_run_folder(folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    os.link(folder / "config.yaml", run / "config.yaml")
+    (run / "student").symlink_to(folder / "teacher", target_is_directory=True)
+    assert evaluate(folder, tmp_path / "run.json", "--limit=2", model=run) == 0
+    assert evaluate(folder, tmp_path / "model.json", "--limit=2") == 0
+    one, other = (json.loads((tmp_path / name).read_text()) for name in ("run.json", "model.json"))
+    assert one["fingerprints"]["model"] == other["fingerprints"]["model"]
+    assert one["answers"] == other["answers"]
+    assert one["model"] == str(run)
+
+
+def test_constrained_is_reported_apart(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("llguidance")
+    assert evaluate(folder, tmp_path / "out.json", "--limit=3", "--constrained", "--show=0") == 0
+    shown = capsys.readouterr().out
+    assert "constrained" in shown
+    assert "wrong answers" not in shown
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert found["constrained"]["prompts"] == found["prompts"] == 3
+    assert found["constrained"]["warnings"] == []
+    assert len(found["constrained"]["answers"]) == 3
+    assert evaluate(folder, tmp_path / "free.json", "--limit=3") == 0
+    assert json.loads((tmp_path / "free.json").read_text())["answers"] == found["answers"]
+
+
+def test_constrained_without_llguidance_is_told_first(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "llguidance", None)
+    code = evaluate(folder, tmp_path / "out.json", "--constrained", model=tmp_path / "none")
+    fails(capsys, code, "llguidance", "pip install 'kdfast[constrained]'")
+
+
+def test_tools_that_are_no_grammar_name_file_and_line(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("llguidance")
+    records = [record(48), record(49)]
+    # a valid JSON Schema that llguidance does not know
+    records[1]["tools"] = [
+        {"name": "f", "parameters": {"properties": {"a": {"type": "string", "pattern": "(?=a)b"}}}}
+    ]
+    prompts = write(tmp_path / "prompts.jsonl", records)
+    code = evaluate(folder, tmp_path / "out.json", "--constrained", prompts=prompts)
+    fails(capsys, code, "prompts.jsonl", "line 2", "without --constrained")
+    assert not (tmp_path / "out.json").exists()
+
+
+def test_models_that_are_none(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out.json"
+    fails(capsys, evaluate(folder, out, model=tmp_path / "none"), "no such directory", "none")
+    (tmp_path / "empty").mkdir()
+    fails(capsys, evaluate(folder, out, model=tmp_path / "empty"), "tokenizer.json", "empty")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text("")
+    fails(capsys, evaluate(folder, out, model=tmp_path / "run"), "has no student yet", "--resume", "run")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        (b"", ("bad.jsonl", "no records")),
+        (b'{"prompt": "a", "truth_text": "b"}\n{"prompt": "a", "tru', ("bad.jsonl:2:",)),
+        (b'{"prompt": "a", "truth_text": "b", "metadata": {"x": NaN}}\n', ("bad.jsonl:1:",)),
+        (
+            b'{"prompt": "a", "truth_text": "b", "metadata": {"accepted": "f"}}\n',
+            ("bad.jsonl:1:", "metadata.accepted must be a list"),
+        ),
+        (
+            b'{"prompt": "a", "truth_text": "b", "metadata": {"accepted": [{"f": {"n": 1}}]}}\n',
+            ("bad.jsonl:1:", "metadata.accepted must have one {function:"),
+        ),
+    ],
+    ids=["empty", "truncated", "NaN", "accepted is a text", "accepted values are no list"],
+)
+def test_bad_prompts(
+    folder: Path, tmp_path: Path, content: bytes, names: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = tmp_path / "bad.jsonl"
+    bad.write_bytes(content)
+    fails(capsys, evaluate(folder, tmp_path / "out.json", prompts=bad), *names)
+    assert not (tmp_path / "out.json").exists()
+
+
+def test_a_file_that_cannot_be_written_is_told_before_the_work(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fails(capsys, evaluate(folder, tmp_path), "is a directory", str(tmp_path))
+
+
+def test_a_category_that_is_no_text_is_none(folder: Path, tmp_path: Path) -> None:
+    one = record(48) | {"metadata": {"category": 3, "accepted": None}}
+    prompts = write(tmp_path / "prompts.jsonl", [one])
+    assert evaluate(folder, tmp_path / "out.json", prompts=prompts) == 0
+    assert json.loads((tmp_path / "out.json").read_text())["categories"] == {}
+
+
+def test_nan_logits(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder / "teacher")
+    with torch.no_grad():
+        model.model.norm.weight.fill_(float("nan"))
+    model.save_pretrained(tmp_path / "nan")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        os.link(folder / "teacher" / name, tmp_path / "nan" / name)
+    fails(
+        capsys, evaluate(folder, tmp_path / "out.json", model=tmp_path / "nan"), "cannot be evaluated", "NaN"
+    )
