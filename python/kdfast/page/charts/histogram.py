@@ -19,7 +19,7 @@ class Mark:
     Attributes:
         label: its name.
         value: where it is; infinite = beside the samples that never came.
-        style: its class in the style sheet: `p50`, `p95`, `limit`.
+        style: its class in the style sheet: `p50`, `p95`, `shortest`, `limit`.
     """
 
     label: str
