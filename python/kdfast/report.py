@@ -13,6 +13,7 @@ from rich.console import Console
 
 from kdfast.config import Config, load_config
 from kdfast.errors import ConfigError, DataError
+from kdfast.files import write_text_whole
 from kdfast.page import Missing, Node, RunFiles, render_page
 
 NAME = "report.html"
@@ -47,7 +48,7 @@ def run(request: Request) -> int:
     if out.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(out))
     document, told = render_page(read_run(request.run))
-    _write(out, document)
+    write_text_whole(out, document)
     console = Console()
     console.print(f"  {'verdict':<12} {told}", highlight=False, soft_wrap=True, markup=False)
     console.print(f"  {'report':<12} {out}", highlight=False, soft_wrap=True, markup=False)
@@ -79,16 +80,12 @@ def read_run(folder: Path) -> RunFiles:
         before=_read(folder / "evaluation_before.json", _no_evaluation(config, "before"), _AGAIN),
         after=_read(folder / "evaluation_after.json", _no_evaluation(config, "after"), _AGAIN),
         speed=_read(folder / "speed.json", _no_speed(config), "measure again (`kdfast measure`)"),
-        gates=_read(folder / "gates.json", _NO_GATES, "evaluate them again (`kdfast gate --json`)"),
+        gates=_read(folder / "gates.json", _no_gates(config), "evaluate them again (`kdfast gate --json`)"),
         written_at=max(file.stat().st_mtime for file in [folder / "config.yaml", *files]),
     )
 
 
 _NAMES = ("metrics.jsonl", "evaluation_before.json", "evaluation_after.json", "speed.json", "gates.json")
-_NO_GATES = (
-    "No gates.json: the run has not reached its end, or was made before runs evaluated gates. "
-    "`kdfast gate ... --json gates.json` in this folder makes one."
-)
 
 
 def _no_evaluation(config: Config, when: str) -> str:
@@ -108,6 +105,15 @@ def _no_speed(config: Config) -> str:
     return (
         f"No speed.json: no validation has ended yet, or the run was made before kdfast measured. {measure}"
     )
+
+
+def _no_gates(config: Config) -> str:
+    judge = "`kdfast gate --candidate RUN ... --json RUN/gates.json` makes one."
+    if not config.gates.enabled:
+        return f"No gates.json: gates.enabled is []. {judge}"
+    if config.data.validation is None:
+        return f"No gates.json: the run has no validation data to measure on. {judge}"
+    return f"No gates.json: the run has not reached its end, or was made before runs evaluated gates. {judge}"
 
 
 def _read(file: Path, missing: str, remedy: str) -> Node | Missing:
@@ -154,17 +160,3 @@ def _read_lines(file: Path) -> tuple[list[Node] | Missing, bool]:
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
-
-
-def _write(out: Path, document: str) -> None:
-    """Writes the page whole, or not at all; folders are made."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    beside = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        with beside.open("w", encoding="utf-8") as file:
-            file.write(document)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(out)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -53,8 +53,8 @@ def test_the_page_of_a_real_run(run: Path, tmp_path: Path) -> None:
     made = page(run, tmp_path / "page.html")
     text = made.text()
     assert "4 of 4 steps" in text
-    assert "first valid call after never tokens (median); never on 2 of 2 prompts (100 %)" in text
-    assert "3 prompts that need a call" in text
+    assert "never on 2 of 2 prompts (100 %)" in text
+    assert "Where a call is due 3 prompts" in text
     titles = [text for tag, text in made.texts if tag == "b"]
     assert "cross-entropy, ground truth" in titles
     assert "divergence from the teacher" not in titles  # it has no weight in this run
@@ -62,7 +62,7 @@ def test_the_page_of_a_real_run(run: Path, tmp_path: Path) -> None:
     assert "No evaluation" not in text
     after = json.loads((run / "evaluation_after.json").read_text(encoding="utf-8"))
     shown = [text for tag, text in made.texts if tag == "pre"]
-    assert " ".join(after["answers"][0]["text"].split()) in shown
+    assert (" ".join(after["answers"][0]["text"].split()) or "(white space only)") in shown
 
 
 def test_the_speed_section_has_the_reports_numbers(run: Path) -> None:
@@ -86,5 +86,5 @@ def test_a_run_that_was_stopped_has_a_page(run: Path, tmp_path: Path) -> None:
     lines = (run / "metrics.jsonl").read_bytes()
     (half / "metrics.jsonl").write_bytes(lines[: len(lines) // 2])
     text = page(half, tmp_path / "half.html").text()
-    assert "stopped at" in text
+    assert "not finished:" in text
     assert "No evaluation_after.json: the run has not reached its end" in text

@@ -62,10 +62,10 @@ def validations(*losses: float) -> list[dict[str, Any]]:
     ("lines", "answer", "because"),
     [
         (metrics(), "good", "8 of 8 steps"),
-        (metrics()[:6], "look", "stopped at "),
+        (metrics()[:6], "look", "not finished: "),
         ([train_line(8, 0.5, skipped_rows=3.0)], "look", "3 rows skipped for NaN"),
         ([train_line(8, 0.5) | {"not_finite": ["kl"]}], "bad", "not finite in some line: kl"),
-        (None, "look", "stopped at 0 of 8 steps"),
+        (None, "look", "not finished: 0 of 8 steps"),
     ],
 )
 def test_trained_to_the_end(tmp_path: Path, lines: Any, answer: str, because: str) -> None:
@@ -142,7 +142,7 @@ def test_keeps_silent(tmp_path: Path, before: Any, after: Any, expected: str) ->
     [
         (speed(24, 0), "good", "first valid call after"),
         (speed(24, 2), "look", "never on 2 of 24 prompts (8.3 %)"),
-        (speed(4, 4), "bad", "first valid call after never tokens"),
+        (speed(4, 4), "bad", "never on 4 of 4 prompts (100 %)"),
         (None, "unknown", "no speed.json"),
         (
             speed() | {"metrics": {}, "absent": {"ttfa_tokens": "no prompt needs a call"}},

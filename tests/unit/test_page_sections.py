@@ -309,7 +309,7 @@ def test_gates_as_they_were_judged(tmp_path: Path) -> None:
     assert (rows["ttft_p50"].value, rows["ttft_p50"].limit) == ("1.01 x slower", "1.05 x slower")
     assert (rows["ttfa_p95"].value, rows["ttfa_p95"].limit) == ("never", "25 tokens")
     assert rows["tps_p50"].value == ""
-    assert section.counts == "1 failed, 1 inconclusive, 1 passed, 1 report_only, 1 skipped"
+    assert section.counts == "1 failed, 1 inconclusive, 1 passed, 1 report only, 1 skipped"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from html_page import Page
 from kdfast.cli import main
 from made_run import AFTER, BEFORE, EVIL, answer, config, evaluation, gate, gates, metrics, speed, write_run
 
-SECTIONS = ("losses", "calls", "answers", "speed", "gates", "shapes", "settings")
+SECTIONS = ("losses", "calls", "speed", "gates", "shapes", "answers", "settings")
 LINE = '{"step": 1, "kind": "train"}\n'
 FILES = ("metrics", "evaluation_before", "evaluation_after", "speed", "gates")
 
@@ -97,7 +97,7 @@ def test_a_missing_file_is_told_where_it_is_missed(tmp_path: Path, left_out: str
 def test_a_run_that_has_only_begun(tmp_path: Path) -> None:
     page = report(tmp_path, **dict.fromkeys(FILES))
     assert page.text().count("not known") >= 7
-    assert "stopped at 0 of 8 steps" in page.text()
+    assert "not finished: 0 of 8 steps" in page.text()
     assert not page.all("figure")
 
 

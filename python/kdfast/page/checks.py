@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -106,7 +107,7 @@ def _finished(shown: Shown) -> Check:
     if broken:
         answer, because = "bad", f"{because}; not finite in some line: {', '.join(broken)}"
     elif history.last_step < steps:
-        answer, because = "look", f"stopped at {because}"
+        answer, because = "look", f"not finished: {because}"
     elif skipped:
         answer, because = "look", f"{because}; {counted(int(skipped), 'row')} skipped for NaN"
     return Check(question="Trained to the end", answer=answer, because=because, link="losses")
@@ -180,11 +181,15 @@ def _speed(shown: Shown) -> Check:
         )
         return Check(question=question, answer="unknown", because=because, link=link)
     never = action.infinite / action.count if action.count else 1.0
-    because = f"first valid call after {number(action.median)} tokens (median)"
+    told = (
+        []
+        if action.median == math.inf
+        else [f"first valid call after {number(action.median)} tokens (median)"]
+    )
     if action.infinite:
-        because += f"; never on {action.infinite} of {counted(action.count, 'prompt')} ({share(never)})"
+        told.append(f"never on {action.infinite} of {counted(action.count, 'prompt')} ({share(never)})")
     answer: Answer = "good" if never <= FEW_FALSE_CALLS else "bad" if never == 1 else "look"
-    return Check(question=question, answer=answer, because=because, link=link)
+    return Check(question=question, answer=answer, because="; ".join(told), link=link)
 
 
 def _gates(shown: Shown) -> Check:

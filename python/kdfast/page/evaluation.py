@@ -140,7 +140,7 @@ def _outcomes(
         prompts = sum(int(part.amount) for part in divided)
         if prompts:
             bars.append((when, stack(divided)))
-    kind = "prompts that need a call" if call_due else "prompts that no tool fits"
+    kind = "Where a call is due" if call_due else "Where no tool fits"
     return (kind, prompts, bars) if bars else None
 
 

@@ -57,7 +57,9 @@ class GateSection:
     def counts(self) -> str:
         """Such as `1 failed, 4 passed`."""
         counts = Counter(row.status for row in self.rows)
-        return ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
+        return ", ".join(
+            f"{counts[status]} {status.replace('_', ' ')}" for status in STATUSES if counts[status]
+        )
 
 
 def gate_section(files: RunFiles) -> GateSection:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from kdfast.page.categories import COLUMNS
 from kdfast.page.checks import Shown, checks, verdict
@@ -83,5 +85,16 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "share": share, "duration": duration, "counted": counted}
+    environment.filters |= {
+        "code": _code,
+        "counted": counted,
+        "duration": duration,
+        "number": number,
+        "share": share,
+    }
     return environment
+
+
+def _code(text: str) -> Markup:
+    """Escaped text in which `commands` are set as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped

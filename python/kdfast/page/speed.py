@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from kdfast.config import GatesConfig
 from kdfast.page.charts import Line, Mark, histogram, line_chart
 from kdfast.page.history import Entry, History, Points, series
 from kdfast.page.node import Node
@@ -134,7 +135,7 @@ def speed_section(files: RunFiles, history: History) -> SpeedSection:
         shapes=[(shape, _medians(part)) for shape, part in (slices.items() if slices else ())],
         absent=_absent(report["absent"]),
         charts=[
-            _distribution(metrics[name], title, report)
+            _distribution(metrics[name], title, _marks(metrics[name], report, files.config.gates))
             for name, title in _DRAWN.items()
             if name in metrics and metrics[name].samples
         ],
@@ -182,17 +183,24 @@ def _absent(absent: Node) -> list[tuple[str, str]]:
     return [(reason, ", ".join(names)) for reason, names in reasons.items()]
 
 
-def _distribution(metric: SpeedMetric, title: str, report: Node) -> Markup:
+def _distribution(metric: SpeedMetric, title: str, marks: Sequence[Mark]) -> Markup:
+    note = f"{metric.unit}, {counted(metric.count, 'prompt')}"
+    if metric.infinite:
+        note += f"; never on {metric.infinite} ({share(metric.infinite / metric.count)})"
+    return histogram(metric.samples, marks, title=title, unit=metric.unit, note=note)
+
+
+def _marks(metric: SpeedMetric, report: Node, gates: GatesConfig) -> list[Mark]:
+    """Percentiles; for the first action also what the right answers need, and the limit of the p95."""
     tail = "p5" if metric.name == "tps" else "p95"
     marks = [Mark("p50", metric.median, "p50"), Mark(tail, metric.tail[1], "p95")]
-    note = f"{metric.unit}, {counted(metric.count, 'prompt')}"
     if metric.name == "ttfa_tokens":
-        if metric.infinite:
-            note += f"; never on {metric.infinite} ({share(metric.infinite / metric.count)})"
         shortest = report.find("shortest_call_tokens")
         if shortest is not None:
-            marks.append(Mark("shortest right calls, p95", _level(shortest, "p95", 0), "limit"))
-    return histogram(metric.samples, marks, title=title, unit=metric.unit, note=note)
+            marks.append(Mark("p95 of the shortest right calls", _level(shortest, "p95", 0), "shortest"))
+        if "ttfa_p95" in gates.enabled and gates.ttfa_metric == metric.name:
+            marks.append(Mark("gate: p95 at most", gates.ttfa_p95_tokens, "limit"))
+    return marks
 
 
 def _history(entries: Sequence[Entry]) -> list[Markup]:
@@ -206,12 +214,13 @@ def _history(entries: Sequence[Entry]) -> list[Markup]:
             Line(label="p50", points=series(entries, f"{name}.p50"), style="held", dots=True),
             Line(label=tail, points=series(entries, f"{name}.{tail}"), style="second", dots=True),
         ]
-        if any(line.points for line in lines):
-            charts.append(line_chart(lines, title=title))
+        highest = max((value for line in lines for _, value in line.points), default=0.0)
+        if highest > 0:
+            charts.append(line_chart(lines, title=title, bounds=(0.0, highest)))
     never = _never(entries)
     if never:
         lines = [Line(label="prompts", points=never, style="held", dots=True)]
-        title = "prompts that need a call, but got no valid one"
+        title = "prompts without a first action"
         charts.append(line_chart(lines, title=title, read=share, bounds=(0.0, 1.0)))
     return charts
 

@@ -29,14 +29,13 @@ def share(fraction: float) -> str:
     """A share in percent.
 
     Examples:
-        >>> share(2 / 3), share(0.045), share(0.0), share(1.0), share(0.9996)
-        ('67 %', '4.5 %', '0 %', '100 %', '99.96 %')
+        >>> share(0.931), share(0.045), share(0.0), share(1.0), share(0.9996)
+        ('93 %', '4.5 %', '0 %', '100 %', '99.96 %')
     """
     percent = 100 * fraction
-    close = min(percent, 100 - percent)
-    if close >= 10 or percent == round(percent):
+    if 10 <= percent <= 99 or percent == round(percent):
         return f"{percent:.0f} %"
-    return f"{percent:.1f} %" if close >= 0.1 else f"{percent:.2f} %"
+    return f"{percent:.1f} %" if 0.1 <= percent <= 99.9 else f"{percent:.2f} %"
 
 
 def change(before: float, after: float) -> str:

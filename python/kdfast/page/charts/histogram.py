@@ -19,7 +19,7 @@ class Mark:
     Attributes:
         label: its name.
         value: where it is; infinite = beside the samples that never came.
-        style: its class in the style sheet: `p50`, `p95`, `limit`.
+        style: its class in the style sheet: `p50`, `p95`, `shortest`, `limit`.
     """
 
     label: str
@@ -53,17 +53,19 @@ def histogram(
     near = [*finite, *(mark.value for mark in marks if math.isfinite(mark.value))]
     x = Axis.around(min(near, default=0.0), max(near, default=1.0), whole=whole)
     edges = _edges(x, len(finite), whole=whole)
-    bars = [sum(low <= value < high for value in finite) for low, high in edges]
-    if finite:  # the last bar holds its upper end as well
-        bars[-1] += sum(value == edges[-1][1] for value in finite)
+    bars = [0] * len(edges)
+    for value in finite:  # rounding must put none beyond the ends
+        bars[min(max(int(x.percent(value) / 100 * len(edges) + 1e-9), 0), len(edges) - 1)] += 1
     y = Axis.around(0.0, float(max([*bars, infinite, 1])), whole=True)
     return Markup(
         '<figure class="chart"><figcaption><b>{}</b> <span class="note">{}</span></figcaption>'
-        '<div class="distribution"><div class="plot">{}<svg role="img" aria-label="{}">{}{}{}{}</svg>{}{}</div>{}</div>'
+        '<div class="marks">{}</div><div class="distribution"><div class="plot">{}'
+        '<svg role="img" aria-label="{}">{}{}{}{}</svg>{}</div>{}</div>'
         "</figure>"
     ).format(
         title,
         note,
+        Markup("").join(_name(mark) for mark in marks),
         labels(y, "left"),
         f"{title}: {counted(len(samples), 'sample')}, {infinite} never",
         grid(y),
@@ -76,7 +78,6 @@ def histogram(
         ),
         Markup("").join(_line(mark, x) for mark in marks if math.isfinite(mark.value)),
         labels(x, "bottom"),
-        Markup("").join(_name(mark, x, row) for row, mark in enumerate(marks) if math.isfinite(mark.value)),
         _never(infinite, len(samples), y, [mark for mark in marks if math.isinf(mark.value)]),
     )
 
@@ -113,12 +114,9 @@ def _line(mark: Mark, x: Axis) -> Markup:
     )
 
 
-def _name(mark: Mark, x: Axis, row: int) -> Markup:
-    """The mark's name beside its line, on a line of its own, on the side that has room."""
-    at = x.percent(mark.value)
-    side = "before" if at > 60 else "after"
-    return Markup('<span class="name {} {}" style="left:{}%;top:{}px">{} {}</span>').format(
-        mark.style, side, trim(at), 18 * row, mark.label, number(mark.value)
+def _name(mark: Mark) -> Markup:
+    return Markup('<span class="key {}">{} <b>{}</b></span>').format(
+        mark.style, mark.label, number(mark.value)
     )
 
 
