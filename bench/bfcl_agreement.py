@@ -282,9 +282,8 @@ Each record's right calls and mutations of them, {total} sets of calls, as an an
 BFCL's `ast_checker`. **They differ in {len(agreement.differences)}.**
 
 - both say right: {agreement.right}; both say wrong: {agreement.wrong}
-- BFCL's checker crashes (on arguments that are null, say) and kdfast says wrong: {agreement.crashed}
-- right calls, counted one by one, compared with `simple_function_checker`: {agreement.counts} times
-{purpose}
+- BFCL's checker crashes and kdfast says wrong: {agreement.crashed}
+- right calls, counted one by one, compared with `simple_function_checker`: {agreement.counts} times{purpose}
 
 Not compared: the Java and JavaScript categories, where BFCL reads source text and kdfast JSON values, and records that
 the import leaves out because their own tool definition rules out their ground truth.

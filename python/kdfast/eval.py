@@ -12,15 +12,20 @@ from rich.console import Console
 
 from kdfast.display import Display
 from kdfast.errors import DataError
-from kdfast.evaluate import Constraint, Decoding, EvalPrompt, eval_prompts, evaluate
+from kdfast.evaluate import (
+    EVALUATION_KIND,
+    SCHEMA_VERSION,
+    Constraint,
+    Decoding,
+    EvalPrompt,
+    eval_prompts,
+    evaluate,
+)
 from kdfast.evaluate.constrained import SchemaConstraint, require_llguidance
 from kdfast.evaluate.table import category_table, evaluation_table, wrong_answers_table
 from kdfast.files import check_file, write_text_whole
 from kdfast.scoring import FORMATS
 from kdfast.subject import Settings, Subject, model_folder, open_subject
-
-SCHEMA_VERSION = "1.0"
-EVALUATION_KIND = "kdfast.evaluation"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +150,7 @@ def _show(console: Console, document: Mapping[str, Any], request: Request) -> No
             console.print(category_table(side, title))
         reasons = ", ".join(f"{reason} {count}" for reason, count in side["mismatches"].items())
         if reasons:
-            _line(console, "no match" if name == "free" else "constrained", reasons)
+            _line(console, "no exact match" if name == "free" else "  constrained", reasons)
     for name, reason in document["quality"].get("absent", {}).items():
         _line(console, name, f"absent: {reason}")
     for warning in document.get("constrained", {}).get("warnings", ()):

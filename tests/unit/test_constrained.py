@@ -66,7 +66,7 @@ QUESTIONS = ["one question<tool_call>", "another one, longer<tool_call>", "x<too
 def test_calls_of_a_random_model_are_valid_by_construction(text, tokenizer):
     model = tiny_llama(seed=3)
     prompts = [prompt(tokenizer, question) for question in QUESTIONS]
-    decoding = Decoding(eos_ids=[EOS], pad_id=EOS, max_new_tokens=80, batch_size=2)
+    decoding = Decoding(eos_ids=[EOS], pad_id=EOS, max_new_tokens=100, batch_size=2)
     constraint = Begun(text, [EOS], prompts)
     answers = generate(model, [one.ids for one in prompts], decoding, constraint=constraint)
     free = generate(model, [one.ids for one in prompts], decoding)
@@ -79,16 +79,19 @@ def test_calls_of_a_random_model_are_valid_by_construction(text, tokenizer):
 
 
 @torch.no_grad()
-def slow_constrained(model, ids, matcher, eos, most):
+def slow_constrained(model, ids, matcher, most):
     """The obvious twin: no cache, no batch, no bitmask; each token is tried in turn of likelihood."""
+
+    def may_follow(token):
+        if token == EOS:
+            return matcher.is_accepting()
+        return token < EOS and matcher.validate_tokens([token]) == 1
+
     ids, answer = list(ids), []
     while len(answer) < most:
-        order = model(torch.tensor([ids])).logits[0, -1].argsort(descending=True, stable=True).tolist()
-        token = next(one for one in order if one == eos or matcher.validate_tokens([one]) == 1)
-        if token == eos and not matcher.is_accepting():
-            order.remove(eos)
-            token = next(one for one in order if matcher.validate_tokens([one]) == 1)
-        if token == eos:
+        order = model(torch.tensor([ids])).logits[0, -1].argsort(descending=True, stable=True)
+        token = next(filter(may_follow, order.tolist()))
+        if token == EOS:
             break
         assert matcher.consume_token(token)
         ids.append(token)
@@ -99,13 +102,13 @@ def slow_constrained(model, ids, matcher, eos, most):
 def test_the_likeliest_token_that_is_allowed_is_taken(text, tokenizer):
     model = tiny_llama(seed=5)
     prompts = [prompt(tokenizer, question) for question in QUESTIONS]
-    decoding = Decoding(eos_ids=[EOS], pad_id=EOS, max_new_tokens=60)
+    decoding = Decoding(eos_ids=[EOS], pad_id=EOS, max_new_tokens=100)
     found = generate(model, [one.ids for one in prompts], decoding, constraint=Begun(text, [EOS], prompts))
     ll_tokenizer = llguidance.LLTokenizer(text, eos_token=[EOS])
     for one, answer in zip(prompts, found, strict=True):
         matcher = llguidance.LLMatcher(ll_tokenizer, answer_grammar([TOOL]), log_level=0)
         matcher.consume_tokens(ll_tokenizer.tokenize_str("<tool_call>"))
-        assert answer == slow_constrained(model, one.ids, matcher, EOS, 60)
+        assert answer == slow_constrained(model, one.ids, matcher, 100)
 
 
 def test_prompts_without_tools_are_answered_freely(text, tokenizer):
@@ -115,6 +118,38 @@ def test_prompts_without_tools_are_answered_freely(text, tokenizer):
     ids = [one.ids for one in prompts]
     constrained = generate(model, ids, decoding, constraint=SchemaConstraint(text, [EOS], prompts))
     assert constrained[0] == constrained[2] == generate(model, ids, decoding)[0]
+
+
+class OnlyCalls(SchemaConstraint):
+    """An answer begins with the special token that opens a call."""
+
+    OPENING = 259
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.begun = set()
+
+    def restrict(self, places, logits):
+        restricted = super().restrict(places, logits)
+        for row, place in enumerate(places):
+            if place not in self.begun:
+                self.begun.add(place)
+                assert restricted[row, self.OPENING] > -torch.inf
+                restricted[row, torch.arange(logits.shape[1]) != self.OPENING] = -torch.inf
+        return restricted
+
+
+def test_tags_that_are_special_tokens(tmp_path):
+    extra = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>")
+    folder = write_tokenizer(tmp_path, extra)
+    tokenizer = Tokenizer.from_file(folder)
+    prompts = [prompt(tokenizer, question) for question in ("one question", "another one")]
+    constraint = OnlyCalls((folder / "tokenizer.json").read_text(), [EOS], prompts)
+    decoding = Decoding(eos_ids=[EOS], pad_id=EOS, max_new_tokens=100)
+    answers = generate(tiny_llama(seed=3), [one.ids for one in prompts], decoding, constraint=constraint)
+    for answer in answers:
+        (call, *_) = find_tool_calls(tokenizer.decode(answer), ("hermes",))
+        assert ToolSchema([TOOL]).is_valid(call)
 
 
 def test_logits_beyond_the_tokenizer_are_never_taken(text, tokenizer):
@@ -129,7 +164,7 @@ def test_logits_beyond_the_tokenizer_are_never_taken(text, tokenizer):
 
 def test_the_evaluation_takes_a_constraint(text, tokenizer):
     prompts = [prompt(tokenizer, question, category="c") for question in QUESTIONS]
-    decoding = Decoding(eos_ids=[EOS], pad_id=EOS, max_new_tokens=60)
+    decoding = Decoding(eos_ids=[EOS], pad_id=EOS, max_new_tokens=100)
     evaluation = evaluate(
         tiny_llama(seed=3),
         prompts,

@@ -16,6 +16,9 @@ from kdfast.evaluate.prompts import EvalPrompt
 from kdfast.evaluate.summary import by_category, summary
 from kdfast.scoring import Score, Share, score_answer, summarise
 
+SCHEMA_VERSION = "1.0"
+EVALUATION_KIND = "kdfast.evaluation"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:

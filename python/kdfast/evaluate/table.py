@@ -64,8 +64,8 @@ def category_table(evaluation: Json, title: str) -> Table:
         title: of the table.
     """
     table = Table(title=title, title_justify="left")
-    table.add_column("category", no_wrap=True)
-    for heading in ("prompts", "valid", "exact match", "missed", "false", "F1 of calls"):
+    table.add_column("category", overflow="fold")
+    for heading in ("n", "valid", "exact", "missed", "false", "F1 of calls"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, found in evaluation["categories"].items():
         shares = [
@@ -87,9 +87,7 @@ def wrong_answers_table(answers: Sequence[Json], count: int) -> Table | None:
     wrong = [answer for answer in answers if why_wrong(answer["score"])][:count]
     if not wrong:
         return None
-    table = Table(
-        title=f"The first {len(wrong)} wrong answers", title_justify="left", show_lines=True, expand=True
-    )
+    table = Table(title="The first wrong answers", title_justify="left", show_lines=True, expand=True)
     table.add_column("line", justify="right", no_wrap=True)
     for heading in ("right answer", "answer", "why"):
         table.add_column(heading, ratio=1, overflow="fold")
@@ -156,5 +154,6 @@ def _percent(fraction: float) -> str:
 
 
 def _text(text: str) -> str:
-    cut = text if len(text) <= _LONGEST_TEXT else text[:_LONGEST_TEXT] + " ..."
-    return escape(cut.strip() or "(nothing)")
+    line = " ".join(text.split())
+    cut = line if len(line) <= _LONGEST_TEXT else line[:_LONGEST_TEXT] + " ..."
+    return escape(cut or "(nothing)")

@@ -12,7 +12,7 @@ from kdfast.config import Config
 from kdfast.data import KDDataset
 from kdfast.display import Display
 from kdfast.errors import DataError
-from kdfast.evaluate import Decoding, EvalPrompt, eval_prompts, evaluate
+from kdfast.evaluate import EVALUATION_KIND, SCHEMA_VERSION, Decoding, EvalPrompt, eval_prompts, evaluate
 from kdfast.files import write_text_whole
 
 
@@ -40,10 +40,23 @@ def choose_prompts(dataset: KDDataset, tools: int, others: int) -> list[EvalProm
 def evaluate_once(
     file: Path, student: nn.Module, dataset: KDDataset, config: Config, display: Display, step: int
 ) -> dict[str, Any]:
-    """The evaluation in `file` if it was made at `step`, else a new one, which is written there."""
+    """The evaluation in `file` if it was made at `step`, else a new one, which is written there.
+
+    Args:
+        file: JSON, see `Evaluation.to_json`; with the `step`.
+        student: the bare model, in whatever mode.
+        dataset: the held-out records.
+        config: how many prompts, and how long answers may be.
+        display: shows progress.
+        step: of training.
+
+    Raises:
+        DataError: the file is damaged, or there are fewer prompts than the config asks for.
+        OSError: it cannot be read or written.
+    """
     if file.exists():
-        saved: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        if saved["step"] == step:
+        saved = _read(file)
+        if saved.get("step") == step:
             return saved
     train = config.train
     prompts = choose_prompts(dataset, train.eval_prompts, train.eval_irrelevance_prompts)
@@ -58,7 +71,23 @@ def evaluate_once(
             decoding,
             lambda done, tokens: on_progress(done, f"{tokens} tokens"),
         )
-    result = {"step": step, **evaluation.to_json()}
+    result = {
+        "schema_version": SCHEMA_VERSION,
+        "kind": EVALUATION_KIND,
+        "step": step,
+        "decoding": {"sampling": "greedy", "max_new_tokens": decoding.max_new_tokens},
+        **evaluation.to_json(),
+    }
     text = json.dumps(result, ensure_ascii=False, indent=1, allow_nan=False)
     write_text_whole(file, text + "\n")
     return result
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        saved = json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"not JSON ({error}); remove it, and it is made anew", str(file)) from error
+    if not isinstance(saved, dict):
+        raise DataError(f"must be an object, remove it, and it is made anew, got {saved!r:.80}", str(file))
+    return saved

@@ -1,0 +1,93 @@
+"""The evaluations before and after training: intervals and quality in the files, one table on the screen."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kdfast.cli import main
+from kdfast.data import KDDataset
+from kdfast.errors import DataError
+from kdfast.train.final_evaluation import choose_prompts
+from tiny_run import write_config
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("evaluated")
+    write_config(directory)
+    return directory
+
+
+def train(folder: Path, run: Path, *overrides: str) -> int:
+    settings = (
+        "kd.kl_weight=0",
+        "kd.ce_truth_weight=1",
+        "train.num_steps=2",
+        "train.validate_every_steps=0",
+        "train.eval_prompts=3",
+        "train.eval_irrelevance_prompts=2",
+        "train.eval_max_new_tokens=4",
+        "speed.every_validations=0",
+        f"io.run_dir={run}",
+    )
+    return main(["train", str(folder / "config.yaml"), *settings, *overrides])
+
+
+def read(run: Path, when: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run / f"evaluation_{when}.json").read_text())
+    return found
+
+
+def test_both_evaluations_have_intervals_and_quality(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(folder, tmp_path / "run") == 0
+    shown = capsys.readouterr().out
+    assert shown.count("Tool calls, by generation (with 95 % intervals)") == 1
+    assert "0/3 0 % (0 to 0)" in shown
+    for when, step in (("before", 0), ("after", 2)):
+        found = read(tmp_path / "run", when)
+        assert (found["kind"], found["step"], found["prompts"]) == ("kdfast.evaluation", step, 5)
+        assert found["table"]["missed_calls"] == {
+            "count": 3, "total": 3, "fraction": 1.0, "low": 1.0, "high": 1.0,
+        }  # fmt: skip
+        assert found["quality"]["f1"]["per_prompt"] == [[0, 0, 1]] * 3 + [[0, 0, 0]] * 2
+        assert found["quality"]["false_call_rate"]["per_prompt"] == [0, 0]
+        assert found["length"]["ratio"]["count"] == 5
+        assert found["decoding"]["max_new_tokens"] == 4
+        assert [answer["score"]["should_call"] for answer in found["answers"]] == [True] * 3 + [False] * 2
+
+
+def test_a_resumed_run_keeps_the_first_evaluation(folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert train(folder, run) == 0
+    before = read(run, "before")
+    assert train(folder, run, "--resume", "train.num_steps=3") == 0
+    assert read(run, "before") == before
+    assert read(run, "after")["step"] == 3
+
+
+@pytest.mark.parametrize("damage", ['{"step": 0, "tab', "[]", "\x00"])
+def test_a_damaged_file_is_named(
+    folder: Path, tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert train(folder, run) == 0
+    (run / "evaluation_before.json").write_text(damage)
+    capsys.readouterr()
+    assert train(folder, run, "--resume", "train.num_steps=3") == 2
+    error = capsys.readouterr().err
+    assert "evaluation_before.json" in error
+    assert "remove it" in error
+
+
+def test_prompts_are_the_first_of_each_kind(folder: Path) -> None:
+    data = KDDataset(folder / "validation.jsonl", folder / "teacher", shapes=[512], threads=1)
+    prompts = choose_prompts(data, 4, 2)
+    assert [prompt.line for prompt in prompts] == [1, 2, 3, 5, 4, 8]
+    with pytest.raises(DataError, match=r"train\.eval_prompts asks for more .* \(9\): 10"):
+        choose_prompts(data, 10, 0)
