@@ -9,6 +9,7 @@ BIN := .venv/bin
 CACHE := .cache
 QUICK := $(CACHE)/quickstart
 CONFIG := configs/quickstart.yaml
+RUN := runs/quickstart
 RUST := $(shell find rust Cargo.toml Cargo.lock -name '*.rs' -o -name 'Cargo.*' 2>/dev/null)
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
@@ -56,7 +57,8 @@ $(QUICK)/data/train.jsonl: $(CACHE)/wheels/.fetched | .venv/.built
 quickstart: build $(QUICK)/teacher/config.json $(QUICK)/data/train.jsonl ## train a small student on real tool calls and show a report
 	@$(BIN)/kdfast data inspect $(QUICK)/data/train.jsonl --tokenizer $(QUICK)/teacher --shapes 128,256,384,512
 	@$(BIN)/kdfast teach $(CONFIG)
-	@$(BIN)/kdfast-train $(CONFIG) --resume
+	@status=0; $(BIN)/kdfast-train $(CONFIG) --resume || status=$$?; \
+	  case $$status in 0|3) $(BIN)/kdfast report $(RUN);; esac; exit $$status
 
 # ---------------------------------------------------------------- checks
 
