@@ -250,15 +250,25 @@ def test_speed_with_its_infinities(tmp_path: Path) -> None:
     assert len(section.charts) == 3
     assert "never: 2 of 24 (8.3 %)" in section.charts[1]
     assert section.absent == [("no prompt that needs a call has a ground truth", "ttfa_overhead_tokens")]
-    assert section.few == ""
+    assert section.warnings == []
     assert len(section.history) == 3
 
 
 def test_few_prompts_are_told(tmp_path: Path) -> None:
     section = speed_section(read_run(write_run(tmp_path / "run", speed=speed(4, 4))), history_of([]))
-    assert section.few.startswith("only 4 prompts")
+    assert section.warnings == ["Only 4 prompts: p90 and p95 are about the slowest."]
     assert section.metrics["ttfa_tokens"].median == math.inf
     assert section.history == []
+
+
+def test_other_work_on_the_machine_is_told(tmp_path: Path) -> None:
+    hardware = {"key": "cpu", "cores": 2.0, "load_average": [6.25, 3.0, 1.0]}
+    section = speed_section(
+        read_run(write_run(tmp_path / "run", speed=speed() | {"hardware": hardware})), history_of([])
+    )
+    assert section.warnings == [
+        "Other work ran on this machine (load 6.25 on 2 cores): times are longer than they would be."
+    ]
 
 
 @pytest.mark.parametrize(
@@ -269,6 +279,10 @@ def test_few_prompts_are_told(tmp_path: Path) -> None:
         (
             {"metrics": {"ttft_ms": metric("ms", [1.0]) | {"samples": ["x"]}}},
             "metrics.ttft_ms.samples.0 must be a number",
+        ),
+        (
+            {"metrics": {"ttft_ms": metric("ms", [1.0]) | {"infinite": 2}}},
+            "metrics.ttft_ms.infinite must be at most",
         ),
         ({"hardware": {}}, "hardware.key is missing"),
         ({"metrics": []}, "metrics must be an object"),
