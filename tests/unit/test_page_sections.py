@@ -163,7 +163,20 @@ def test_intervals_and_quality_where_the_file_has_them(tmp_path: Path) -> None:
     assert section.intervals
     f1 = rows["F1 of calls"]
     assert (f1.before, str(f1.after), f1.after and f1.after.interval) == (None, "62 %", "50 to 75 %")
-    assert "right calls of those made" not in rows  # absent in the file
+    assert "right calls of those made" not in rows  # absent in both files
+    assert f1.why[0] == "not in the file"
+
+
+def test_what_could_not_be_formed_says_why(tmp_path: Path) -> None:
+    before, after = evaluation(0, BEFORE, intervals=True), evaluation(8, AFTER, intervals=True)
+    after["quality"]["precision"] = {"value": 0.5, "low": 0.5, "high": 0.5}
+    rows = {row.label: row for row in calls(tmp_path, evaluation_before=before, evaluation_after=after).rows}
+    precision = rows["right calls of those made"]
+    assert (precision.before, precision.why[0]) == (None, "none made")
+    assert precision.after is not None
+    assert precision.after.interval == ""  # no width
+    only = calls(tmp_path / "only", evaluation_before=None).rows[0]
+    assert (only.before, only.why[0]) == (None, "no evaluation_before.json")
 
 
 def test_examples_of_each_outcome_the_worst_first(tmp_path: Path) -> None:
@@ -202,7 +215,7 @@ def test_categories_lengths_and_reasons(tmp_path: Path) -> None:
     ]
     assert section.facts == [
         ("after", "length against the right answer", "median 1 (95 %: 0.9 to 1.25), p95 2"),
-        ("after", "not exact because of", "value 1"),
+        ("after", "not exact because of", "value of an argument 1"),
     ]
 
 
