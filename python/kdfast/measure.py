@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from kdfast.display import Display
 from kdfast.errors import DataError
+from kdfast.evaluate.table import number_text
 from kdfast.files import check_file
 from kdfast.scoring import quality
 from kdfast.speed import (
@@ -23,6 +26,8 @@ from kdfast.speed import (
     write_speed_report,
 )
 from kdfast.subject import Settings, Subject, model_folder, open_subject
+
+_SHOWN = {"f1": "F1", "missed_call_rate": "missed calls", "false_call_rate": "false calls"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +61,10 @@ def run(request: Request) -> int:
     samples = _measure(display, subject)
     provenance = subject.provenance()
     qualities = quality([sample.score() for sample in samples])
-    write_speed_report(request.out, speed_report(samples, subject.options, provenance, quality=qualities))
-    _show(display.console, samples, provenance, request.out)
+    report = speed_report(samples, subject.options, provenance, quality=qualities)
+    write_speed_report(request.out, report)
+    _show(display.console, samples, provenance, report["quality"])
+    _line(display.console, "report", str(request.out))
     return 0
 
 
@@ -75,17 +82,22 @@ def _measure(display: Display, subject: Subject) -> list[SpeedSample]:
             raise DataError(f"cannot be measured: {error}", str(subject.named)) from error
 
 
-def _show(console: Console, samples: list[SpeedSample], provenance: Provenance, out: Path) -> None:
+def _show(
+    console: Console, samples: list[SpeedSample], provenance: Provenance, qualities: Mapping[str, Any]
+) -> None:
     speed = aggregate_speed_metrics(samples)
     console.print(speed_table(speed, by_shape(samples)))
     for line in absences(speed):
         console.print(line, highlight=False, soft_wrap=True)
+    known = [f"{label} {number_text(qualities[name])}" for name, label in _SHOWN.items() if name in qualities]
+    if known:
+        _line(console, "quality", ", ".join(known))
     hardware = provenance.hardware
-    console.print(f"  {'hardware':<12} {hardware.key}", highlight=False, soft_wrap=True, markup=False)
+    _line(console, "hardware", hardware.key)
     if hardware.load_average is not None and hardware.load_average[0] > hardware.cores:
-        console.print(
-            f"  {'load':<12} {hardware.load_average[0]:.1f}: other work runs here, times are longer than they would be",
-            highlight=False,
-            soft_wrap=True,
-        )
-    console.print(f"  {'report':<12} {out}", highlight=False, soft_wrap=True, markup=False)
+        load = f"{hardware.load_average[0]:.1f}: other work runs here, times are longer than they would be"
+        _line(console, "load", load)
+
+
+def _line(console: Console, name: str, text: str) -> None:
+    console.print(f"  {name:<12} {text}", highlight=False, soft_wrap=True, markup=False)

@@ -54,6 +54,7 @@ def test_a_model(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert measure(folder, tmp_path / "new" / "report.json", "--limit=3", "--dtype=bf16") == 0
     shown = capsys.readouterr().out
     assert "time to first token" in shown
+    assert "F1 0.00 (0.00 to 0.00), missed calls 1.00 (1.00 to 1.00)" in shown
     assert str(tmp_path / "new" / "report.json") in shown
     report = read_speed_report(tmp_path / "new" / "report.json")
     assert [prompt["line"] for prompt in report["prompts"]] == [1, 2, 3]

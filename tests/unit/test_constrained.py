@@ -120,6 +120,38 @@ def test_prompts_without_tools_are_answered_freely(text, tokenizer):
     assert constrained[0] == constrained[2] == generate(model, ids, decoding)[0]
 
 
+class OnlyCalls(SchemaConstraint):
+    """An answer begins with the special token that opens a call."""
+
+    OPENING = 259
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.begun = set()
+
+    def restrict(self, places, logits):
+        restricted = super().restrict(places, logits)
+        for row, place in enumerate(places):
+            if place not in self.begun:
+                self.begun.add(place)
+                assert restricted[row, self.OPENING] > -torch.inf
+                restricted[row, torch.arange(logits.shape[1]) != self.OPENING] = -torch.inf
+        return restricted
+
+
+def test_tags_that_are_special_tokens(tmp_path):
+    extra = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>")
+    folder = write_tokenizer(tmp_path, extra)
+    tokenizer = Tokenizer.from_file(folder)
+    prompts = [prompt(tokenizer, question) for question in ("one question", "another one")]
+    constraint = OnlyCalls((folder / "tokenizer.json").read_text(), [EOS], prompts)
+    decoding = Decoding(eos_ids=[EOS], pad_id=EOS, max_new_tokens=100)
+    answers = generate(tiny_llama(seed=3), [one.ids for one in prompts], decoding, constraint=constraint)
+    for answer in answers:
+        (call, *_) = find_tool_calls(tokenizer.decode(answer), ("hermes",))
+        assert ToolSchema([TOOL]).is_valid(call)
+
+
 def test_logits_beyond_the_tokenizer_are_never_taken(text, tokenizer):
     constraint = SchemaConstraint(text, [EOS], [prompt(tokenizer, "hello")])
     logits = torch.zeros(1, 400)

@@ -117,10 +117,16 @@ def test_how_open_the_arguments_are(tokenizer, parameters, arguments, may):
     assert follows(tokenizer, call_of(arguments), tools)[0] is may
 
 
-def test_tags_that_are_special_tokens(tmp_path):
+@pytest.mark.parametrize(
+    "special", [True, False]
+)  # added tokens in angle brackets are special to llguidance anyhow
+def test_tags_that_are_special_tokens(tmp_path, special):
     extra = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>")
-    folder = write_tokenizer(tmp_path, extra)
-    tokenizer = llguidance.LLTokenizer((folder / "tokenizer.json").read_text(), eos_token=[258])
+    document = json.loads((write_tokenizer(tmp_path, extra) / "tokenizer.json").read_text())
+    for token in document["added_tokens"][3:]:
+        token["special"] = special
+    tokenizer = llguidance.LLTokenizer(json.dumps(document), eos_token=[258])
+    assert tokenizer.is_special_token(259)
     matcher = llguidance.LLMatcher(tokenizer, answer_grammar(TOOLS, special=True), log_level=0)
     assert not matcher.is_error(), matcher.get_error()
     ids = tokenizer.tokenize_str(CALL + " and " + CALL, parse_special=True)

@@ -19,11 +19,16 @@ def summary(answers: Sequence[Answer]) -> dict[str, Any]:
         `table`: the shares of `kdfast.scoring.summarise` and `cut`, of all answers those stopped by the limit;
         `quality`: see `kdfast.scoring.quality`;
         `length`: see `length_summary`;
-        `mismatches`: how many prompts that need a call got no exact match for each reason.
+        `mismatches`: how many prompts that need a call got no exact match for each reason: `no_call`, or that of the
+        `Mismatch`.
     """
     scores = [answer.score for answer in answers]
     cut = Share(count=sum(answer.cut for answer in answers), total=len(answers))
-    reasons = Counter(score.mismatch.reason for score in scores if score.mismatch is not None)
+    reasons = Counter(
+        "no_call" if score.missed_call else score.mismatch.reason
+        for score in scores
+        if score.mismatch is not None
+    )
     return {
         "prompts": len(answers),
         "due": sum(score.should_call for score in scores),

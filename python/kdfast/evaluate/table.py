@@ -87,9 +87,7 @@ def wrong_answers_table(answers: Sequence[Json], count: int) -> Table | None:
     wrong = [answer for answer in answers if why_wrong(answer["score"])][:count]
     if not wrong:
         return None
-    table = Table(
-        title=f"The first {len(wrong)} wrong answers", title_justify="left", show_lines=True, expand=True
-    )
+    table = Table(title="The first wrong answers", title_justify="left", show_lines=True, expand=True)
     table.add_column("line", justify="right", no_wrap=True)
     for heading in ("right answer", "answer", "why"):
         table.add_column(heading, ratio=1, overflow="fold")
