@@ -86,6 +86,10 @@ bench: build $(QUICK)/teacher/config.json ## measure against named peers; result
 	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet -r requirements/bench.txt
 	$(BIN)/python bench/data_path.py --tokenizer $(QUICK)/teacher
 
+.PHONY: bench-agreement
+bench-agreement: build $(CACHE)/wheels/.fetched ## score BFCL's calls, right and mutated, with BFCL's own checker as well (a minute)
+	$(BIN)/python bench/bfcl_agreement.py $(CACHE)/wheels/bfcl_eval-*.whl
+
 .PHONY: bench-latency
 bench-latency: build ## generate with students trained with and without the latency losses (15 minutes on one idle core)
 	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet -r requirements/bench.txt
