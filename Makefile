@@ -9,6 +9,7 @@ BIN := .venv/bin
 CACHE := .cache
 QUICK := $(CACHE)/quickstart
 CONFIG := configs/quickstart.yaml
+RUN := runs/quickstart
 RUST := $(shell find rust Cargo.toml Cargo.lock -name '*.rs' -o -name 'Cargo.*' 2>/dev/null)
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
@@ -56,7 +57,8 @@ $(QUICK)/data/train.jsonl: $(CACHE)/wheels/.fetched | .venv/.built
 quickstart: build $(QUICK)/teacher/config.json $(QUICK)/data/train.jsonl ## train a small student on real tool calls and show a report
 	@$(BIN)/kdfast data inspect $(QUICK)/data/train.jsonl --tokenizer $(QUICK)/teacher --shapes 128,256,384,512
 	@$(BIN)/kdfast teach $(CONFIG)
-	@$(BIN)/kdfast-train $(CONFIG) --resume
+	@status=0; $(BIN)/kdfast-train $(CONFIG) --resume || status=$$?; \
+	  case $$status in 0|3) $(BIN)/kdfast report $(RUN);; esac; exit $$status
 
 # ---------------------------------------------------------------- checks
 
@@ -89,6 +91,10 @@ bench: build $(QUICK)/teacher/config.json ## measure against named peers; result
 .PHONY: bench-agreement
 bench-agreement: build $(CACHE)/wheels/.fetched ## score BFCL's calls, right and mutated, with BFCL's own checker as well (a minute)
 	$(BIN)/python bench/bfcl_agreement.py $(CACHE)/wheels/bfcl_eval-*.whl
+
+.PHONY: bench-gates
+bench-gates: build $(QUICK)/teacher/config.json $(QUICK)/data/train.jsonl ## gate a student against itself, and against itself slowed down (20 minutes on two idle cores)
+	OMP_NUM_THREADS=1 $(BIN)/python bench/gate_trials.py --model $(QUICK)/teacher --prompts $(QUICK)/data/validation.jsonl --resume
 
 .PHONY: bench-latency
 bench-latency: build ## generate with students trained with and without the latency losses (15 minutes on one idle core)

@@ -46,6 +46,7 @@ from kdfast.losses import IGNORE_INDEX, CombinedLoss, LengthPlan, length_plan, l
 from kdfast.losses.combined_kd_loss import length_options
 from kdfast.losses.length_aware_kd_loss import length_loss_from_log_odds
 from kdfast.scoring import score_answer, summarise
+from kdfast.scoring.score import FORMATS
 from kdfast.student import supervised_logits
 from kdfast.train.final_evaluation import choose_prompts
 from kdfast.train.objective import Batch, Objective, StepWeights
@@ -206,9 +207,9 @@ def train(folder: Path, arm: Arm, seed: int) -> Any:
 
 def first_call(ids: list[int], decode: Callable[[list[int]], str]) -> float:
     """Tokens until the first call is complete; inf without one."""
-    if not find_tool_calls(decode(ids)):
+    if not find_tool_calls(decode(ids), FORMATS):
         return math.inf
-    return next(n for n in range(1, len(ids) + 1) if find_tool_calls(decode(ids[:n])))
+    return next(n for n in range(1, len(ids) + 1) if find_tool_calls(decode(ids[:n]), FORMATS))
 
 
 def quantile(values: list[float], share: float) -> float:

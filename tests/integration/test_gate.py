@@ -292,6 +292,7 @@ def test_models_that_are_none(folder: Path, tmp_path: Path, capsys: pytest.Captu
     fails(capsys, gate(folder, "--json", tmp_path), "is a directory", str(tmp_path))
     fails(capsys, gate(folder, "--config", tmp_path / "no.yaml"), "no such config file", "no.yaml")
     fails(capsys, gate(folder, "gates.f1_dorp=0.1"), "gates.f1_dorp: unknown key, did you mean 'f1_drop'?")
+    fails(capsys, gate(folder, "gates.enabled=[]"), "gates.enabled: must name at least one gate")
     fails(capsys, gate(folder, "train.seed=1"), "train.seed: only keys of 'gates' mean something here")
 
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import naive_tool_call
 import tiny
+from kdfast import compute_required_fields_present
 from kdfast._rust import (
     Tokenizer,
     ToolCall,
@@ -70,7 +71,7 @@ def objects(draw: st.DrawFn, name: st.SearchStrategy[str] = STRINGS) -> dict[str
 @st.composite
 def frames(draw: st.DrawFn, bodies: st.SearchStrategy[Any] | None = None) -> str:
     """A frame of one of the formats."""
-    bodies = bodies or objects()
+    bodies = objects() if bodies is None else bodies
     content: Any = draw(bodies)
     match draw(st.integers(0, 3)):
         case 0:
@@ -312,10 +313,14 @@ def byte_of(text: str, at: int) -> int:
 
 
 @settings(max_examples=300)
-@given(st.lists(frames(objects(KNOWN)), min_size=1, max_size=2).map("".join))
-def test_every_beginning_of_a_valid_text_looks_like_one(text: str) -> None:
-    if is_valid_tool_json(text, TOOLS):
-        assert all(looks_like_tool_json(text[:end], TOOLS) for end in range(len(text) + 1))
+@example(['<tool_call>{"name": "g", "arguments": {}}</tool_call>', "```[]```"])
+@given(st.lists(st.tuples(frames(objects(KNOWN)), SPACE).map("".join), min_size=1, max_size=2))
+def test_every_beginning_of_valid_calls_looks_like_one(written: list[str]) -> None:
+    calls = [frame for frame in written if is_valid_tool_json(frame, TOOLS)]
+    text = "".join(calls)
+    assert all(looks_like_tool_json(text[:end], TOOLS) for end in range(len(text) + 1))
+    # A frame without a call is prose: it may stand beside the calls of a valid text, not here.
+    assert looks_like_tool_json("".join(written), TOOLS) == (calls == written)
 
 
 @settings(max_examples=300)
@@ -415,4 +420,7 @@ def test_verdicts_are_those_of_json_and_jsonschema_in_every_format(
         stream = ToolCallStream(compiled)
         stream.feed(around.encode())
         assert (stream.state == "complete") == expected
-    assert required_fields_present(text, tools) == all(name in arguments for name in schema["required"])
+    required = all(name in arguments for name in schema["required"])
+    assert compute_required_fields_present([call], tools) == [required]
+    # Texts are judged by the format that students write.
+    assert required_fields_present(text, tools) == (required and kind == "hermes")

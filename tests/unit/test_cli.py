@@ -59,6 +59,7 @@ def test_the_commands_that_exist():
         "eval",
         "gate",
         "measure",
+        "report",
         "teach",
         "train",
     ]
@@ -171,6 +172,8 @@ def test_config_keys_lists_every_key(capsys):
             ["bless", "m", "--prompts", "p", "--out", "o"],
             "error: model: no such directory; give a Hugging Face model directory or a run folder: m",
         ),
+        (["report"], "error: Missing argument 'RUN'. (see kdfast report --help)"),
+        (["report", "r"], "error: run: no such directory; give the io.run_dir of a `kdfast train`: r"),
         (["data", "prepare", "none.yaml"], "error: no such config file: none.yaml"),
         (["config", "show", "configs"], "error: no such config file: configs"),
         (["config", "show", "/"], "error: a config must be a YAML file, this is a directory: /"),

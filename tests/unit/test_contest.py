@@ -82,6 +82,14 @@ def test_answers_are_whole_and_in_the_prompts_order(machine, tokenizer):
         assert [sample.ttft_ms for sample in samples] == pytest.approx([2.0 * n for n in range(1, 13)])
 
 
+def test_one_side_answers_alone(machine, tokenizer):
+    done = []
+    samples = contest(machine, tokenizer).blessed.answers(done.append)
+    assert [sample.text for sample in samples] == ["bcd"] * 12
+    assert done == list(range(1, 13))
+    assert {name for name, _ in machine.log} == {"blessed"}
+
+
 def test_pairs_have_both_times_of_the_same_prompt(machine, tokenizer):
     pairs = contest(machine, tokenizer, prefill_ms=3.0, token_ms=12.0).pairs(30, lambda _: None)
     for name, ours, theirs in (("ttft", 3.0, 2.0), ("tps", 12.0, 10.0)):

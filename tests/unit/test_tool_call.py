@@ -367,6 +367,8 @@ def test_the_gil_is_free_while_a_batch_is_validated() -> None:
         ('{"name": 5', True),  # the key may be repeated
         (f"[{OBJECT}, ", True),
         (call('{"city": "x"}') + "\n<", True),
+        (call('{"city": "x"}') + "```[", True),
+        (call('{"city": "x"}') + "```[]```", False),  # prose, as it holds no call
         ("```js", True),
         ("Sure, ", False),
         ("{]", False),

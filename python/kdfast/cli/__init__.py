@@ -17,6 +17,7 @@ from kdfast.cli.eval import eval_
 from kdfast.cli.gate import bless, gate
 from kdfast.cli.measure import measure
 from kdfast.cli.recipes import teach, train
+from kdfast.cli.report import report
 
 __all__ = ["kdfast", "main", "run", "train_main"]
 
@@ -55,6 +56,7 @@ def kdfast() -> None:
       kdfast measure RUN --prompts FILE ...        how fast it answers, and when it acts
       kdfast bless RUN --prompts FILE ...          make it the one that others are held against
       kdfast gate --candidate RUN ...              may another take its place?
+      kdfast report RUN                            all of it on one HTML page
 
     \b
     Exit codes: 0 done; 1 the machine failed (disk full, no permission) or a bug; 2 bad config,
@@ -63,7 +65,7 @@ def kdfast() -> None:
     """
 
 
-for command in (train, teach, eval_, measure, bless, gate, config, data, convert):
+for command in (train, teach, eval_, measure, bless, gate, report, config, data, convert):
     kdfast.add_command(command)
 
 

@@ -54,10 +54,11 @@ def bless(request: BlessRequest) -> int:
     check_file(request.out)
     display = Display()
     model, twin = (open_subject(request.model, request) for _ in range(2))
-    contest = Contest(Side.of(twin), Side.of(model), seed=request.seed)
+    side = Side.of(model)
+    contest = Contest(Side.of(twin), side, seed=request.seed)
     contest.warm_up()
     with display.working("answers", len(model.prompts)) as on_progress:
-        _, samples = contest.answers(lambda done: on_progress(done, ""))
+        samples = side.answers(lambda done: on_progress(done, ""))
     outcome = decide(contest, request.limits, display, seed=request.seed)
     noise = {name: noise_floor(pairs) for name, pairs in outcome.pairs.items()}
     bundle = baseline_bundle([report_of(model, samples)], noise)

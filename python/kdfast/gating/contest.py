@@ -78,6 +78,21 @@ class Side:
         with self._finite():
             return measure_prompt(self.engine, prompt, self.tokenizer, options, clock=clock)
 
+    def answers(self, on_answer: Callable[[int], None]) -> list[SpeedSample]:
+        """The whole answer to every prompt, in the prompts' order, of this model alone.
+
+        Args:
+            on_answer: called with the answers that are done.
+
+        Raises:
+            DataError: its logits are NaN.
+        """
+        samples = []
+        for prompt in self.prompts:
+            samples.append(self.run(prompt, self.options))
+            on_answer(len(samples))
+        return samples
+
     def warm_up(self) -> None:
         """Generates off the clock (first use allocates memory and picks kernels).
 

@@ -64,7 +64,7 @@ def gate(
         DataError: bad records, or none; a prompt that is too long; a damaged baseline; logits that are NaN.
         OSError: a file cannot be read or written.
     """
-    judging.check_outputs()
+    judging.check()
     if request.reports is not None:
         request.reports.mkdir(parents=True, exist_ok=True)
     baseline = judging.baseline()
@@ -80,7 +80,7 @@ def gate(
     with display.working("answers", len(candidate.prompts)) as on_progress:
         answers = contest.answers(lambda done: on_progress(done, ""))
     outcome = None
-    if not (_TPS_GATES | _TTFT_GATES).isdisjoint(judging.limits.enabled):
+    if _times(judging):
         outcome = decide(contest, judging.limits, display, seed=request.seed)
     reports = [
         report_of(subject, samples) for subject, samples in zip((candidate, blessed), answers, strict=True)
@@ -109,7 +109,7 @@ def gate_reports(files: Sequence[Path], judging: Judging) -> int:
         DataError: a file is damaged, or no speed report.
         OSError: it cannot be read, or a result cannot be written.
     """
-    judging.check_outputs()
+    judging.check()
     current = [read_speed_report(file) for file in files]
     for section, key in (("fingerprints", "model"), ("fingerprints", "prompts"), ("hardware", "key")):
         named = {str(report[section].get(key)) for report in current}
@@ -144,19 +144,22 @@ def _alone(
     """The candidate without a second model: its times can only be reported."""
     side = Side.of(candidate, wrap)
     side.warm_up()
-    samples = []
     with display.working("answers", len(side.prompts)) as on_progress:
-        for done, prompt in enumerate(side.prompts, 1):
-            samples.append(side.run(prompt, side.options))
-            on_progress(done, "")
+        samples = side.answers(lambda done: on_progress(done, ""))
     report = report_of(candidate, samples)
     _keep(request, [report])
-    display.console.print(
-        "one model alone: its times decide nothing; name the model to run against by --blessed",
-        highlight=False,
-        soft_wrap=True,
-    )
+    if _times(judging):
+        display.console.print(
+            "one model alone: its times decide nothing; name the model to run against by --blessed",
+            highlight=False,
+            soft_wrap=True,
+        )
     return judging.conclude([report], baseline, display.console, context=_context([report, *baseline[:1]]))
+
+
+def _times(judging: Judging) -> bool:
+    """Whether any gate of time is to be evaluated."""
+    return not (_TPS_GATES | _TTFT_GATES).isdisjoint(judging.limits.enabled)
 
 
 def _check_alike(candidate: Subject, blessed: Subject, judging: Judging) -> None:

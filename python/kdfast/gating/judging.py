@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from kdfast.config import GatesConfig
+from kdfast.errors import ConfigError
 from kdfast.files import check_file, write_text_whole
 from kdfast.gates import GateReport, PairedDecision, evaluate_speed_gates, load_baseline_speed_metrics
 from kdfast.gates.display import gate_table
@@ -50,12 +51,15 @@ class Judging:
             report for path in paths for report in reports_of(load_baseline_speed_metrics(path), str(path))
         ]
 
-    def check_outputs(self) -> None:
-        """Makes the folders of the files to write: said before the work, not after it.
+    def check(self) -> None:
+        """Said before the work, not after it; makes the folders of the files to write.
 
         Raises:
+            ConfigError: no gate is enabled.
             OSError: a file is a directory, or its folder cannot be made.
         """
+        if not self.limits.enabled:
+            raise ConfigError("gates.enabled: must name at least one gate, else everything passes, got []")
         for path in (self.json, self.junit):
             if path is not None:
                 check_file(path)

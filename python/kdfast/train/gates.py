@@ -18,7 +18,7 @@ from kdfast.speed import SpeedPrompt, prompts_fingerprint, read_speed_report, sp
 from kdfast.train.run_folder import RunFolder
 from kdfast.train.speed import SpeedProbe
 
-_QUALITY = {"f1": "train.eval_prompts", "false_call_rate": "train.eval_irrelevance_prompts"}
+_QUALITY = {"f1": "eval_prompts", "false_call_rate": "eval_irrelevance_prompts"}
 
 
 def blessed_reports(config: Config) -> list[Report]:
@@ -88,11 +88,20 @@ class FinalGates:
 
     def _left_out(self, gate: str, report: Report) -> str | None:
         """Why a gate's numbers were not to be measured; None = they were, or it was tried."""
-        if gate in _QUALITY:
-            absent = report.get("absent") or {}
-            reason = absent.get(gate) or absent.get("quality") or f"{_QUALITY[gate]} is 0"
-            return None if gate in (report.get("quality") or {}) else str(reason)
-        return None if "metrics" in report else "speed.every_validations is 0"
+        if gate not in _QUALITY:
+            if "metrics" in report:
+                return None
+            never = self.config.speed.every_validations == 0
+            return "speed.every_validations is 0" if never else "the run has no speed report of its last step"
+        if gate in (report.get("quality") or {}):
+            return None
+        key, absent = _QUALITY[gate], report.get("absent") or {}
+        never = getattr(self.config.train, key) == 0
+        return str(
+            absent.get(gate)
+            or absent.get("quality")
+            or (f"train.{key} is 0" if never else "the run's evaluation does not have it")
+        )
 
     def _on_the_baselines_prompts(self, student: Any, step: int) -> Report | None:
         if not self.baseline:

@@ -1,0 +1,39 @@
+"""`kdfast report`: a run as one HTML page."""
+
+# ruff: noqa: D301 (click's mark for a paragraph to leave alone is a real backspace)
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from kdfast.cli.arguments import PATH
+
+
+@click.command()
+@click.argument("run", metavar="RUN", type=PATH)
+@click.option("--out", type=PATH, help="The page to write. [default: report.html in the run folder]")
+def report(**options: Any) -> int:
+    """Show RUN, a run folder, as one HTML page.
+
+    At the top stands whether the run was good; below it the losses, the tool calls before and after training, example
+    answers, the times to the first token and the first action, the gates, padding and the config. What a run has
+    not got is named, with the command that makes it. The page is one file: it needs no network and runs no script,
+    follows the reader's light or dark colours, and prints.
+
+    A run that is still going can be reported on; its files are only read.
+
+    \b
+    Examples:
+      kdfast report runs/quickstart
+      kdfast report runs/quickstart --out quickstart.html
+
+    \b
+    Exit codes: 0 written, whatever the verdict; 1 the machine failed or a bug; 2 no such run, or
+    a damaged file.
+    """
+    from kdfast.report import Request
+    from kdfast.report import run as run_report
+
+    return run_report(Request(**options))

@@ -1,0 +1,50 @@
+"""A whole, divided into its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from kdfast.page.charts.axis import trim
+from kdfast.page.wording import number, share
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A part of a whole.
+
+    Attributes:
+        label: its name.
+        amount: how much of it there is, at least 0.
+        style: its class in the style sheet.
+    """
+
+    label: str
+    amount: float
+    style: str
+
+
+def stack(parts: Sequence[Part]) -> Markup:
+    """One bar, divided by amounts; a part of nothing takes no room, one with room has its amount written in.
+
+    Examples:
+        >>> bar = stack([Part(label="used", amount=30, style="good"), Part(label="padding", amount=10, style="weak")])
+        >>> "width:75%" in bar, "padding: 10 (25 %)" in bar
+        (True, True)
+    """
+    whole = sum(part.amount for part in parts)
+    shown = [part for part in parts if part.amount > 0]
+    piece = Markup('<span class="{}" style="width:{}%" title="{}">{}</span>')
+    body = Markup("").join(
+        piece.format(
+            part.style,
+            trim(100 * part.amount / whole),
+            f"{part.label}: {number(part.amount)} ({share(part.amount / whole)})",
+            number(part.amount) if part.amount / whole > 0.05 else "",
+        )
+        for part in shown
+    )
+    words = "; ".join(f"{part.label} {number(part.amount)}" for part in shown) or "nothing"
+    return Markup('<div class="stack" role="img" aria-label="{}">{}</div>').format(words, body)

@@ -1,0 +1,208 @@
+"""The verdict: a few plain questions to a run, each answered good, look, bad or unknown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from kdfast.config import Config
+from kdfast.page.charts import Estimate
+from kdfast.page.gates import GateSection
+from kdfast.page.history import History, series, total
+from kdfast.page.speed import SpeedSection
+from kdfast.page.wording import change, counted, number, share
+
+Answer = Literal["good", "look", "bad", "unknown"]
+
+RISEN = 0.02
+"""A final held-out loss so much above the lowest one is worth a look."""
+FEW_FALSE_CALLS = 0.05
+"""A false-call rate, or a share of prompts without a first action, above this is worth a look."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One question and its answer.
+
+    Attributes:
+        question: a few words.
+        answer: how it looks.
+        because: one sentence with the numbers.
+        link: the section of the page that shows more.
+    """
+
+    question: str
+    answer: Answer
+    because: str
+    link: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """What the checks look at.
+
+    Attributes:
+        config: of the run.
+        history: the metrics.
+        before: shares of the evaluation before training.
+        after: shares of the one after it.
+        after_missing: what to say of shares that are not in `after`.
+        speed: the section.
+        gates: the section.
+    """
+
+    config: Config
+    history: History
+    before: dict[str, Estimate]
+    after: dict[str, Estimate]
+    after_missing: str
+    speed: SpeedSection
+    gates: GateSection
+
+
+def checks(shown: Shown) -> list[Check]:
+    """Every check, in the order of the page."""
+    return [
+        _finished(shown),
+        _held_out(shown),
+        _calls(shown),
+        _false_calls(shown),
+        _speed(shown),
+        _gates(shown),
+    ]
+
+
+def verdict(made: Sequence[Check]) -> tuple[Answer, str, str]:
+    """The worst answer, a word for it, and how many checks had which.
+
+    Examples:
+        >>> def check(answer): return Check(question="q", answer=answer, because="", link="")
+        >>> verdict([check("good"), check("look"), check("unknown")])
+        ('look', 'Mixed', '1 good, 1 worth a look, 1 not known')
+        >>> verdict([check("good")])
+        ('good', 'Good', 'all 1 good')
+    """
+    words = {"bad": "bad", "look": "worth a look", "good": "good", "unknown": "not known"}
+    counts = {answer: sum(check.answer == answer for check in made) for answer in words}
+    if counts["good"] == len(made):
+        return "good", "Good", f"all {len(made)} good"
+    told = ", ".join(
+        f"{counts[answer]} {words[answer]}" for answer in ("good", "look", "bad", "unknown") if counts[answer]
+    )
+    if counts["bad"]:
+        return "bad", "Not good", told
+    if counts["look"]:
+        return "look", "Mixed", told
+    return ("good", "Good, as far as known", told) if counts["good"] else ("unknown", "Not known", told)
+
+
+def _finished(shown: Shown) -> Check:
+    history, steps = shown.history, shown.config.train.num_steps
+    answer: Answer = "good"
+    because = f"{history.last_step:,} of {counted(steps, 'step')}"
+    skipped = total(history.train, "skipped_rows")
+    broken = history.not_finite()
+    if broken:
+        answer, because = "bad", f"{because}; not finite in some line: {', '.join(broken)}"
+    elif history.last_step < steps:
+        answer, because = "look", f"not finished: {because}"
+    elif skipped:
+        answer, because = "look", f"{because}; {counted(int(skipped), 'row')} skipped for NaN"
+    return Check(question="Trained to the end", answer=answer, because=because, link="losses")
+
+
+def _held_out(shown: Shown) -> Check:
+    question, link = "Held-out loss fell", "losses"
+    losses = series(shown.history.validation, "loss")
+    if len(losses) < 2:
+        because = (
+            "no validation data" if shown.config.data.validation is None else "fewer than two validations"
+        )
+        return Check(question=question, answer="unknown", because=because, link=link)
+    first, last = losses[0][1], losses[-1][1]
+    best_step, best = min(losses[1:], key=lambda point: point[1])
+    because = f"{number(first)} to {number(last)} ({change(first, last) or 'from 0'})"
+    answer: Answer = "good"
+    if last >= first:
+        answer = "bad"
+    elif last > best * (1 + RISEN):
+        answer, because = "look", f"{because}, but it was {number(best)} at step {best_step:,.0f}"
+    return Check(question=question, answer=answer, because=because, link=link)
+
+
+def _calls(shown: Shown) -> Check:
+    question, link = "Calls tools rightly", "calls"
+    after, before = shown.after.get("schema_valid"), shown.before.get("schema_valid")
+    if after is None:
+        because = shown.after_missing or "no evaluated prompt needs a call"
+        return Check(question=question, answer="unknown", because=because, link=link)
+    wanted = shown.config.train.min_valid_calls_fraction
+    because = f"{after} of due calls valid" + (
+        f", {share(before.value)} before" if before is not None else ""
+    )
+    exact = shown.after.get("exact_match")
+    because += f"; {share(exact.value)} exactly right" if exact is not None else ""
+    answer: Answer = "good"
+    if after.value < wanted:
+        answer, because = "bad", f"{because}; {share(wanted)} are asked for"
+    elif before is not None and after.value < before.value:
+        answer = "bad"
+    elif after.value == 0 or (before is not None and after.value == before.value < 1):
+        answer = "look"
+    return Check(question=question, answer=answer, because=because, link=link)
+
+
+def _false_calls(shown: Shown) -> Check:
+    question, link = "No call where no tool fits", "calls"
+    after, before = shown.after.get("false_calls"), shown.before.get("false_calls")
+    if after is None:
+        because = shown.after_missing or "no evaluated prompt is without a fitting tool"
+        return Check(question=question, answer="unknown", because=because, link=link)
+    because = f"calls on {after} of such prompts" + (
+        f", {share(before.value)} before" if before is not None else ""
+    )
+    answer: Answer = "good" if after.value <= FEW_FALSE_CALLS else "look"
+    if before is not None and after.value > before.value + FEW_FALSE_CALLS:
+        answer = "bad"
+    return Check(question=question, answer=answer, because=because, link=link)
+
+
+def _speed(shown: Shown) -> Check:
+    question, link = "Acts on every prompt", "speed"
+    action = shown.speed.metrics.get("ttfa_tokens")
+    if action is None:
+        reasons = [reason for reason, names in shown.speed.absent if "ttfa_tokens" in names.split(", ")]
+        because = (
+            shown.speed.missing.short
+            if shown.speed.missing
+            else "; ".join(reasons) or "the speed report has no ttfa_tokens"
+        )
+        return Check(question=question, answer="unknown", because=because, link=link)
+    never = action.infinite / action.count if action.count else 1.0
+    told = (
+        []
+        if action.median == math.inf
+        else [f"first valid call after {number(action.median)} tokens (median)"]
+    )
+    if action.infinite:
+        told.append(f"never on {action.infinite} of {counted(action.count, 'prompt')} ({share(never)})")
+    answer: Answer = "good" if never <= FEW_FALSE_CALLS else "bad" if never == 1 else "look"
+    return Check(question=question, answer=answer, because="; ".join(told), link=link)
+
+
+def _gates(shown: Shown) -> Check:
+    question, link, gates = "Gates", "gates", shown.gates
+    if gates.missing or not gates.rows:
+        because = gates.missing.short if gates.missing else "gates.enabled is empty"
+        return Check(question=question, answer="unknown", because=because, link=link)
+    answer: Answer = "unknown"
+    because = gates.counts
+    if gates.names("failed"):
+        answer, because = "bad", f"{because} (failed: {', '.join(gates.names('failed'))})"
+    elif gates.names("inconclusive"):
+        answer = "look"
+    elif gates.names("passed"):
+        answer = "good"
+    return Check(question=question, answer=answer, because=because, link=link)

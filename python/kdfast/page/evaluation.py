@@ -1,0 +1,159 @@
+"""The section of tool calls: shares before and after training, outcomes, examples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from kdfast.page.categories import Category, answer_facts, categories
+from kdfast.page.charts import Estimate, interval, stack
+from kdfast.page.outcome import OUTCOMES, Answer, Outcome, parts, read_answers
+from kdfast.page.run_files import Missing, RunFiles, there
+from kdfast.page.shares import estimates
+
+NO_INTERVAL = "no interval in this file"
+_LABELS = {
+    "parsed": "a call was found",
+    "right_function": "right function",
+    "schema_valid": "valid against its schema",
+    "exact_match": "exact match (accepted values)",
+    "missed_calls": "missed calls",
+    "false_calls": "false calls (no tool fits)",
+    "cut": "cut at the longest length",
+    "f1": "F1 of calls",
+    "precision": "right calls of those made",
+    "recall": "right calls of those due",
+}
+_FEWER_IS_BETTER = ("missed_calls", "false_calls", "cut")
+_EXAMPLES = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One share, before and after.
+
+    Attributes:
+        label: what it is the share of.
+        before: None = not in the file.
+        after: likewise.
+        fewer_is_better: whether a lower share is the better one.
+        chart: both, drawn.
+    """
+
+    label: str
+    before: Estimate | None
+    after: Estimate | None
+    fewer_is_better: bool
+    chart: Markup
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One prompt's answers; `before` is None where there was no evaluation before training."""
+
+    before: Answer | None
+    after: Answer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """The prompts whose answers after training had one outcome; not all of them are shown."""
+
+    outcome: Outcome
+    count: int
+    examples: Sequence[Example]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSection:
+    """What the page shows of both evaluations.
+
+    Attributes:
+        missing: (when, file) of an evaluation that is not there.
+        rows: the shares.
+        intervals: whether any share has one.
+        outcomes: (kind of prompt, number of prompts, [(when, bar)]).
+        groups: examples by outcome.
+        categories: the shares category by category; empty where there is only one.
+        facts: (when, what, value) of lengths and mismatches.
+    """
+
+    missing: Sequence[tuple[str, Missing]]
+    rows: Sequence[Row]
+    intervals: bool
+    outcomes: Sequence[tuple[str, int, Sequence[tuple[str, Markup]]]]
+    groups: Sequence[Group]
+    categories: Sequence[Category]
+    facts: Sequence[tuple[str, str, str]]
+
+
+def evaluation_section(files: RunFiles) -> EvaluationSection:
+    """What the page shows of both evaluations.
+
+    Raises:
+        DataError: a file is not as `kdfast train` writes it; names file and key.
+    """
+    sides = {"before": files.before, "after": files.after}
+    shares = {when: estimates(there(side)) for when, side in sides.items()}
+    answers = {when: read_answers(side) for when, side in sides.items() if not isinstance(side, Missing)}
+    rows = [_row(name, shares["before"].get(name), shares["after"].get(name)) for name in _order(shares)]
+    return EvaluationSection(
+        missing=[(when, side) for when, side in sides.items() if isinstance(side, Missing)],
+        rows=rows,
+        intervals=any(share.interval for side in shares.values() for share in side.values()),
+        outcomes=[
+            line for call_due in (True, False) if (line := _outcomes(answers, call_due=call_due)) is not None
+        ],
+        groups=_groups(answers.get("before"), answers.get("after", [])),
+        categories=categories(there(files.before), there(files.after)),
+        facts=[
+            (when, what, value) for when, side in sides.items() for what, value in answer_facts(there(side))
+        ],
+    )
+
+
+def _order(shares: dict[str, dict[str, Estimate]]) -> list[str]:
+    """Names in the order of the labels, unknown ones behind them."""
+    present = list(dict.fromkeys([*shares["after"], *shares["before"]]))
+    known = [name for name in _LABELS if name in present]
+    return known + [name for name in present if name not in _LABELS]
+
+
+def _row(name: str, before: Estimate | None, after: Estimate | None) -> Row:
+    return Row(
+        label=_LABELS.get(name, name.replace("_", " ")),
+        before=before,
+        after=after,
+        fewer_is_better=name in _FEWER_IS_BETTER,
+        chart=interval(before, after),
+    )
+
+
+def _outcomes(
+    answers: dict[str, list[Answer]], *, call_due: bool
+) -> tuple[str, int, list[tuple[str, Markup]]] | None:
+    bars, prompts = [], 0
+    for when, side in answers.items():
+        divided = parts(side, call_due=call_due)
+        prompts = sum(int(part.amount) for part in divided)
+        if prompts:
+            bars.append((when, stack(divided)))
+    kind = "Where a call is due" if call_due else "Where no tool fits"
+    return (kind, prompts, bars) if bars else None
+
+
+def _groups(before: list[Answer] | None, after: list[Answer]) -> list[Group]:
+    """Examples of every outcome, the worst first: those are what one wants to read."""
+    same = before is not None and len(before) == len(after)
+    groups = []
+    for outcome in sorted(OUTCOMES, key=lambda one: (not one.call_due, -OUTCOMES.index(one))):
+        found = [answer for answer in after if answer.outcome is outcome]
+        examples = [
+            Example(before=before[answer.number - 1] if same and before is not None else None, after=answer)
+            for answer in found[:_EXAMPLES]
+        ]
+        if examples:
+            groups.append(Group(outcome=outcome, count=len(found), examples=examples))
+    return groups

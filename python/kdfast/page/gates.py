@@ -1,0 +1,94 @@
+"""The section of gates: what each of them said."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kdfast.page.node import Node
+from kdfast.page.run_files import Missing, RunFiles
+from kdfast.page.wording import NEVER, number
+
+STATUSES = ("failed", "inconclusive", "passed", "report_only", "skipped")
+"""Every status of a gate, in the order of their weight."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateRow:
+    """One gate.
+
+    Attributes:
+        name: of the gate.
+        status: one of `STATUSES`.
+        value: the candidate's; "" = none.
+        limit: the bound of it.
+        baseline: the blessed model's.
+        reason: why, in words.
+    """
+
+    name: str
+    status: str
+    value: str
+    limit: str
+    baseline: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateSection:
+    """What the page shows of the gates.
+
+    Attributes:
+        missing: the file, where it is missing.
+        rows: in the order of the file.
+        strict: whether what could not be told was turned into a failure.
+    """
+
+    missing: Missing | None
+    rows: Sequence[GateRow]
+    strict: bool
+
+    def names(self, status: str) -> list[str]:
+        """The gates of a status."""
+        return [row.name for row in self.rows if row.status == status]
+
+    @property
+    def counts(self) -> str:
+        """Such as `1 failed, 4 passed`."""
+        counts = Counter(row.status for row in self.rows)
+        return ", ".join(
+            f"{counts[status]} {status.replace('_', ' ')}" for status in STATUSES if counts[status]
+        )
+
+
+def gate_section(files: RunFiles) -> GateSection:
+    """What the page shows of the gates.
+
+    Raises:
+        DataError: the file is no report of gates; names file and key.
+    """
+    report = files.gates
+    if isinstance(report, Missing):
+        return GateSection(missing=report, rows=[], strict=False)
+    if report["kind"].text() != "kdfast.gate_report":
+        raise report["kind"].wrong("'kdfast.gate_report'")
+    return GateSection(
+        missing=None,
+        rows=[_row(node) for node in report["results"].list()],
+        strict=report["strict"].flag(),
+    )
+
+
+def _row(node: Node) -> GateRow:
+    status = node["status"]
+    if status.text() not in STATUSES:
+        raise status.wrong(f"one of {', '.join(STATUSES)}")
+    infinite = {one.text() for one in node["infinite"].list()}
+    unit = node["unit"].text()
+    shown = {}
+    for key in ("value", "limit", "baseline"):
+        found = node.find(key)
+        text = NEVER if key in infinite else number(found.number()) if found is not None else ""
+        shown[key] = f"{text} {unit}".strip() if text not in ("", NEVER) else text
+    return GateRow(name=node["name"].text(), status=status.text(), reason=node["reason"].text(), **shown)

@@ -1,0 +1,113 @@
+"""A value in a JSON document that knows where it stands, so that a wrong one is named by file, line and key."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from kdfast.errors import DataError
+
+
+@dataclass(frozen=True)
+class Node:
+    """A JSON value and its place.
+
+    Attributes:
+        value: as the JSON decoder gave it.
+        file: where it was read.
+        remedy: what to do when it is wrong.
+        line: 1-based line of a JSONL file; None = the file is one document.
+        path: dotted keys from the document's root.
+
+    Examples:
+        >>> node = Node({"table": {"parsed": {"count": "3"}}}, "evaluation.json", "make it again")
+        >>> node["table"]["parsed"]["count"].number()
+        Traceback (most recent call last):
+        ...
+        kdfast.errors.DataError: evaluation.json: table.parsed.count must be a number; make it again, got '3'
+    """
+
+    value: Any
+    file: str
+    remedy: str
+    line: int | None = None
+    path: str = ""
+
+    def __getitem__(self, key: str) -> Node:
+        found = self.find(key)
+        if found is None:
+            raise DataError(f"{self._child(key).name} is missing; {self.remedy}", self.file, self.line)
+        return found
+
+    @property
+    def name(self) -> str:
+        """What to call it in an error."""
+        return self.path or "the document"
+
+    def find(self, key: str) -> Node | None:
+        """What stands under a key; None where the key is missing or null.
+
+        Raises:
+            DataError: this is no object.
+        """
+        value = self.object().get(key)
+        return None if value is None else replace(self._child(key), value=value)
+
+    def object(self) -> dict[str, Any]:
+        """The value, an object; DataError when it is none."""
+        if not isinstance(self.value, dict):
+            raise self.wrong("an object")
+        return self.value
+
+    def items(self) -> Iterator[tuple[str, Node]]:
+        """The keys of an object and what stands under them, nulls included."""
+        for key, value in self.object().items():
+            yield key, replace(self._child(key), value=value)
+
+    def list(self) -> list[Node]:
+        """The entries of a list; DataError when it is none."""
+        if not isinstance(self.value, list):
+            raise self.wrong("a list")
+        return [replace(self._child(str(index)), value=value) for index, value in enumerate(self.value)]
+
+    def number(self) -> float:
+        """The value, a finite number; DataError when it is none."""
+        if isinstance(self.value, bool) or not isinstance(self.value, int | float):
+            raise self.wrong("a number")
+        try:
+            number = float(self.value)
+        except OverflowError:
+            raise self.wrong("a number that fits 64 bits") from None
+        if not math.isfinite(number):
+            raise self.wrong("a finite number")
+        return number
+
+    def count(self) -> int:
+        """The value, an integer of at least 0; DataError when it is none."""
+        number = self.number()
+        if number < 0 or number != int(number):
+            raise self.wrong("an integer of at least 0")
+        return int(number)
+
+    def text(self) -> str:
+        """The value, a text; DataError when it is none."""
+        if not isinstance(self.value, str):
+            raise self.wrong("a text")
+        return self.value
+
+    def flag(self) -> bool:
+        """The value, true or false; DataError when it is neither."""
+        if not isinstance(self.value, bool):
+            raise self.wrong("true or false")
+        return self.value
+
+    def wrong(self, allowed: str) -> DataError:
+        """The error that says what the value must be."""
+        shown = repr(self.value)
+        shown = shown if len(shown) <= 80 else shown[:80] + "..."
+        return DataError(f"{self.name} must be {allowed}; {self.remedy}, got {shown}", self.file, self.line)
+
+    def _child(self, key: str) -> Node:
+        return replace(self, path=f"{self.path}.{key}" if self.path else key)

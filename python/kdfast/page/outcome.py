@@ -1,0 +1,113 @@
+"""What became of each answer of an evaluation, from right down to no call at all."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kdfast.page.charts import Part
+from kdfast.page.node import Node
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A kind of answer.
+
+    Attributes:
+        label: what it is called.
+        style: its class in the style sheet, from `good` to `bad`.
+        call_due: whether it is an answer to a prompt that needs a call.
+    """
+
+    label: str
+    style: str
+    call_due: bool
+
+
+RIGHT = Outcome("right call", "good", True)
+OTHER_VALUE = Outcome("valid call, other values", "fair", True)
+INVALID = Outcome("right function, arguments break its schema", "weak", True)
+OTHER_FUNCTION = Outcome("other function, or other number of calls", "poor", True)
+NO_CALL = Outcome("no call", "bad", True)
+SILENT = Outcome("no call, rightly", "good", False)
+FALSE_CALL = Outcome("a call where no tool fits", "bad", False)
+
+OUTCOMES = (RIGHT, OTHER_VALUE, INVALID, OTHER_FUNCTION, NO_CALL, SILENT, FALSE_CALL)
+"""Every outcome, from best to worst, first of the prompts that need a call."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """One answer of an evaluation.
+
+    Attributes:
+        number: of the prompt, from 1.
+        text: what the student wrote.
+        reference: the right answer.
+        tokens: length of `text`.
+        cut: whether it was stopped at the longest length.
+        outcome: what became of it.
+        why: why it is no exact match; "" where it is, or where nothing is known.
+    """
+
+    number: int
+    text: str
+    reference: str
+    tokens: int
+    cut: bool
+    outcome: Outcome
+    why: str
+
+
+def read_answers(evaluation: Node) -> list[Answer]:
+    """The answers of an evaluation file.
+
+    Raises:
+        DataError: an answer is not as `kdfast train` writes it; names file and key.
+    """
+    return [_read_answer(number, node) for number, node in enumerate(evaluation["answers"].list(), 1)]
+
+
+def _read_answer(number: int, node: Node) -> Answer:
+    score = node["score"]
+    mismatch = score.find("mismatch")
+    return Answer(
+        number=number,
+        text=node["text"].text(),
+        reference=node["reference_text"].text(),
+        tokens=node["tokens"].count(),
+        cut=node["cut"].flag(),
+        outcome=outcome(score),
+        why=mismatch["detail"].text() if mismatch is not None else "",
+    )
+
+
+def outcome(score: Node) -> Outcome:
+    """The outcome that an answer's score stands for.
+
+    Examples:
+        >>> marks = {"parsed": True, "right_function": True, "schema_valid": False, "exact_match": False}
+        >>> outcome(Node({"should_call": True, **marks}, "evaluation.json", "make it again")).label
+        'right function, arguments break its schema'
+    """
+    parsed = score["parsed"].flag()
+    if not score["should_call"].flag():
+        return FALSE_CALL if parsed else SILENT
+    if score["exact_match"].flag():
+        return RIGHT
+    if not parsed:
+        return NO_CALL
+    if not score["right_function"].flag():
+        return OTHER_FUNCTION
+    return OTHER_VALUE if score["schema_valid"].flag() else INVALID
+
+
+def parts(answers: Sequence[Answer], *, call_due: bool) -> list[Part]:
+    """How many answers had each outcome, of the prompts that need a call or of the others."""
+    counts = Counter(answer.outcome for answer in answers)
+    return [
+        Part(label=one.label, amount=counts[one], style=one.style)
+        for one in OUTCOMES
+        if one.call_due == call_due
+    ]

@@ -1,0 +1,100 @@
+"""From the files of a run to one HTML document."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from kdfast.page.categories import COLUMNS
+from kdfast.page.checks import Shown, checks, verdict
+from kdfast.page.evaluation import NO_INTERVAL, evaluation_section
+from kdfast.page.gates import gate_section
+from kdfast.page.history import History, read_history
+from kdfast.page.losses import loss_section
+from kdfast.page.run_files import Missing, RunFiles, there
+from kdfast.page.settings import settings_section
+from kdfast.page.shapes import shape_section
+from kdfast.page.shares import estimates
+from kdfast.page.speed import speed_section
+from kdfast.page.tiles import tiles
+from kdfast.page.wording import counted, duration, number, share
+
+
+def render_page(files: RunFiles) -> tuple[str, str]:
+    """The page of a run.
+
+    The document needs no network, no script and no other file: its security policy forbids all three, so that what
+    a model wrote can do nothing in a reader's browser even where escaping failed.
+
+    Args:
+        files: of the run.
+
+    Returns:
+        the HTML document, and its verdict in one line.
+
+    Raises:
+        DataError: a file is not as `kdfast train` writes it; names file, line and key.
+    """
+    lines = files.metrics
+    history = (
+        History(train=[], validation=[], speed=[]) if isinstance(lines, Missing) else read_history(lines)
+    )
+    speed, gates = speed_section(files, history), gate_section(files)
+    shown = Shown(
+        config=files.config,
+        history=history,
+        before=estimates(there(files.before)),
+        after=estimates(there(files.after)),
+        after_missing=files.after.short if isinstance(files.after, Missing) else "",
+        speed=speed,
+        gates=gates,
+    )
+    made = checks(shown)
+    answer, word, told = verdict(made)
+    template = _environment().get_template("page.html.jinja")
+    document = template.render(
+        name=files.name,
+        written=datetime.fromtimestamp(files.written_at, tz=UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        answer=answer,
+        word=word,
+        told=told,
+        checks=made,
+        tiles=tiles(shown),
+        metrics_missing=lines.reason if isinstance(lines, Missing) else "",
+        torn=files.torn,
+        losses=loss_section(history, files.config),
+        calls=evaluation_section(files),
+        no_interval=NO_INTERVAL,
+        columns=list(COLUMNS.values()),
+        speed=speed,
+        gates=gates,
+        shapes=shape_section(history, files.config),
+        settings=settings_section(files),
+    )
+    return document, f"{word}: {told}"
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("kdfast.page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "code": _code,
+        "counted": counted,
+        "duration": duration,
+        "number": number,
+        "share": share,
+    }
+    return environment
+
+
+def _code(text: str) -> Markup:
+    """Escaped text in which `commands` are set as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped

@@ -1,0 +1,107 @@
+"""The section of settings: every value of the config, and the fingerprints of what went in."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kdfast.config import Config
+from kdfast.page.run_files import Missing, RunFiles
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One key of the config.
+
+    Attributes:
+        key: its dotted path.
+        value: as one would write it.
+        default: likewise; "required" where there is none.
+        help: what it means.
+    """
+
+    key: str
+    value: str
+    default: str
+    help: str
+
+    @property
+    def changed(self) -> bool:
+        """Whether the value is not the default."""
+        return self.value != self.default
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettingsSection:
+    """What the page shows of the config.
+
+    Attributes:
+        sections: (name, settings).
+        fingerprints: (of what, SHA-256 in hex).
+        fingerprints_missing: why only the config's is known; "" where the others are.
+    """
+
+    sections: Sequence[tuple[str, Sequence[Setting]]]
+    fingerprints: Sequence[tuple[str, str]]
+    fingerprints_missing: str
+
+    @property
+    def changed(self) -> list[Setting]:
+        """The settings that are not the defaults."""
+        return [one for _, settings in self.sections for one in settings if one.changed]
+
+
+def settings_section(files: RunFiles) -> SettingsSection:
+    """What the page shows of the config.
+
+    Raises:
+        DataError: a fingerprint of the speed report is no text; names file and key.
+    """
+    prints = {"config": files.config.fingerprint()}
+    missing = ""
+    if isinstance(files.speed, Missing):
+        missing = f"Those of prompts, tokenizer and template stand in the speed report. {files.speed.reason}"
+    else:
+        # of what was measured: the config may have been another one then (more steps after a resume)
+        found = {name: node.text() for name, node in files.speed["fingerprints"].items()}
+        if found.get("config", prints["config"]) != prints["config"]:
+            prints["config when speed was measured"] = found["config"]
+        prints |= {name: value for name, value in found.items() if name != "config"}
+    return SettingsSection(
+        sections=[
+            (section.section, _settings(files.config, section.section)) for section in files.config.sections()
+        ],
+        fingerprints=list(prints.items()),
+        fingerprints_missing=missing,
+    )
+
+
+def _settings(config: Config, name: str) -> list[Setting]:
+    section = getattr(config, name)
+    values = section.to_dict()
+    return [
+        Setting(
+            key=f"{name}.{key}",
+            value=_written(values[key]),
+            default=_default(section.default(key)),
+            help=section.key(key).help,
+        )
+        for key in section.names()
+    ]
+
+
+def _default(value: Any) -> str:
+    return "required" if value is dataclasses.MISSING else _written(value)
+
+
+def _written(value: Any) -> str:
+    """A value as YAML has it."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_written, value))}]"
+    return str(value)

@@ -1,0 +1,90 @@
+"""`kdfast report` on what real commands write: a tiny run, trained, evaluated and measured."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from html_page import Page
+from kdfast.cli import main
+from kdfast.page.speed import speed_section
+from kdfast.report import read_run
+from kdfast.speed import read_speed_report
+from kdfast.train.metrics import read_metrics
+from kdfast.train.run_folder import RunFolder
+from tiny_run import kdfast, write_config
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("report")
+    path = write_config(
+        directory,
+        kd__kl_weight=0.0,
+        kd__ce_truth_weight=1.0,
+        train__eval_prompts=3,
+        train__eval_irrelevance_prompts=1,
+        train__eval_max_new_tokens=8,
+    )
+    done = kdfast("train", path, "train.num_steps=4", "train.validate_every_steps=2", "speed.prompts=2")
+    assert done.returncode == 0, done.stderr
+    return directory / "run"
+
+
+def page(run: Path, out: Path) -> Page:
+    assert main(["report", str(run), "--out", str(out)]) == 0
+    return Page(out.read_text(encoding="utf-8"))
+
+
+def test_every_file_of_the_run_folder_is_read(run: Path) -> None:
+    folder, read = RunFolder(run), read_run(run)
+    named = [folder.evaluation("before"), folder.evaluation("after"), folder.speed]
+    for file, node in zip(named, (read.before, read.after, read.speed), strict=True):
+        assert file.exists()
+        assert getattr(node, "value", None) == json.loads(file.read_text(encoding="utf-8"))
+    assert isinstance(read.metrics, list)
+    assert [node.value for node in read.metrics] == read_metrics(folder.metrics)
+    assert read.config.io.run_dir == run
+
+
+def test_the_page_of_a_real_run(run: Path, tmp_path: Path) -> None:
+    made = page(run, tmp_path / "page.html")
+    text = made.text()
+    assert "4 of 4 steps" in text
+    assert "never on 2 of 2 prompts (100 %)" in text
+    assert "Where a call is due 3 prompts" in text
+    titles = [text for tag, text in made.texts if tag == "b"]
+    assert "cross-entropy, ground truth" in titles
+    assert "divergence from the teacher" not in titles  # it has no weight in this run
+    assert "No speed.json" not in text
+    assert "No evaluation" not in text
+    after = json.loads((run / "evaluation_after.json").read_text(encoding="utf-8"))
+    shown = [text for tag, text in made.texts if tag == "pre"]
+    assert (" ".join(after["answers"][0]["text"].split()) or "(white space only)") in shown
+
+
+def test_the_speed_section_has_the_reports_numbers(run: Path) -> None:
+    read = read_run(run)
+    report = read_speed_report(run / "speed.json")
+    from kdfast.page.history import History
+
+    section = speed_section(read, History(train=[], validation=[], speed=[]))
+    assert section.metrics.keys() == report["metrics"].keys()
+    for name, metric in section.metrics.items():
+        found = report["metrics"][name]
+        assert metric.median == (float("inf") if found["p50"] is None else found["p50"])
+        assert (metric.count, metric.infinite) == (found["count"], found["infinite"])
+    assert dict(section.facts)["hardware"] == report["hardware"]["key"]
+
+
+def test_a_run_that_was_stopped_has_a_page(run: Path, tmp_path: Path) -> None:
+    half = tmp_path / "half"
+    half.mkdir()
+    (half / "config.yaml").write_bytes((run / "config.yaml").read_bytes())
+    lines = (run / "metrics.jsonl").read_bytes()
+    (half / "metrics.jsonl").write_bytes(lines[: len(lines) // 2])
+    text = page(half, tmp_path / "half.html").text()
+    assert "not finished:" in text
+    assert "No evaluation_after.json: the run has not reached its end" in text
