@@ -19,7 +19,7 @@ from kdfast.speed import SpeedOptions, SpeedPrompt
 from tiny_models import write_tokenizer
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from bench.gate_trials import SlowEngine
+from bench.gate_trials import SlowEngine, markdown
 
 PROMPTS = [SpeedPrompt(text="p" * length, line=length) for length in range(1, 31)]
 TIMES = GatesConfig(enabled=["ttft_p50", "ttft_p95", "tps_p50", "tps_p95"])
@@ -133,3 +133,18 @@ def test_a_cap_on_pairs_ends_it(tokenizer):
     outcome, _ = run(tokenizer, cv=0.8, limits=GatesConfig(enabled=TIMES.enabled, min_pairs=20, max_pairs=20))
     assert len(outcome.pairs["ttft"]) in (20, 40)
     assert outcome.decisions["ttft"].status in ("inconclusive", "pass", "fail")
+
+
+def trial(seed, slower, exit_code, status):
+    gate = {"status": status, "value": 1.0 + slower, "reason": "r"}
+    gates = {"ttft_p50": gate, "ttft_p95": gate | {"status": "report_only"}, "tps_p50": gate}
+    about = {"pairs": {"ttft": 40, "tps": 40}, "hardware": "cpu-a", "load_before": 0.5, "seconds": 50.0}
+    return {"seed": seed, "slower": slower, "exit_code": exit_code, "gates": gates, **about}
+
+
+def test_the_bench_counts_only_what_was_told():
+    trials = [trial(0, 0.0, 0, "passed"), trial(1, 0.0, 0, "inconclusive"), trial(2, 0.0, 3, "failed")]
+    text = markdown({"arguments": "--trials 3", "trials": [*trials, trial(0, 0.15, 3, "failed")]})
+    assert "unchanged (A/A): failed 1 of 3, passed 1 of 3**" in text
+    assert "15% slower: failed 1 of 1, passed 0 of 1**" in text
+    assert "| +15% | 0 | 3 | 1.150 | 1.150 | failed | failed | report_only | 40 | 0.5 | 50 |" in text
