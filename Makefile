@@ -10,7 +10,7 @@ CACHE := .cache
 QUICK := $(CACHE)/quickstart
 CONFIG := configs/quickstart.yaml
 RUN := runs/quickstart
-RUST := $(shell find rust Cargo.toml Cargo.lock -name '*.rs' -o -name 'Cargo.*' 2>/dev/null)
+RUST := $(shell find rust/core rust/py Cargo.toml Cargo.lock -name '*.rs' -o -name 'Cargo.*' 2>/dev/null)
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 # With full internet access, UV_TORCH_BACKEND=cpu make ... takes torch's small CPU build (uv reads it).
@@ -87,6 +87,18 @@ format: .venv/.ready ## format Rust and Python
 bench: build $(QUICK)/teacher/config.json ## measure against named peers; results go to bench/results
 	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet -r requirements/bench.txt
 	$(BIN)/python bench/data_path.py --tokenizer $(QUICK)/teacher
+	$(BIN)/python bench/tool_calls.py $(CACHE)/wheels/bfcl_eval-*.whl --tokenizer $(QUICK)/teacher
+
+FUZZ_SECONDS ?= 60
+.PHONY: fuzz
+fuzz: ## fuzz the tool-call scanner, FUZZ_SECONDS (60) a target; needs cargo-fuzz
+	@cargo fuzz --version >/dev/null 2>&1 || { echo 'error: cargo-fuzz is needed: cargo install cargo-fuzz' >&2; exit 2; }
+	@cp Cargo.lock rust/fuzz/Cargo.lock  # the same versions of the same libraries
+	@# No sanitizer: the code is safe Rust. RUSTC_BOOTSTRAP lets the stable toolchain take libFuzzer's flags.
+	for target in bytes fragments; do \
+	  RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir rust/fuzz --sanitizer none $$target -- \
+	    -max_total_time=$(FUZZ_SECONDS) -max_len=512 -timeout=10 -rss_limit_mb=512; \
+	done
 
 .PHONY: bench-agreement
 bench-agreement: build $(CACHE)/wheels/.fetched ## score BFCL's calls, right and mutated, with BFCL's own checker as well (a minute)

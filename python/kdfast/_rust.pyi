@@ -22,6 +22,7 @@ __all__ = [
     "collate",
     "find_tool_calls",
     "is_valid_tool_json",
+    "is_valid_tool_json_each",
     "looks_like_tool_json",
     "read_jsonl",
     "required_fields_present",
@@ -92,8 +93,8 @@ class ToolCallStream:
         *,
         max_call_bytes: int = 1048576,
     ) -> ToolCallStream: ...
-    def feed(self, data: bytes) -> None: ...
-    def feed_tokens(self, ids: Sequence[int]) -> None: ...
+    def feed(self, data: bytes) -> bool: ...
+    def feed_tokens(self, ids: Sequence[int]) -> bool: ...
     @property
     def state(self) -> str: ...
     @property
@@ -118,6 +119,13 @@ def is_valid_tool_json(
     schema: ToolSchema | list[dict[str, Any]] | str | None = None,
     formats: Sequence[str] | None = None,
 ) -> bool: ...
+def is_valid_tool_json_each(
+    texts: Sequence[str],
+    schemas: Sequence[ToolSchema | list[dict[str, Any]] | str | None],
+    formats: Sequence[str] | None = None,
+    *,
+    threads: int = 1,
+) -> list[bool]: ...
 def looks_like_tool_json(
     prefix: str,
     schema: ToolSchema | list[dict[str, Any]] | str | None = None,

@@ -10,7 +10,7 @@ import pytest
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-@pytest.mark.parametrize("name", ["evaluation.md", "losses.md", "speed.md"])
+@pytest.mark.parametrize("name", ["evaluation.md", "losses.md", "speed.md", "tool_calls.md"])
 def test_examples_of_a_page_run_one_after_the_other(name: str) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (DOCS / name).read_text(encoding="utf-8"), re.DOTALL)
     assert blocks

@@ -17,6 +17,7 @@ from kdfast._rust import (
     ToolSchema,
     find_tool_calls,
     is_valid_tool_json,
+    is_valid_tool_json_each,
     looks_like_tool_json,
     required_fields_present,
 )
@@ -254,6 +255,24 @@ def test_batches_say_what_single_questions_say() -> None:
     assert schema.is_valid_batch([]) == []
 
 
+def test_many_texts_have_a_schema_each() -> None:
+    good, bad = call('{"city": "x"}'), call('{"city": 1}')
+    nobody = call("{}", name="nobody")
+    texts, schemas = (
+        [good, bad, nobody, nobody, ""],
+        [[WEATHER], ToolSchema([WEATHER]), None, [WEATHER], None],
+    )
+    expected = [is_valid_tool_json(text, schema) for text, schema in zip(texts, schemas, strict=True)]
+    assert is_valid_tool_json_each(texts, schemas) == expected == [True, False, True, False, False]
+    for threads in (0, 1, 3):
+        many = is_valid_tool_json_each(texts * 1000, schemas * 1000, threads=threads)
+        assert many == expected * 1000
+    assert is_valid_tool_json_each([good], [None], ["mistral"]) == [False]
+    assert is_valid_tool_json_each([], []) == []
+    with pytest.raises(ValueError, match="schemas must have one entry for each of the 1 texts, got 0"):
+        is_valid_tool_json_each([good], [])
+
+
 def issue_of(parameters: dict[str, Any], arguments: dict[str, Any]) -> dict[str, str]:
     (issue,) = ToolSchema([{"name": "f", "parameters": parameters}]).issues(
         find_tool_calls(json.dumps({"name": "f", "arguments": arguments}))[0]
@@ -368,7 +387,8 @@ def test_the_gil_is_free_while_a_batch_is_validated() -> None:
         (f"[{OBJECT}, ", True),
         (call('{"city": "x"}') + "\n<", True),
         (call('{"city": "x"}') + "```[", True),
-        (call('{"city": "x"}') + "```[]```", False),  # prose, as it holds no call
+        (call('{"city": "x"}') + "```[]", False),  # prose, as it holds no call
+        ('<tool_call>{"city": "Rome"} ', False),
         ("```js", True),
         ("Sure, ", False),
         ("{]", False),
@@ -408,10 +428,12 @@ def test_a_stream_says_where_the_call_was_complete() -> None:
 def test_a_stream_waits_for_a_call_that_is_valid() -> None:
     bad, good = call("{}"), call('{"city": "x"}')
     stream = ToolCallStream([WEATHER])
-    stream.feed(bad.encode())
+    assert not stream.feed(bad.encode())
     assert (stream.state, stream.complete_at_byte, len(stream.calls)) == ("prose", None, 1)
-    stream.feed(good.encode())
+    assert not stream.feed(good[:20].encode())
+    assert stream.feed(good[20:].encode())
     assert (stream.state, len(stream.calls)) == ("complete", 2)
+    assert stream.feed(b"and more")
     assert stream.complete_at_byte == len(bad) + good.rindex("}")
 
 

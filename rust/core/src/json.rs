@@ -7,10 +7,12 @@ use std::ops::Range;
 
 use memchr::memchr2;
 
+pub(crate) mod flat;
 mod strings;
 
 pub use strings::quote;
-use strings::unescape;
+pub(crate) use strings::unescape;
+use strings::{ENDS_PLAIN, SHORT};
 
 /// Objects and arrays inside each other; one level more is an error.
 pub const MAX_DEPTH: usize = 128;
@@ -183,12 +185,18 @@ impl<'a> Cursor<'a> {
         let mut escaped = false;
         loop {
             let rest = &self.text.as_bytes()[self.position..];
-            let Some(plain) = memchr2(b'"', b'\\', rest) else {
+            let short = rest.iter().take(SHORT).position(|&byte| ENDS_PLAIN[usize::from(byte)]);
+            let Some(plain) = short.or_else(|| memchr2(b'"', b'\\', rest)) else {
                 self.no_control(rest.len())?;
                 return Err(self.error_at(self.text.len(), "the text ends inside a string"));
             };
-            self.no_control(plain)?;
+            if short.is_none() {
+                self.no_control(plain)?;
+            }
             self.position += plain;
+            if self.byte().is_some_and(|byte| byte < b' ') {
+                self.no_control(1)?;
+            }
             if self.text.as_bytes()[self.position] == b'"' {
                 break;
             }

@@ -1,16 +1,24 @@
 //! Tool definitions compiled to JSON Schema validators.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError, TryLockError};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError, TryLockError};
 
 use jsonschema::Validator;
 use jsonschema::error::ValidationErrorKind;
+use rayon::prelude::*;
 use serde_json::{Map, Value, json};
 
 use crate::error::Issue;
 use crate::json::Cursor;
-use crate::tool_call::{Formats, ToolCall, scan};
+use crate::json::flat::read as read_flat;
+use crate::jsonl::pool;
+use crate::tool_call::{Formats, Plain, Seen, ToolCall, scan, walk};
 use crate::{Error, Result};
+
+mod flat;
+
+use flat::FlatJson;
+pub(crate) use flat::FlatNode;
 
 /// Compiled schemas that [`ToolSchema::cached`] keeps before it starts afresh.
 const CACHE_ENTRIES: usize = 4096;
@@ -18,19 +26,35 @@ const CACHE_ENTRIES: usize = 4096;
 /// The longest message of an issue, in characters: some quote the whole instance.
 const MESSAGE_LIMIT: usize = 300;
 
+/// Fewer texts are judged sooner than threads are started.
+const PARALLEL_TEXTS: usize = 512;
+
 /// The compiled argument schemas of a set of tools.
 #[derive(Debug)]
 pub struct ToolSchema {
     /// In the order of the definitions.
     names: Vec<String>,
-    tools: HashMap<String, Tool>,
+    /// One for each name. Looked through one by one: they are few.
+    tools: Vec<Tool>,
 }
 
 #[derive(Debug)]
 struct Tool {
     definition: Value,
-    validator: Validator,
+    parameters: Value,
+    /// Says whether arguments are valid.
+    quick: Validator<FlatJson>,
+    /// Says what is wrong with them, and takes those that are unusual. Made when first needed.
+    full: OnceLock<Validator>,
     required: Vec<String>,
+}
+
+impl Tool {
+    fn full(&self) -> &Validator {
+        self.full.get_or_init(|| {
+            jsonschema::options().offline().build(&self.parameters).expect("compiled before, as `quick`")
+        })
+    }
 }
 
 impl ToolSchema {
@@ -44,7 +68,7 @@ impl ToolSchema {
         let Value::Array(definitions) = parsed else {
             return Err(Error::schema("tools: expected an array of tool definitions"));
         };
-        let mut schema = Self { names: Vec::new(), tools: HashMap::new() };
+        let mut schema = Self { names: Vec::new(), tools: Vec::new() };
         for (index, definition) in definitions.iter().enumerate() {
             schema.add(index, definition)?;
         }
@@ -82,11 +106,11 @@ impl ToolSchema {
 
     /// Everything that is wrong with `call`; empty when it is valid.
     pub fn issues(&self, call: &ToolCall) -> Vec<Issue> {
-        let Some(tool) = self.tools.get(&call.name) else {
+        let Some(tool) = self.tool(&call.name) else {
             return vec![self.unknown(&call.name)];
         };
         match serde_json::from_str::<Value>(&call.arguments) {
-            Ok(arguments) => tool.validator.iter_errors(&arguments).map(|error| issue(&error)).collect(),
+            Ok(arguments) => tool.full().iter_errors(&arguments).map(|error| issue(&error)).collect(),
             Err(error) => vec![Issue {
                 instance_path: "/arguments".to_owned(),
                 schema_path: String::new(),
@@ -96,10 +120,31 @@ impl ToolSchema {
     }
 
     pub fn is_valid(&self, call: &ToolCall) -> bool {
-        self.tools.get(&call.name).is_some_and(|tool| {
-            serde_json::from_str(&call.arguments)
-                .is_ok_and(|arguments: Value| tool.validator.is_valid(&arguments))
+        self.accepts(&call.name, &call.arguments)
+    }
+
+    /// [`Self::is_valid`] for the call of `name` with `arguments`, a JSON text.
+    fn accepts(&self, name: &str, arguments: &str) -> bool {
+        self.tool(name).is_some_and(|tool| {
+            let mut entries = Vec::with_capacity(32);
+            if read_flat(arguments, 0, &mut entries) == Some(arguments.len()) {
+                return tool.quick.is_valid(FlatNode { text: arguments, entries: &entries, index: 0 });
+            }
+            serde_json::from_str(arguments).is_ok_and(|arguments: Value| tool.full().is_valid(&arguments))
         })
+    }
+
+    /// [`Self::is_valid`] for a call that was not copied yet.
+    pub(crate) fn accepts_plain(&self, call: &Plain<'_>) -> bool {
+        self.tool(call.name()).is_some_and(|tool| tool.quick.is_valid(call.arguments()))
+    }
+
+    fn accepts_seen(&self, seen: &Seen<'_>) -> bool {
+        match seen {
+            Seen::Plain(call) => self.accepts_plain(call),
+            Seen::Whole(call) => self.accepts(&call.name(), call.arguments()),
+            Seen::Other(call) => self.is_valid(call),
+        }
     }
 
     /// True when every `required` argument of the called tool is present (top level). False for an unknown tool.
@@ -114,7 +159,11 @@ impl ToolSchema {
 
     /// True when the tool `name` is known and requires no argument but those `present`.
     pub fn requires_only(&self, name: &str, present: &HashSet<String>) -> bool {
-        self.tools.get(name).is_some_and(|tool| tool.required.iter().all(|name| present.contains(name)))
+        self.tool(name).is_some_and(|tool| tool.required.iter().all(|name| present.contains(name)))
+    }
+
+    fn tool(&self, name: &str) -> Option<&Tool> {
+        self.names.iter().position(|known| known == name).map(|index| &self.tools[index])
     }
 
     fn add(&mut self, index: usize, definition: &Value) -> Result<()> {
@@ -132,13 +181,14 @@ impl ToolSchema {
                 )));
             }
         };
-        if let Some(earlier) = self.tools.get(name) {
+        if let Some(earlier) = self.tool(name) {
             if earlier.definition == *definition {
                 return Ok(());
             }
             return Err(Error::schema(format!("tools[{index}]: a tool named {name:?} is already defined")));
         }
-        let validator = jsonschema::options().offline().build(&parameters).map_err(|error| {
+        let options = jsonschema::options_for::<FlatJson>().offline();
+        let quick = options.build(&parameters).map_err(|error| {
             let place = error.instance_path().as_str();
             let what = short(&error.to_string());
             Error::schema(format!("tool {name:?}: parameters{place}: not a valid JSON Schema: {what}"))
@@ -146,7 +196,8 @@ impl ToolSchema {
         let required = parameters.get("required").and_then(Value::as_array).into_iter().flatten();
         let required = required.filter_map(|name| name.as_str().map(str::to_owned)).collect();
         self.names.push(name.clone());
-        self.tools.insert(name.clone(), Tool { definition: definition.clone(), validator, required });
+        let definition = definition.clone();
+        self.tools.push(Tool { definition, parameters, quick, full: OnceLock::new(), required });
         Ok(())
     }
 
@@ -165,8 +216,26 @@ impl ToolSchema {
 
 /// True when `text` holds calls, none of them broken, and all are valid under `schema` where one is given.
 pub fn is_valid_text(text: &str, schema: Option<&ToolSchema>, formats: Formats) -> bool {
-    let found = scan(text, formats);
-    found.is_sound() && schema.is_none_or(|schema| found.calls.iter().all(|call| schema.is_valid(call)))
+    let (mut any, mut valid) = (false, true);
+    let broken = walk(text, formats, |seen| {
+        any = true;
+        valid = valid && schema.is_none_or(|schema| schema.accepts_seen(&seen));
+    });
+    any && valid && !broken
+}
+
+/// [`is_valid_text`] for each text and its schema, on so many `threads` (0: all cores).
+pub fn are_valid_texts(
+    texts: &[(&str, Option<&ToolSchema>)],
+    formats: Formats,
+    threads: usize,
+) -> Result<Vec<bool>> {
+    let judge = |&(text, schema): &(&str, Option<&ToolSchema>)| is_valid_text(text, schema, formats);
+    let pool = if texts.len() < PARALLEL_TEXTS { None } else { pool(threads)? };
+    Ok(match pool {
+        None => texts.iter().map(judge).collect(),
+        Some(pool) => pool.install(|| texts.par_iter().with_min_len(PARALLEL_TEXTS / 8).map(judge).collect()),
+    })
 }
 
 /// True when `text` holds calls, none of them broken, and every one has all arguments that its tool requires where a
@@ -252,92 +321,4 @@ fn short(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TOOLS: &str = r#"[
-        {"name": "f", "parameters": {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": false}},
-        {"type": "function", "function": {"name": "g"}}
-    ]"#;
-
-    fn call(name: &str, arguments: &str) -> ToolCall {
-        let text = format!("<tool_call>{{\"name\": \"{name}\", \"arguments\": {arguments}}}</tool_call>");
-        scan(&text, Formats::ALL).calls.remove(0)
-    }
-
-    #[test]
-    fn issues_say_what_and_where() {
-        let schema = ToolSchema::new(TOOLS).unwrap();
-        let said = |name, arguments| {
-            let call = call(name, arguments);
-            let issues = schema.issues(&call);
-            assert_eq!(schema.is_valid(&call), issues.is_empty());
-            issues
-                .into_iter()
-                .map(|issue| format!("{}: {}", issue.instance_path, issue.message))
-                .collect::<Vec<_>>()
-        };
-        assert!(said("f", r#"{"n": 1}"#).is_empty());
-        assert!(said("g", r#"{"anything": [1]}"#).is_empty());
-        assert_eq!(said("f", "{}"), ["/arguments: the argument \"n\" is missing"]);
-        assert_eq!(said("f", r#"{"n": 1, "x": 2}"#), ["/arguments: unexpected arguments: x"]);
-        assert_eq!(said("f", r#"{"n": "1"}"#), ["/arguments/n: \"1\" is not of type \"integer\""]);
-        assert_eq!(said("h", "{}"), ["/name: unknown tool \"h\"; known are: f, g"]);
-    }
-
-    #[test]
-    fn required_arguments_are_looked_for_at_the_top() {
-        let schema = ToolSchema::cached(TOOLS).unwrap();
-        assert!(schema.required_present(&call("f", r#"{"\u006e": "not an integer"}"#)));
-        assert!(!schema.required_present(&call("f", r#"{"m": {"n": 1}}"#)));
-        assert!(schema.required_present(&call("g", "{}")));
-        assert!(!schema.required_present(&call("h", "{}")));
-        assert!(Arc::ptr_eq(&schema, &ToolSchema::cached(TOOLS).unwrap()));
-    }
-
-    #[test]
-    fn texts_are_judged_whole() {
-        let schema = ToolSchema::new(TOOLS).unwrap();
-        let good = "<tool_call>{\"name\": \"f\", \"arguments\": {\"n\": 1}}</tool_call>";
-        let bad = "<tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_call>";
-        let judged = |text: &str| {
-            let issues = text_issues(text, &schema, Formats::ALL);
-            assert_eq!(is_valid_text(text, Some(&schema), Formats::ALL), issues.is_empty());
-            issues.into_iter().map(|issue| issue.instance_path + " " + &issue.message).collect::<Vec<_>>()
-        };
-        assert!(judged(good).is_empty() && is_valid_text(bad, None, Formats::ALL));
-        assert_eq!(judged(&format!("{good} {bad}")), ["/1/arguments the argument \"n\" is missing"]);
-        assert_eq!(judged("no"), [" no complete tool call"]);
-        assert_eq!(judged(&format!("{good}<tool_call>{{")), [" a tool call is cut off or malformed"]);
-        let complete = |text: &str| required_present_in(text, Some(&schema), Formats::ALL);
-        assert!(complete(good) && !complete(bad) && !complete(""));
-        assert!(!complete(&format!("{good}{bad}")) && !complete(&format!("{good}<tool_call>{{")));
-        assert!(required_present_in(bad, None, Formats::ALL) && !required_present_in("", None, Formats::ALL));
-        let error = tool_call_error(text_issues(&(bad.to_owned() + bad), &schema, Formats::ALL));
-        assert_eq!(
-            error.message,
-            "the tool call is not valid (and 1 more): /0/arguments: the argument \"n\" is missing"
-        );
-    }
-
-    #[test]
-    fn bad_definitions_are_schema_errors() {
-        for (tools, says) in [
-            ("{}", "expected an array"),
-            ("[", "not JSON"),
-            ("[1]", "tools[0]: expected an object"),
-            ("[{}]", "tools[0]: no name"),
-            (r#"[{"name": "f", "parameters": 1}]"#, "parameters must be an object"),
-            (
-                r#"[{"name": "f", "parameters": {"type": "dict"}}]"#,
-                "parameters/type: not a valid JSON Schema",
-            ),
-            (r#"[{"name": "f", "parameters": {"$ref": "http://localhost/x"}}]"#, "tool \"f\""),
-            (r#"[{"name": "f", "parameters": {"$ref": "file:///etc/passwd"}}]"#, "tool \"f\""),
-            (r#"[{"name": "f"}, {"name": "f", "parameters": {}}]"#, "already defined"),
-        ] {
-            let error = ToolSchema::new(tools).unwrap_err();
-            assert!(error.message.contains(says), "{tools}: {}", error.message);
-        }
-    }
-}
+mod tests;

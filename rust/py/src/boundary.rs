@@ -13,6 +13,18 @@ pub fn enter<T: Send>(py: Python<'_>, work: impl FnOnce() -> kdfast_core::Result
     py.detach(work).map_err(|error| to_python(py, &error))
 }
 
+/// Input from this size on is read without the GIL: giving it up and taking it back costs more than reading a sentence.
+const LONG_BYTES: usize = 4096;
+
+/// [`enter`] for input of so many `bytes`: a short one is read with the GIL held.
+pub fn enter_if_long<T: Send>(
+    py: Python<'_>,
+    bytes: usize,
+    work: impl FnOnce() -> kdfast_core::Result<T> + Send,
+) -> PyResult<T> {
+    if bytes >= LONG_BYTES { enter(py, work) } else { work().map_err(|error| to_python(py, &error)) }
+}
+
 /// The Python exception for `error`.
 pub fn to_python(py: Python<'_>, error: &Error) -> PyErr {
     build(py, error).unwrap_or_else(|failure| failure)

@@ -7,7 +7,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-use crate::boundary::enter;
+use crate::boundary::enter_if_long;
 
 type Span = (usize, usize);
 
@@ -106,7 +106,7 @@ fn find_tool_calls(
     unclosed: bool,
 ) -> PyResult<Vec<ToolCall>> {
     let formats = formats_named(formats)?;
-    enter(py, || {
+    enter_if_long(py, text.len(), || {
         let mut calls = tool_call::scan(text, formats).calls;
         calls.retain(|call| unclosed || call.closed);
         let characters = Characters::new(text, &calls);

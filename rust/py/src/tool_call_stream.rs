@@ -7,13 +7,13 @@ use kdfast_core::tool_call::{self, Mark, Options};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::boundary::enter;
+use crate::boundary::enter_if_long;
 use crate::tokenize::Tokenizer;
 use crate::tool_call::{Characters, ToolCall, formats_named};
 use crate::tool_schema::compile;
 
-/// Input from this size on is read without the GIL: giving it up and taking it back costs more than reading a token.
-const LONG_BYTES: usize = 4096;
+/// Roughly.
+const BYTES_A_TOKEN: usize = 4;
 
 /// Finds calls while a text is written.
 #[pyclass(module = "kdfast._rust")]
@@ -38,30 +38,25 @@ impl ToolCallStream {
         Ok(Self { core: tool_call::ToolCallStream::new(options), tokenizer })
     }
 
-    fn feed(&mut self, py: Python<'_>, data: &[u8]) -> PyResult<()> {
-        if data.len() < LONG_BYTES {
-            self.core.feed(data);
-            return Ok(());
-        }
-        enter(py, || {
+    /// True once a valid call is complete.
+    fn feed(&mut self, py: Python<'_>, data: &[u8]) -> PyResult<bool> {
+        enter_if_long(py, data.len(), || {
             self.core.feed(data);
             Ok(())
-        })
+        })?;
+        Ok(self.core.complete_at().is_some())
     }
 
-    fn feed_tokens(&mut self, py: Python<'_>, ids: Vec<u32>) -> PyResult<()> {
+    /// True once a valid call is complete.
+    fn feed_tokens(&mut self, py: Python<'_>, ids: Vec<u32>) -> PyResult<bool> {
         let Some(tokenizer) = &self.tokenizer else {
             return Err(PyValueError::new_err("tokenizer must be given to the stream to feed it tokens"));
         };
-        let mut feed = || ids.iter().for_each(|&id| self.core.feed_token(tokenizer.token_bytes(id)));
-        if ids.len() < LONG_BYTES / 8 {
-            feed();
-            return Ok(());
-        }
-        enter(py, || {
-            feed();
+        enter_if_long(py, ids.len() * BYTES_A_TOKEN, || {
+            self.core.feed_tokens(ids.iter().map(|&id| tokenizer.token_bytes(id)));
             Ok(())
-        })
+        })?;
+        Ok(self.core.complete_at().is_some())
     }
 
     #[getter]

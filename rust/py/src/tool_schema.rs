@@ -10,7 +10,7 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyMapping, PyString};
 
-use crate::boundary::{enter, issue_dicts};
+use crate::boundary::{enter, enter_if_long, issue_dicts};
 use crate::tool_call::{ToolCall, formats_named};
 
 /// The compiled argument schemas of a set of tools.
@@ -31,68 +31,76 @@ impl ToolSchema {
         self.core.names().to_vec()
     }
 
-    fn is_valid(&self, py: Python<'_>, call: Subject<'_>) -> PyResult<bool> {
-        let input = call.input()?;
-        enter(py, || Ok(input.is_valid(&self.core)))
+    fn is_valid(&self, py: Python<'_>, call: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let input = Input::new(call)?;
+        enter_if_long(py, input.bytes(), || Ok(input.is_valid(&self.core)))
     }
 
     /// One bool a call or text.
-    fn is_valid_batch(&self, py: Python<'_>, calls: Vec<Subject<'_>>) -> PyResult<Vec<bool>> {
-        let inputs: Vec<_> = calls.iter().map(Subject::input).collect::<PyResult<_>>()?;
+    fn is_valid_batch(&self, py: Python<'_>, calls: Vec<Bound<'_, PyAny>>) -> PyResult<Vec<bool>> {
+        let inputs = Input::all(&calls)?;
         enter(py, || Ok(inputs.iter().map(|input| input.is_valid(&self.core)).collect()))
     }
 
-    fn issues<'py>(&self, py: Python<'py>, call: Subject<'py>) -> PyResult<Bound<'py, PyList>> {
-        issue_dicts(py, &self.found(py, &call)?)
+    fn issues<'py>(&self, py: Python<'py>, call: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
+        issue_dicts(py, &self.found(py, call)?)
     }
 
     /// The issues of each call or text.
     fn validate_batch<'py>(
         &self,
         py: Python<'py>,
-        calls: Vec<Subject<'py>>,
+        calls: Vec<Bound<'py, PyAny>>,
     ) -> PyResult<Vec<Bound<'py, PyList>>> {
-        let inputs: Vec<_> = calls.iter().map(Subject::input).collect::<PyResult<_>>()?;
+        let inputs = Input::all(&calls)?;
         let found: Vec<_> = enter(py, || Ok(inputs.iter().map(|input| input.issues(&self.core)).collect()))?;
         found.iter().map(|issues: &Vec<Issue>| issue_dicts(py, issues)).collect()
     }
 
-    fn validate(&self, py: Python<'_>, call: Subject<'_>) -> PyResult<()> {
-        let issues = self.found(py, &call)?;
+    fn validate(&self, py: Python<'_>, call: &Bound<'_, PyAny>) -> PyResult<()> {
+        let issues = self.found(py, call)?;
         enter(py, || if issues.is_empty() { Ok(()) } else { Err(schema::tool_call_error(issues)) })
     }
 }
 
 impl ToolSchema {
-    fn found(&self, py: Python<'_>, subject: &Subject<'_>) -> PyResult<Vec<Issue>> {
-        let input = subject.input()?;
-        enter(py, || Ok(input.issues(&self.core)))
+    fn found(&self, py: Python<'_>, subject: &Bound<'_, PyAny>) -> PyResult<Vec<Issue>> {
+        let input = Input::new(subject)?;
+        enter_if_long(py, input.bytes(), || Ok(input.issues(&self.core)))
     }
 }
 
 /// What can be validated: a call, or a text with calls in it.
-#[derive(FromPyObject)]
-enum Subject<'py> {
-    Call(Bound<'py, ToolCall>),
-    Text(Bound<'py, PyString>),
-}
-
-/// A [`Subject`] as the core takes it.
 enum Input<'a> {
     Call(&'a tool_call::ToolCall),
     Text(&'a str),
 }
 
-impl Subject<'_> {
-    fn input(&self) -> PyResult<Input<'_>> {
-        Ok(match self {
-            Self::Call(call) => Input::Call(&call.get().core),
-            Self::Text(text) => Input::Text(text.to_str()?),
-        })
+impl<'a> Input<'a> {
+    fn new(subject: &'a Bound<'_, PyAny>) -> PyResult<Self> {
+        if let Ok(text) = subject.cast::<PyString>() {
+            return Ok(Self::Text(text.to_str()?));
+        }
+        if let Ok(call) = subject.cast::<ToolCall>() {
+            return Ok(Self::Call(&call.get().core));
+        }
+        let found = subject.get_type();
+        Err(PyTypeError::new_err(format!("call must be a ToolCall or a text, got {found}")))
+    }
+
+    fn all(subjects: &'a [Bound<'_, PyAny>]) -> PyResult<Vec<Self>> {
+        subjects.iter().map(Self::new).collect()
     }
 }
 
 impl Input<'_> {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Call(call) => call.arguments.len(),
+            Self::Text(text) => text.len(),
+        }
+    }
+
     fn is_valid(&self, schema: &schema::ToolSchema) -> bool {
         match self {
             Self::Call(call) => schema.is_valid(call),
@@ -117,7 +125,26 @@ fn is_valid_tool_json(
     formats: Option<Vec<String>>,
 ) -> PyResult<bool> {
     let (compiled, formats) = (schema.map(compile).transpose()?, formats_named(formats)?);
-    enter(py, || Ok(schema::is_valid_text(text, compiled.as_deref(), formats)))
+    enter_if_long(py, text.len(), || Ok(schema::is_valid_text(text, compiled.as_deref(), formats)))
+}
+
+/// One bool a text; `schemas` has one entry for each.
+#[pyfunction]
+#[pyo3(signature = (texts, schemas, formats = None, *, threads = 1))]
+fn is_valid_tool_json_each(
+    py: Python<'_>,
+    texts: Vec<Bound<'_, PyString>>,
+    schemas: Vec<Option<Bound<'_, PyAny>>>,
+    formats: Option<Vec<String>>,
+    threads: usize,
+) -> PyResult<Vec<bool>> {
+    let schemas = compiled_each("schemas", &schemas, "texts", texts.len())?;
+    let formats = formats_named(formats)?;
+    let texts: Vec<&str> = texts.iter().map(|text| text.to_str()).collect::<PyResult<_>>()?;
+    enter(py, || {
+        let pairs: Vec<_> = texts.into_iter().zip(schemas.iter().map(Option::as_deref)).collect();
+        schema::are_valid_texts(&pairs, formats, threads)
+    })
 }
 
 #[pyfunction]
@@ -130,7 +157,7 @@ fn looks_like_tool_json(
 ) -> PyResult<bool> {
     let (compiled, formats) = (schema.map(compile).transpose()?, formats_named(formats)?);
     let valid = |call: &tool_call::ToolCall| compiled.as_ref().is_none_or(|schema| schema.is_valid(call));
-    enter(py, || Ok(tool_call::could_become(prefix, formats, valid)))
+    enter_if_long(py, prefix.len(), || Ok(tool_call::could_become(prefix, formats, valid)))
 }
 
 #[pyfunction]
@@ -203,20 +230,27 @@ fn required_fields_present_each(
     answers: Vec<Bound<'_, PyAny>>,
     tools: Vec<Option<Bound<'_, PyAny>>>,
 ) -> PyResult<Vec<bool>> {
-    if answers.len() != tools.len() {
-        return Err(PyValueError::new_err(format!(
-            "tools must have one entry for each of the {} answers, got {}",
-            answers.len(),
-            tools.len()
-        )));
-    }
-    let schemas: Vec<_> =
-        tools.iter().map(|tools| tools.as_ref().map(compile).transpose()).collect::<PyResult<_>>()?;
+    let schemas = compiled_each("tools", &tools, "answers", answers.len())?;
     let answers: Vec<_> = answers.iter().map(Answer::new).collect::<PyResult<_>>()?;
     enter(py, || {
         let pairs = answers.iter().zip(&schemas);
         Ok(pairs.map(|(answer, schema)| answer.required_present(schema.as_deref())).collect())
     })
+}
+
+/// The compiled schema of each entry of `given`, the argument called `name`, which must have one for each of `count` `others`.
+fn compiled_each(
+    name: &str,
+    given: &[Option<Bound<'_, PyAny>>],
+    others: &str,
+    count: usize,
+) -> PyResult<Vec<Option<Arc<schema::ToolSchema>>>> {
+    if given.len() != count {
+        let found = given.len();
+        let message = format!("{name} must have one entry for each of the {count} {others}, got {found}");
+        return Err(PyValueError::new_err(message));
+    }
+    given.iter().map(|tools| tools.as_ref().map(compile).transpose()).collect()
 }
 
 /// A schema from a `ToolSchema`, tool definitions, or their JSON text.
@@ -243,6 +277,7 @@ pub fn compile(tools: &Bound<'_, PyAny>) -> PyResult<Arc<schema::ToolSchema>> {
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<ToolSchema>()?;
     module.add_function(wrap_pyfunction!(is_valid_tool_json, module)?)?;
+    module.add_function(wrap_pyfunction!(is_valid_tool_json_each, module)?)?;
     module.add_function(wrap_pyfunction!(looks_like_tool_json, module)?)?;
     module.add_function(wrap_pyfunction!(required_fields_present, module)?)?;
     module.add_function(wrap_pyfunction!(required_fields_present_each, module)?)

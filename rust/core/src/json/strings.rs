@@ -2,8 +2,24 @@
 
 use std::fmt::Write;
 
+/// Strings up to this length are read byte by byte, longer ones many bytes at a time: most keys and values are short.
+pub(super) const SHORT: usize = 24;
+
+/// The bytes that are no plain characters of a string.
+pub(super) static ENDS_PLAIN: [bool; 256] = {
+    let mut ends = [false; 256];
+    let mut byte = 0;
+    while byte < 0x20 {
+        ends[byte] = true;
+        byte += 1;
+    }
+    ends[b'"' as usize] = true;
+    ends[b'\\' as usize] = true;
+    ends
+};
+
 /// Resolves the escapes of a validated string.
-pub(super) fn unescape(raw: &str) -> String {
+pub(crate) fn unescape(raw: &str) -> String {
     let mut text = String::with_capacity(raw.len());
     let mut rest = raw;
     while let Some(at) = memchr::memchr(b'\\', rest.as_bytes()) {

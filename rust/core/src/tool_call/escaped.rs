@@ -4,21 +4,21 @@ use std::ops::Range;
 
 use crate::json::{Cursor, RawStr};
 
-use super::object::{self, Arguments};
+use super::object::{self, Parts};
 
 /// The arguments that `string` holds; `None` unless it is one JSON object. Spans are those of the outer text.
-pub(super) fn arguments(string: &RawStr<'_>) -> Option<Arguments> {
+pub(super) fn arguments(string: &RawStr<'_>) -> Option<Parts> {
     let text = string.text();
     let mut cursor = Cursor::new(&text, 0);
     cursor.skip_space();
-    let found = object::arguments(&mut cursor).ok()?;
+    let found = object::parts(&mut cursor).ok()?;
     cursor.end().ok()?;
     let outer = outer_offsets(string.raw);
     let span = |inner: Range<usize>| {
         let start = string.span.start;
         start + outer[inner.start]..start + outer[inner.end]
     };
-    Some(Arguments {
+    Some(Parts {
         span: span(found.span),
         keys: found.keys.into_iter().map(span).collect(),
         values: found.values.into_iter().map(span).collect(),

@@ -1,11 +1,16 @@
-//! Calls in a whole text. What is well-formed is read in one go; only what is not is read byte by byte.
+//! Calls in a whole text. What is plain or at least well-formed is read in one go; only what is not is read byte by byte.
 
+use std::borrow::Cow;
+use std::ops::Range;
+
+use crate::json::flat::Entry;
 use crate::json::{Cursor, JsonError, Kind as JsonKind};
 
 use super::ToolCall;
-use super::formats::{Formats, Kind, Opening, Place, Prose};
-use super::frame::{self, Frame, LIST_KEY, Progress, Window};
-use super::object::{self, Fields};
+use super::formats::{Format, Formats, Kind, Opening, Place, Prose};
+use super::frame::{Frame, LIST_KEY, Progress, Window};
+use super::object::{self, Call, Fields};
+use super::plain::{self, Plain};
 
 /// What a text holds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -32,34 +37,113 @@ pub fn find_tool_calls(text: &str, formats: Formats) -> Vec<ToolCall> {
 
 /// Every complete call in `text`, closed or not, and whether anything is broken. Takes time linear in the text.
 pub fn scan(text: &str, formats: Formats) -> Scan {
+    let mut calls = Vec::new();
+    let broken = walk(text, formats, |seen| calls.push(seen.into_call()));
+    Scan { calls, broken }
+}
+
+/// A call as [`walk`] comes upon it.
+#[derive(Debug)]
+pub(crate) enum Seen<'a> {
+    /// Alone in a frame that is whole, in the plainest form.
+    Plain(Plain<'a>),
+    /// In a frame that is whole.
+    Whole(Item<'a>),
+    /// In a frame that may be broken.
+    Other(ToolCall),
+}
+
+/// A call that nothing was copied of.
+#[derive(Debug)]
+pub(crate) struct Item<'a> {
+    format: Format,
+    call: Call<'a>,
+    span: Range<usize>,
+    closed: bool,
+}
+
+impl Item<'_> {
+    pub fn name(&self) -> Cow<'_, str> {
+        self.call.name.text()
+    }
+
+    /// The arguments object's JSON text.
+    pub fn arguments(&self) -> &str {
+        self.call.arguments.text()
+    }
+}
+
+impl Seen<'_> {
+    fn into_call(self) -> ToolCall {
+        match self {
+            Self::Plain(plain) => plain.into_call(0),
+            Self::Whole(Item { format, call, span, closed }) => {
+                ToolCall { closed, span, ..ToolCall::new(format, call, 0) }
+            }
+            Self::Other(call) => call,
+        }
+    }
+}
+
+/// Calls `seen` with every complete call in `text`, closed or not; true when anything is broken.
+pub(crate) fn walk(text: &str, formats: Formats, mut seen: impl FnMut(Seen<'_>)) -> bool {
     let bytes = text.as_bytes();
     let mut prose = Prose::new(formats);
-    let mut found = Scan::default();
+    let mut broken = false;
+    let mut entries = Vec::<Entry>::with_capacity(32);
     let mut at = 0;
     while let Some(start) = prose.next(&bytes[at..]).map(|next| at + next) {
         at = match prose.opening(&bytes[start..], start) {
             Opening::Nothing => start + 1,
-            Opening::Undecided { bare } => {
-                found.broken |= bare;
-                break;
-            }
+            Opening::Undecided { bare } => return broken || bare,
             Opening::Frame(kind) => {
-                let known = found.calls.len();
-                if let Some(whole) = whole_frame(text, start, kind, &mut found.calls) {
-                    let count = found.calls.len() - known;
-                    found.broken |= if count == 0 { kind.tagged() } else { whole.spoiled };
-                    whole.end
+                if let Some(plain) = plain::frame(text, start, kind, &mut entries) {
+                    let next = plain.end();
+                    seen(Seen::Plain(plain));
+                    next
                 } else {
-                    found.calls.truncate(known);
-                    match careful_frame(bytes, start, kind, &mut prose, &mut found) {
+                    let other = other_frame(text, start, kind, &mut prose, &mut seen);
+                    broken |= other.broken;
+                    match other.next {
                         Some(next) => next,
-                        None => break,
+                        None => return broken,
                     }
                 }
             }
         };
     }
-    found
+    broken
+}
+
+/// A frame that was read.
+struct Read {
+    broken: bool,
+    /// Where the scan goes on; `None` where the text ends inside the frame.
+    next: Option<usize>,
+}
+
+/// Reads a frame that is not plain.
+fn other_frame(
+    text: &str,
+    start: usize,
+    kind: Kind,
+    prose: &mut Prose,
+    seen: &mut impl FnMut(Seen<'_>),
+) -> Read {
+    let mut items = Vec::new();
+    if let Some(Whole { end, spoiled }) = whole_frame(text, start, kind, &mut items) {
+        let broken = if items.is_empty() { kind.tagged() } else { spoiled };
+        for item in items {
+            seen(Seen::Whole(item));
+        }
+        return Read { broken, next: Some(end) };
+    }
+    let mut calls = Vec::new();
+    let read = careful_frame(text.as_bytes(), start, kind, prose, &mut calls);
+    for call in calls {
+        seen(Seen::Other(call));
+    }
+    read
 }
 
 /// True when `text` could be the beginning of a text that holds calls, complete and valid by `valid`, and nothing else.
@@ -83,7 +167,7 @@ pub fn could_become(text: &str, formats: Formats, valid: impl Fn(&ToolCall) -> b
         let (end, progress) = run(&mut frame, bytes, start + kind.opening().len(), &mut calls);
         let sound = !frame.spoiled() && calls.iter().all(&valid);
         match progress {
-            Progress::Going => return sound,
+            Progress::Going => return sound && !frame.barren(),
             Progress::Closed if sound && frame.has_calls() => at = end,
             _ => return false,
         }
@@ -107,28 +191,25 @@ fn run(frame: &mut Frame, bytes: &[u8], mut at: usize, calls: &mut Vec<ToolCall>
     }
 }
 
-/// Where the scan goes on behind a frame that may be broken; `None` where the text ends inside it.
+/// Reads a frame that may be broken.
 fn careful_frame(
     bytes: &[u8],
     start: usize,
     kind: Kind,
     prose: &mut Prose,
-    found: &mut Scan,
-) -> Option<usize> {
-    let mut frame = Frame::new(kind, start, found.calls.len());
-    let (end, progress) = run(&mut frame, bytes, start + kind.opening().len(), &mut found.calls);
-    found.broken |= match progress {
-        Progress::Going => frame.begun(),
-        progress => frame.failed(progress == Progress::Closed),
-    };
-    match progress {
-        Progress::Going => None,
-        Progress::Closed => Some(end),
+    calls: &mut Vec<ToolCall>,
+) -> Read {
+    let mut frame = Frame::new(kind, start, 0);
+    let (end, progress) = run(&mut frame, bytes, start + kind.opening().len(), calls);
+    let (broken, next) = match progress {
+        Progress::Going => (frame.begun(), None),
+        Progress::Closed => (frame.failed(true), Some(end)),
         Progress::Broken { resume } => {
             prose.doom(frame.open(), resume);
-            Some(resume)
+            (frame.failed(false), Some(resume))
         }
-    }
+    };
+    Read { broken, next }
 }
 
 /// A frame that was closed.
@@ -137,44 +218,47 @@ struct Whole {
     spoiled: bool,
 }
 
-/// Reads a frame that is whole; `None` (and perhaps some `calls` too many) where it is not.
-fn whole_frame(text: &str, start: usize, kind: Kind, calls: &mut Vec<ToolCall>) -> Option<Whole> {
+/// Reads a frame that is whole; `None` (and perhaps some `items` too many) where it is not.
+fn whole_frame<'a>(text: &'a str, start: usize, kind: Kind, items: &mut Vec<Item<'a>>) -> Option<Whole> {
     let mut body = start + kind.opening().len();
     if kind.fence() {
-        let word = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-        body += text.as_bytes()[body..].iter().take_while(|byte| word(byte)).count();
+        body += text.as_bytes()[body..].iter().take_while(|&&byte| plain::is_word(byte)).count();
     }
-    let first = calls.len();
     let mut cursor = Cursor::new(text, body);
-    let mut reader = Reader { kind, calls, spoiled: false, listed: false };
+    let mut reader = Reader { kind, items, spoiled: false, listed: false };
     match cursor.peek().ok()? {
         JsonKind::Object if kind.object() => reader.alone(&mut cursor, start),
         JsonKind::Array if kind.array() => reader.list(&mut cursor, Place::Array),
         _ => return None,
     }
     .ok()?;
-    let Reader { spoiled, listed, .. } = reader;
+    let Reader { items, spoiled, listed, .. } = reader;
     if !kind.closing().is_empty() {
         cursor.skip_space();
     }
     let end = cursor.position() + kind.closing().len();
     text[cursor.position()..].starts_with(kind.closing()).then(|| {
-        frame::close(&mut calls[first..], listed, spoiled, end);
+        for item in items {
+            item.closed = !spoiled;
+            if !listed {
+                item.span.end = end;
+            }
+        }
         Whole { end, spoiled }
     })
 }
 
 /// Reads a frame's JSON.
-struct Reader<'c> {
+struct Reader<'i, 'a> {
     kind: Kind,
-    calls: &'c mut Vec<ToolCall>,
+    items: &'i mut Vec<Item<'a>>,
     spoiled: bool,
     listed: bool,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'_, 'a> {
     /// An object: a call, or with the key for it a list of calls.
-    fn alone(&mut self, cursor: &mut Cursor<'_>, start: usize) -> Result<(), JsonError> {
+    fn alone(&mut self, cursor: &mut Cursor<'a>, start: usize) -> Result<(), JsonError> {
         let allow = self.kind.allow(Place::Alone);
         let mut fields = Fields::default();
         let body = cursor.position();
@@ -184,17 +268,14 @@ impl Reader<'_> {
             }
             fields.entry(cursor, &key, allow)
         })?;
-        let end = cursor.position();
-        let call = if self.listed { None } else { fields.call(body..end) };
-        if let Some(call) = call
-            && let Some(format) = self.kind.format(Place::Alone, call.shape)
-        {
-            self.calls.push(ToolCall { span: start..end, ..ToolCall::new(format, call, 0) });
+        let call = if self.listed { None } else { fields.call(body..cursor.position()) };
+        if let Some(call) = call {
+            self.add(call, Place::Alone, start);
         }
         Ok(())
     }
 
-    fn list(&mut self, cursor: &mut Cursor<'_>, place: Place) -> Result<(), JsonError> {
+    fn list(&mut self, cursor: &mut Cursor<'a>, place: Place) -> Result<(), JsonError> {
         self.listed = true;
         let allow = self.kind.allow(place);
         cursor.array(|cursor, _| {
@@ -203,11 +284,21 @@ impl Reader<'_> {
                 return cursor.value().map(drop);
             }
             let call = object::read(cursor, allow)?;
-            let call =
-                call.and_then(|call| Some(ToolCall::new(self.kind.format(place, call.shape)?, call, 0)));
-            self.spoiled |= call.is_none();
-            self.calls.extend(call);
+            self.spoiled = !call.is_some_and(|call| {
+                let start = call.span.start;
+                self.add(call, place, start)
+            });
             Ok(())
         })
+    }
+
+    /// Adds a call that spans from `start` on; false when its format is not among the chosen.
+    fn add(&mut self, call: Call<'a>, place: Place, start: usize) -> bool {
+        let format = self.kind.format(place, call.shape);
+        self.items.extend(format.map(|format| {
+            let span = start..call.span.end;
+            Item { format, call, span, closed: false }
+        }));
+        format.is_some()
     }
 }

@@ -1,6 +1,6 @@
 //! The formats that models write calls in: a table of one row each, and what opens a call.
 
-use crate::json::MAX_DEPTH;
+use std::sync::OnceLock;
 
 use super::object::{Allow, Shape};
 
@@ -36,8 +36,10 @@ pub(super) struct Row {
     pub fence: bool,
 }
 
+const TABLE_ROWS: usize = 7;
+
 #[rustfmt::skip]
-static TABLE: [Row; 7] = [
+static TABLE: [Row; TABLE_ROWS] = [
     Row { format: Format::Hermes,  name: "hermes",  opening: "<tool_call>",    closing: "</tool_call>", object: true,  array: false, wide: false, fence: false },
     Row { format: Format::Mistral, name: "mistral", opening: "[TOOL_CALLS]",   closing: "",             object: true,  array: true,  wide: false, fence: false },
     Row { format: Format::Llama3,  name: "llama3",  opening: "<|python_tag|>", closing: "",             object: true,  array: false, wide: false, fence: false },
@@ -85,9 +87,10 @@ impl Formats {
         TABLE.iter().filter(move |row| self.has(row.format))
     }
 
-    /// The formats that are chosen and stand bare in the text.
-    fn bare(self) -> Kind {
-        Kind { row: None, formats: self }
+    /// What opens calls in these formats; made once.
+    fn openings(self) -> &'static Openings {
+        static MADE: [OnceLock<Openings>; 1 << TABLE_ROWS] = [const { OnceLock::new() }; 1 << TABLE_ROWS];
+        MADE[usize::from(self.0)].get_or_init(|| Openings::new(self))
     }
 }
 
@@ -181,22 +184,20 @@ pub(super) enum Opening {
     Frame(Kind),
 }
 
-/// Looks for openings outside of frames.
-#[derive(Debug, Clone)]
-pub(super) struct Prose {
+/// What opens calls in a set of formats.
+#[derive(Debug)]
+struct Openings {
     bare: Kind,
     /// Whether an opening may start with the byte.
     starts: [bool; 256],
     /// The only byte that an opening may start with.
     only: Option<u8>,
     tags: Vec<&'static Row>,
-    /// Brackets that were open when the reading of a frame failed: they fail with it. Ascending.
-    doomed: Vec<usize>,
 }
 
-impl Prose {
-    pub fn new(formats: Formats) -> Self {
-        let bare = formats.bare();
+impl Openings {
+    fn new(formats: Formats) -> Self {
+        let bare = Kind { row: None, formats };
         let tags: Vec<_> = formats.rows().filter(|row| !row.opening.is_empty()).collect();
         let mut starts = [false; 256];
         for row in &tags {
@@ -206,33 +207,48 @@ impl Prose {
         starts[usize::from(b'[')] |= bare.array();
         let mut bytes = (0..=255).filter(|&byte: &u8| starts[usize::from(byte)]);
         let only = bytes.next().filter(|_| bytes.next().is_none());
-        Self { bare, starts, only, tags, doomed: Vec::with_capacity(MAX_DEPTH) }
+        Self { bare, starts, only, tags }
+    }
+}
+
+/// Looks for openings outside of frames.
+#[derive(Debug, Clone)]
+pub(super) struct Prose {
+    openings: &'static Openings,
+    /// Brackets that were open when the reading of a frame failed: they fail with it. Ascending.
+    doomed: Vec<usize>,
+}
+
+impl Prose {
+    pub fn new(formats: Formats) -> Self {
+        Self { openings: formats.openings(), doomed: Vec::new() }
     }
 
     /// The first place in `bytes` where a call may open.
     pub fn next(&self, bytes: &[u8]) -> Option<usize> {
-        match self.only {
+        match self.openings.only {
             Some(only) => memchr::memchr(only, bytes),
-            None => bytes.iter().position(|&byte| self.starts[usize::from(byte)]),
+            None => bytes.iter().position(|&byte| self.openings.starts[usize::from(byte)]),
         }
     }
 
     /// What `rest` (not empty), which stands at byte `at`, opens.
     pub fn opening(&self, rest: &[u8], at: usize) -> Opening {
+        let Openings { bare: kind, tags, .. } = self.openings;
         let bare = match rest[0] {
-            b'{' => self.bare.object(),
-            b'[' => self.bare.array(),
+            b'{' => kind.object(),
+            b'[' => kind.array(),
             _ => false,
         } && self.doomed.binary_search(&at).is_err();
-        for row in &self.tags {
+        for row in tags {
             if rest.starts_with(row.opening.as_bytes()) {
-                return Opening::Frame(Kind { row: Some(row), formats: self.bare.formats });
+                return Opening::Frame(Kind { row: Some(row), formats: kind.formats });
             }
             if row.opening.as_bytes().starts_with(rest) {
                 return Opening::Undecided { bare };
             }
         }
-        if bare { Opening::Frame(self.bare) } else { Opening::Nothing }
+        if bare { Opening::Frame(*kind) } else { Opening::Nothing }
     }
 
     /// The scan goes on at `at`, and the brackets at `open` (ascending) are no openings.

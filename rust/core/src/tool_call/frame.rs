@@ -6,6 +6,7 @@ use super::ToolCall;
 use super::formats::{Kind, Place};
 use super::machine::{Event, Fault, Machine};
 use super::object;
+use super::plain;
 
 /// The key of `OpenAI`'s list of calls.
 pub(super) const LIST_KEY: &str = "tool_calls";
@@ -91,7 +92,7 @@ impl Frame {
     pub fn push(&mut self, at: usize, window: Window<'_>, calls: &mut Vec<ToolCall>) -> Progress {
         let byte = window.bytes[at - window.base];
         match self.phase {
-            Phase::Word if byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-') => Progress::Going,
+            Phase::Word if plain::is_word(byte) => Progress::Going,
             Phase::Word | Phase::Lead => match byte {
                 b' ' | b'\n' | b'\r' | b'\t' => {
                     self.phase = Phase::Lead;
@@ -138,6 +139,11 @@ impl Frame {
 
     pub fn has_calls(&self) -> bool {
         self.count > 0
+    }
+
+    /// The JSON has ended, and no call was in it.
+    pub fn barren(&self) -> bool {
+        self.count == 0 && matches!(self.phase, Phase::Tail(_))
     }
 
     /// A list of calls holds something else too.
@@ -231,23 +237,18 @@ impl Frame {
     }
 
     fn finish(&self, at: usize, calls: &mut [ToolCall]) -> Progress {
-        close(&mut calls[self.first..], self.listed, self.spoiled, at + 1);
+        for call in &mut calls[self.first..] {
+            call.closed = !self.spoiled;
+            if !self.listed {
+                call.span.end = at + 1;
+            }
+        }
         Progress::Closed
     }
 
     fn broken(&self, calls: &[ToolCall]) -> Progress {
         let last = calls[self.first..].last();
         Progress::Broken { resume: last.map_or(self.start + 1, |call| call.body.end) }
-    }
-}
-
-/// Marks a frame's calls as closed by its `end`; a call that fills the frame spans it.
-pub(super) fn close(calls: &mut [ToolCall], listed: bool, spoiled: bool, end: usize) {
-    for call in calls {
-        call.closed = !spoiled;
-        if !listed {
-            call.span.end = end;
-        }
     }
 }
 

@@ -26,6 +26,7 @@ mod formats;
 mod frame;
 mod machine;
 mod object;
+mod plain;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -33,7 +34,9 @@ mod tests;
 use std::ops::Range;
 
 pub use find::{Scan, could_become, find_tool_calls, scan};
+pub(crate) use find::{Seen, walk};
 pub use formats::{Format, Formats};
+pub(crate) use plain::Plain;
 pub use stream::{Mark, Options, State, ToolCallStream};
 
 /// A call found in a text. All ranges are byte offsets into that text.
@@ -61,17 +64,17 @@ pub struct ToolCall {
 
 impl ToolCall {
     /// `call` was read from a text that begins at byte `base`.
-    fn new(format: Format, call: object::Call, base: usize) -> Self {
+    fn new(format: Format, call: object::Call<'_>, base: usize) -> Self {
         let shift = |span: Range<usize>| span.start + base..span.end + base;
-        let arguments = call.arguments;
+        let arguments = call.arguments.into_parts();
         Self {
             format,
             closed: false,
-            name: call.name,
+            name: call.name.text().into_owned(),
             arguments: arguments.text,
             span: shift(call.span.clone()),
             body: shift(call.span),
-            name_span: shift(call.name_span),
+            name_span: shift(call.name.span),
             arguments_span: shift(arguments.span),
             key_spans: arguments.keys.into_iter().map(shift).collect(),
             value_spans: arguments.values.into_iter().map(shift).collect(),

@@ -7,9 +7,9 @@ use crate::json::{Cursor, JsonError, Kind, RawStr};
 use super::escaped;
 
 /// The keys that may hold a call's name; of several the first of these counts.
-const NAME_KEYS: [&str; 3] = ["name", "tool", "function"];
+pub(super) const NAME_KEYS: [&str; 3] = ["name", "tool", "function"];
 /// The keys that may hold a call's arguments; of several the first of these counts.
-const ARGUMENTS_KEYS: [&str; 3] = ["arguments", "parameters", "args"];
+pub(super) const ARGUMENTS_KEYS: [&str; 3] = ["arguments", "parameters", "args"];
 /// Where `function` stands in [`NAME_KEYS`]: with an object as its value it wraps the call.
 const WRAPPER: usize = 2;
 
@@ -35,21 +35,54 @@ pub(super) struct Allow {
 
 /// A call's object, read. All ranges are byte offsets into the text that was read.
 #[derive(Debug)]
-pub(super) struct Call {
+pub(super) struct Call<'a> {
     pub shape: Shape,
-    pub name: String,
-    pub name_span: Range<usize>,
-    pub arguments: Arguments,
+    pub name: RawStr<'a>,
+    pub arguments: Arguments<'a>,
     pub span: Range<usize>,
 }
 
 /// The arguments object.
 #[derive(Debug)]
-pub(super) struct Arguments {
+pub(super) enum Arguments<'a> {
+    /// As it stands in the text, from byte `start` on.
+    Plain { text: &'a str, start: usize },
+    /// Out of a string.
+    Escaped(Box<Parts>),
+}
+
+/// The arguments object and its parts.
+#[derive(Debug)]
+pub(super) struct Parts {
     pub text: String,
     pub span: Range<usize>,
     pub keys: Vec<Range<usize>>,
     pub values: Vec<Range<usize>>,
+}
+
+impl Arguments<'_> {
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Plain { text, .. } => text,
+            Self::Escaped(parts) => &parts.text,
+        }
+    }
+
+    pub fn into_parts(self) -> Parts {
+        match self {
+            Self::Plain { text, start } => {
+                let shift = |span: Range<usize>| span.start + start..span.end + start;
+                let parts = parts(&mut Cursor::new(text, 0)).expect("was read before");
+                Parts {
+                    span: shift(parts.span),
+                    keys: parts.keys.into_iter().map(shift).collect(),
+                    values: parts.values.into_iter().map(shift).collect(),
+                    text: parts.text,
+                }
+            }
+            Self::Escaped(parts) => *parts,
+        }
+    }
 }
 
 /// What a key was given, the last time it was.
@@ -65,7 +98,7 @@ enum Given<T> {
 #[derive(Debug, Default)]
 pub(super) struct Fields<'a> {
     names: [Given<RawStr<'a>>; 3],
-    arguments: [Given<Arguments>; 3],
+    arguments: [Given<Arguments<'a>>; 3],
     wrapped: Option<Box<Fields<'a>>>,
     others: bool,
 }
@@ -84,10 +117,14 @@ impl<'a> Fields<'a> {
             self.name_entry(cursor, index, kind, allow)
         } else if let Some(index) = ARGUMENTS_KEYS.iter().position(|name| *name == key) {
             self.arguments[index] = match kind {
-                Kind::Object => Given::Value(arguments(cursor)?),
+                Kind::Object => {
+                    let span = cursor.value()?.span;
+                    Given::Value(Arguments::Plain { text: cursor.slice(span.clone()), start: span.start })
+                }
                 Kind::String if allow.strings => {
                     let string = cursor.string()?;
-                    escaped::arguments(&string).map_or(Given::Unusable, Given::Value)
+                    escaped::arguments(&string)
+                        .map_or(Given::Unusable, |parts| Given::Value(Arguments::Escaped(Box::new(parts))))
                 }
                 _ => cursor.value().map(|_| Given::Unusable)?,
             };
@@ -123,7 +160,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The call that an object at `span` with these entries is.
-    pub fn call(self, span: Range<usize>) -> Option<Call> {
+    pub fn call(self, span: Range<usize>) -> Option<Call<'a>> {
         let named = self.names.iter().any(|given| !matches!(given, Given::Nothing));
         if !named && let Some(inner) = self.wrapped {
             return inner.call(span).map(|call| Call { shape: Shape::Wrapped, ..call });
@@ -134,10 +171,9 @@ impl<'a> Fields<'a> {
             && matches!(self.arguments, [Given::Nothing, _, Given::Nothing]);
         let name = first(self.names)?;
         let arguments = first(self.arguments)?;
-        (!name.raw.is_empty()).then(|| Call {
+        (!name.raw.is_empty()).then_some(Call {
             shape: if llama { Shape::NameAndParameters } else { Shape::Plain },
-            name: name.text().into_owned(),
-            name_span: name.span,
+            name,
             arguments,
             span,
         })
@@ -145,7 +181,7 @@ impl<'a> Fields<'a> {
 }
 
 /// Passes the object at `cursor`; the call that it is, if it is one.
-pub(super) fn read(cursor: &mut Cursor<'_>, allow: Allow) -> Result<Option<Call>, JsonError> {
+pub(super) fn read<'a>(cursor: &mut Cursor<'a>, allow: Allow) -> Result<Option<Call<'a>>, JsonError> {
     cursor.skip_space();
     let start = cursor.position();
     let mut fields = Fields::default();
@@ -154,7 +190,7 @@ pub(super) fn read(cursor: &mut Cursor<'_>, allow: Allow) -> Result<Option<Call>
 }
 
 /// Passes the arguments object at `cursor`.
-pub(super) fn arguments(cursor: &mut Cursor<'_>) -> Result<Arguments, JsonError> {
+pub(super) fn parts(cursor: &mut Cursor<'_>) -> Result<Parts, JsonError> {
     let (mut keys, mut values) = (Vec::new(), Vec::new());
     let start = cursor.position();
     cursor.object(|cursor, key| {
@@ -163,7 +199,7 @@ pub(super) fn arguments(cursor: &mut Cursor<'_>) -> Result<Arguments, JsonError>
         Ok::<_, JsonError>(())
     })?;
     let span = start..cursor.position();
-    Ok(Arguments { text: cursor.slice(span.clone()).to_owned(), span, keys, values })
+    Ok(Parts { text: cursor.slice(span.clone()).to_owned(), span, keys, values })
 }
 
 /// The value of the first key that was given any; `None` where it cannot be used.
@@ -181,7 +217,7 @@ mod tests {
     fn call(text: &str, allow: Allow) -> Option<(String, String)> {
         let found = read(&mut Cursor::new(text, 0), allow).unwrap()?;
         assert_eq!(found.span, 0..text.len());
-        Some((found.name, found.arguments.text))
+        Some((found.name.text().into_owned(), found.arguments.text().to_owned()))
     }
 
     const PLAIN: Allow = Allow { wrapped: false, strings: false };

@@ -7,9 +7,13 @@ use crate::schema::ToolSchema;
 use super::ToolCall;
 use super::formats::{Formats, Opening, Prose};
 use super::frame::{Frame, Progress, Window};
+use super::plain;
 
 /// Bytes taken in at once: what bounds the memory when the input comes in one piece.
 const PIECE: usize = 64 * 1024;
+
+/// With so many bytes to read, whole frames are looked for before the bytes are read one by one.
+const LONG: usize = 64;
 
 /// Calls that are kept; a text with more is none that a model should write.
 const MAX_CALLS: usize = 1024;
@@ -77,13 +81,10 @@ pub struct ToolCallStream {
     at: usize,
     frame: Option<Frame>,
     calls: Vec<ToolCall>,
-    /// So many of the calls have been held against the schema.
-    judged: usize,
     /// The first valid call's last byte, and its name's closing quote.
     complete: Option<(Mark, Mark)>,
     impossible: bool,
-    /// The token that is being fed, and how many there were before it.
-    token: Option<usize>,
+    /// How many tokens have been fed.
     tokens: usize,
     /// The first byte of each token that has bytes in the buffer, and the token's number where it has one.
     starts: Vec<(usize, Option<usize>)>,
@@ -95,43 +96,43 @@ impl ToolCallStream {
             prose: Prose::new(options.formats),
             schema: options.schema,
             max_call_bytes: options.max_call_bytes,
-            buffer: Vec::new(),
+            buffer: Vec::with_capacity(256),
             base: 0,
             at: 0,
             frame: None,
             calls: Vec::new(),
-            judged: 0,
             complete: None,
             impossible: false,
-            token: None,
             tokens: 0,
-            starts: Vec::new(),
+            starts: Vec::with_capacity(64),
         }
     }
 
     /// Takes the next bytes of the text.
     pub fn feed(&mut self, bytes: &[u8]) {
-        if bytes.is_empty() || self.impossible {
-            return;
-        }
-        let start = self.base + self.buffer.len();
-        match self.starts.last() {
-            Some(&(_, None)) if self.token.is_none() => {}
-            _ => self.starts.push((start, self.token)),
-        }
         for piece in bytes.chunks(PIECE) {
-            self.buffer.extend_from_slice(piece);
-            self.run();
-            self.forget();
+            self.take(piece, None);
+            self.read();
         }
     }
 
     /// Takes the bytes of the next token. A token without bytes counts too.
     pub fn feed_token(&mut self, bytes: &[u8]) {
-        self.token = Some(self.tokens);
-        self.tokens += 1;
-        self.feed(bytes);
-        self.token = None;
+        self.feed_tokens([bytes]);
+    }
+
+    /// Takes the bytes of the next tokens.
+    pub fn feed_tokens<'a>(&mut self, tokens: impl IntoIterator<Item = &'a [u8]>) {
+        for bytes in tokens {
+            for piece in bytes.chunks(PIECE) {
+                self.take(piece, Some(self.tokens));
+                if self.buffer.len() >= PIECE {
+                    self.read();
+                }
+            }
+            self.tokens += 1;
+        }
+        self.read();
     }
 
     pub fn state(&self) -> State {
@@ -172,17 +173,64 @@ impl ToolCallStream {
         &self.buffer[at - self.base..]
     }
 
+    /// Bytes that come next, all of one token or of none.
+    fn take(&mut self, bytes: &[u8], token: Option<usize>) {
+        if self.impossible {
+            return;
+        }
+        let start = self.end();
+        match self.starts.last() {
+            Some(&(_, last)) if last == token => {}
+            _ => self.starts.push((start, token)),
+        }
+        self.buffer.extend_from_slice(bytes);
+    }
+
     /// Looks at all bytes that have come.
-    fn run(&mut self) {
+    fn read(&mut self) {
+        if self.impossible {
+            return;
+        }
+        if self.frame.is_none() && self.end() - self.at >= LONG {
+            self.pass_plain();
+        }
         while !self.impossible {
-            let more = match self.frame.take() {
-                Some(frame) => self.read(frame),
-                None => self.look(),
-            };
+            let more = if self.frame.is_some() { self.inside() } else { self.look() };
             if !more {
-                return;
+                break;
             }
         }
+        self.forget();
+    }
+
+    /// Passes frames that have come as a whole, each with one plain call. What else comes is left to be read byte by byte.
+    fn pass_plain(&mut self) {
+        let buffer = std::mem::take(&mut self.buffer);
+        let text = buffer[self.at - self.base..].utf8_chunks().next().map_or("", |chunk| chunk.valid());
+        let (base, mut at) = (self.at, 0);
+        let mut entries = Vec::with_capacity(32);
+        while let Some(start) = self.prose.next(&text.as_bytes()[at..]).map(|next| at + next) {
+            at = start;
+            let kind = match self.prose.opening(&text.as_bytes()[start..], base + start) {
+                Opening::Nothing => {
+                    at += 1;
+                    continue;
+                }
+                Opening::Undecided { .. } => break,
+                Opening::Frame(kind) => kind,
+            };
+            let Some(plain) = plain::frame(text, start, kind, &mut entries) else { break };
+            if plain.end() - start > self.max_call_bytes || self.calls.len() == MAX_CALLS {
+                break;
+            }
+            at = plain.end();
+            let valid = self.schema.as_ref().is_none_or(|schema| schema.accepts_plain(&plain));
+            let call = plain.into_call(base);
+            self.judged(call.body.end - 1, call.name_span.end, valid);
+            self.calls.push(call);
+        }
+        self.at = base + at;
+        self.buffer = buffer;
     }
 
     /// Outside of frames: looks for the next one. False when the bytes are used up.
@@ -203,47 +251,54 @@ impl ToolCallStream {
         true
     }
 
-    /// Inside `frame`. False when the bytes are used up.
-    fn read(&mut self, mut frame: Frame) -> bool {
-        loop {
-            self.at += frame.plain(self.rest(self.at));
+    /// Inside a frame. False when the bytes are used up.
+    fn inside(&mut self) -> bool {
+        let Some(frame) = &mut self.frame else { return true };
+        let window = Window { bytes: &self.buffer, base: self.base };
+        let end = self.base + self.buffer.len();
+        let known = self.calls.len();
+        let progress = loop {
+            self.at += frame.plain(&self.buffer[self.at - self.base..]);
             if self.at - frame.start() > self.max_call_bytes || self.calls.len() > MAX_CALLS {
                 self.give_up();
                 return false;
             }
-            if self.at == self.end() {
-                self.frame = Some(frame);
+            if self.at == end {
                 return false;
             }
-            let window = Window { bytes: &self.buffer, base: self.base };
             let progress = frame.push(self.at, window, &mut self.calls);
-            if self.judged < self.calls.len() {
-                self.judge();
-            }
             self.at += 1;
-            match progress {
-                Progress::Going => {}
-                Progress::Closed => return true,
-                Progress::Broken { resume } => {
-                    self.prose.doom(frame.open(), resume);
-                    self.at = resume;
-                    return true;
-                }
+            if progress != Progress::Going || self.calls.len() > known {
+                break progress;
             }
+        };
+        let broken = match progress {
+            Progress::Broken { resume } => Some((resume, frame.open().collect::<Vec<_>>())),
+            _ => None,
+        };
+        if progress != Progress::Going {
+            self.frame = None;
         }
+        // A byte completes one call at most.
+        if self.calls.len() > known {
+            let call = &self.calls[known];
+            let valid = self.schema.as_ref().is_none_or(|schema| schema.is_valid(call));
+            let (last, name_end) = (call.body.end - 1, call.name_span.end);
+            self.judged(last, name_end, valid);
+        }
+        if let Some((resume, open)) = broken {
+            self.prose.doom(open.into_iter(), resume);
+            self.at = resume;
+        }
+        true
     }
 
-    /// A call was completed by the byte that is looked at.
-    fn judge(&mut self) {
-        for call in &self.calls[self.judged..] {
-            let valid = self.schema.as_ref().is_none_or(|schema| schema.is_valid(call));
-            if valid && self.complete.is_none() {
-                let complete = Mark { byte: self.at, token: self.token_of(self.at) };
-                let name = call.name_span.end;
-                self.complete = Some((complete, Mark { byte: name, token: self.token_of(name) }));
-            }
+    /// The call whose last byte and name's closing quote stand there was found to be valid, or not.
+    fn judged(&mut self, last: usize, name_end: usize, valid: bool) {
+        if valid && self.complete.is_none() {
+            let mark = |byte| Mark { byte, token: self.token_of(byte) };
+            self.complete = Some((mark(last), mark(name_end)));
         }
-        self.judged = self.calls.len();
     }
 
     /// The token that a byte of the buffer belongs to.

@@ -1,0 +1,281 @@
+//! JSON as a list of spans, one for each key and value, read in one go: nothing is copied.
+//!
+//! Only what is usual: escaped or repeated keys, objects with many keys and deep nesting are left to the caller's slower way.
+
+use super::{Cursor, ENDS_PLAIN, Kind, SHORT};
+
+/// Objects with more keys are unusual: a key is looked for one by one.
+const MAX_KEYS: usize = 32;
+
+/// Deeper values are unusual. (`serde_json` has a limit of 128.)
+const MAX_DEPTH: usize = 100;
+
+/// Whole numbers with so many digits are finite.
+const FINITE_DIGITS: usize = 300;
+
+/// A value, or a key. A key stands before its value, what an object or array holds right behind it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Entry {
+    pub kind: Kind,
+    /// In a string: something is escaped.
+    pub escaped: bool,
+    /// Where it stands; of a string without the quotes.
+    pub start: u32,
+    pub end: u32,
+    /// Members or elements.
+    pub count: u32,
+    /// The entry behind it and all that it holds.
+    pub after: u32,
+}
+
+/// Reads the value at byte `at` of `text` into `entries` (emptied before); the byte behind it.
+///
+/// `None`: what stands there is unusual, or no JSON.
+pub(crate) fn read(text: &str, at: usize, entries: &mut Vec<Entry>) -> Option<usize> {
+    u32::try_from(text.len()).ok()?;
+    entries.clear();
+    Reader { text, bytes: text.as_bytes(), entries }.value(at, 0)
+}
+
+struct Reader<'a> {
+    text: &'a str,
+    bytes: &'a [u8],
+    entries: &'a mut Vec<Entry>,
+}
+
+impl Reader<'_> {
+    fn value(&mut self, at: usize, depth: usize) -> Option<usize> {
+        match *self.bytes.get(at)? {
+            b'"' => self.string(at),
+            b'{' if depth < MAX_DEPTH => self.object(at, depth),
+            b'[' if depth < MAX_DEPTH => self.array(at, depth),
+            b'-' | b'0'..=b'9' => self.number(at),
+            b't' => self.literal(at, "true", Kind::Bool),
+            b'f' => self.literal(at, "false", Kind::Bool),
+            b'n' => self.literal(at, "null", Kind::Null),
+            _ => None,
+        }
+    }
+
+    fn object(&mut self, at: usize, depth: usize) -> Option<usize> {
+        let index = self.add(Kind::Object, at, at);
+        let mut count = 0;
+        let mut at = self.space(at + 1);
+        if *self.bytes.get(at)? != b'}' {
+            loop {
+                if *self.bytes.get(at)? != b'"' || count == MAX_KEYS {
+                    return None;
+                }
+                let key = self.entries.len();
+                at = self.string(at)?;
+                if self.entries[key].escaped || self.is_repeated(index, key) {
+                    return None;
+                }
+                count += 1;
+                at = self.space(at);
+                if *self.bytes.get(at)? != b':' {
+                    return None;
+                }
+                at = self.value(self.space(at + 1), depth + 1)?;
+                at = self.space(at);
+                match *self.bytes.get(at)? {
+                    b',' => at = self.space(at + 1),
+                    b'}' => break,
+                    _ => return None,
+                }
+            }
+        }
+        Some(self.close(index, count, at + 1))
+    }
+
+    fn array(&mut self, at: usize, depth: usize) -> Option<usize> {
+        let index = self.add(Kind::Array, at, at);
+        let mut count = 0;
+        let mut at = self.space(at + 1);
+        if *self.bytes.get(at)? != b']' {
+            loop {
+                count += 1;
+                at = self.value(at, depth + 1)?;
+                at = self.space(at);
+                match *self.bytes.get(at)? {
+                    b',' => at = self.space(at + 1),
+                    b']' => break,
+                    _ => return None,
+                }
+            }
+        }
+        Some(self.close(index, count, at + 1))
+    }
+
+    fn string(&mut self, at: usize) -> Option<usize> {
+        let start = at + 1;
+        let mut bytes = self.bytes[start..].iter().take(SHORT);
+        if let Some(length) = bytes.position(|&byte| ENDS_PLAIN[usize::from(byte)])
+            && self.bytes[start + length] == b'"'
+        {
+            self.add(Kind::String, start, start + length);
+            return Some(start + length + 1);
+        }
+        let mut cursor = Cursor::new(self.text, at);
+        let string = cursor.string().ok()?;
+        let index = self.add(Kind::String, string.span.start, string.span.end);
+        self.entries[index].escaped = string.escaped;
+        Some(cursor.position())
+    }
+
+    fn number(&mut self, start: usize) -> Option<usize> {
+        let digits = start + usize::from(self.bytes[start] == b'-');
+        let more = self.bytes[digits..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let mut end = digits + more;
+        let whole = !matches!(self.bytes.get(end), Some(b'.' | b'e' | b'E')) && more <= FINITE_DIGITS;
+        if !whole || more == 0 || (more > 1 && self.bytes[digits] == b'0') {
+            let mut cursor = Cursor::new(self.text, start);
+            cursor.number().ok()?;
+            end = cursor.position();
+        }
+        self.add(Kind::Number, start, end);
+        Some(end)
+    }
+
+    fn literal(&mut self, at: usize, word: &str, kind: Kind) -> Option<usize> {
+        let end = at + word.len();
+        (self.bytes.get(at..end)? == word.as_bytes()).then(|| {
+            self.add(kind, at, end);
+            end
+        })
+    }
+
+    /// The first byte from `at` on that is no white space.
+    fn space(&self, mut at: usize) -> usize {
+        while matches!(self.bytes.get(at), Some(b' ' | b'\n' | b'\r' | b'\t')) {
+            at += 1;
+        }
+        at
+    }
+
+    fn add(&mut self, kind: Kind, start: usize, end: usize) -> usize {
+        let index = self.entries.len();
+        let after = index as u32 + 1;
+        let (start, end) = (start as u32, end as u32);
+        self.entries.push(Entry { kind, escaped: false, start, end, count: 0, after });
+        index
+    }
+
+    fn close(&mut self, index: usize, count: usize, end: usize) -> usize {
+        let after = self.entries.len() as u32;
+        let entry = &mut self.entries[index];
+        (entry.end, entry.count, entry.after) = (end as u32, count as u32, after);
+        end
+    }
+
+    /// True when the object at `index` has a key before the one at `key` that says the same.
+    fn is_repeated(&self, index: usize, key: usize) -> bool {
+        let says = |entry: Entry| &self.bytes[entry.start as usize..entry.end as usize];
+        let last = says(self.entries[key]);
+        let mut earlier = index + 1;
+        while earlier < key {
+            if says(self.entries[earlier]) == last {
+                return true;
+            }
+            earlier = self.entries[earlier + 1].after as usize;
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::json::validate;
+
+    /// The entries, with a key's depth-first order kept: kind and text.
+    fn entries(text: &str) -> Option<Vec<(Kind, String)>> {
+        let mut entries = Vec::new();
+        let end = read(text, 0, &mut entries)?;
+        assert_eq!(end, text.len());
+        assert_eq!(entries[0].after as usize, entries.len());
+        Some(entries.iter().map(|e| (e.kind, text[e.start as usize..e.end as usize].to_owned())).collect())
+    }
+
+    #[test]
+    fn every_key_and_value_has_its_entry() {
+        let text = r#"{"a": [1, -2.5e3, ""], "long enough to be read many bytes at once é": {"b": null}, "c": "\u00e9"}"#;
+        let said: Vec<_> = entries(text).unwrap().into_iter().map(|(_, said)| said).collect();
+        let long = "long enough to be read many bytes at once é";
+        let array = r#"[1, -2.5e3, ""]"#;
+        let inner = r#"{"b": null}"#;
+        assert_eq!(said, [text, "a", array, "1", "-2.5e3", "", long, inner, "b", "null", "c", "\\u00e9"]);
+    }
+
+    #[test]
+    fn accepts_nothing_that_the_cursor_refuses() {
+        for text in [
+            "",
+            "{",
+            "{\"a\"",
+            "{\"a\":",
+            "{\"a\":1",
+            "{\"a\":1,",
+            "{\"a\":1,}",
+            "{,}",
+            "[",
+            "[1",
+            "[1,",
+            "[1,]",
+            "[,]",
+            "\"",
+            "\"a",
+            "\"\u{1}\"",
+            "\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\u{1}\"",
+            "\"\\x\"",
+            "\"\\ud800\"",
+            "01",
+            "-",
+            "-01",
+            "1.",
+            "1e",
+            "1e400",
+            "tru",
+            "nulL",
+            "truE",
+            "+1",
+            ".5",
+            "{1: 2}",
+            "{\"a\" 1}",
+            "[1 2]",
+            "NaN",
+            "-Infinity",
+            "'a'",
+        ] {
+            let mut entries = Vec::new();
+            let end = read(text, 0, &mut entries);
+            assert!(end.is_none_or(|end| end < text.len()), "{text}");
+            assert!(validate(text).is_err(), "{text}");
+        }
+        let huge = "9".repeat(400);
+        assert_eq!(read(&huge, 0, &mut Vec::new()), None);
+        assert!(validate(&huge).is_err());
+    }
+
+    #[test]
+    fn what_is_unusual_is_left_to_others() {
+        let nested = |depth| "[".repeat(depth) + &"]".repeat(depth);
+        let many = |count| {
+            let members: Vec<_> = (0..count).map(|n| format!("\"{n}\": 0")).collect();
+            format!("{{{}}}", members.join(", "))
+        };
+        for (text, usual) in [
+            (r#"{"a": 1, "a": 2}"#.to_owned(), false),
+            (r#"{"a": {"a": {"a": 1}}, "b": {"a": 2}}"#.to_owned(), true),
+            (r#"{"\u0061": 1}"#.to_owned(), false),
+            (r#"{"a": "\u0061"}"#.to_owned(), true),
+            (nested(100), true),
+            (nested(101), false),
+            (many(32), true),
+            (many(33), false),
+        ] {
+            assert_eq!(entries(&text).is_some(), usual, "{text}");
+            assert!(validate(&text).is_ok());
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! What must hold for any bytes.
+
+use std::sync::LazyLock;
+
+use kdfast_core::schema::{ToolSchema, is_valid_text, text_issues};
+use kdfast_core::tool_call::{Format, Formats, Options, ToolCallStream, could_become, scan};
+
+/// Tools called as the fragments call them.
+static SCHEMA: LazyLock<ToolSchema> = LazyLock::new(|| {
+    ToolSchema::new(
+        r#"[{"name": "f", "parameters": {"type": "object", "properties": {"a": {"anyOf": [
+            {"type": "array", "items": {"type": ["integer", "string", "null"]}, "maxItems": 3, "uniqueItems": true},
+            {"type": "object", "minProperties": 1, "propertyNames": {"maxLength": 3}},
+            {"enum": [-500, "x", true, null, {"a": [1, "b"]}]},
+            {"type": "string", "pattern": "^[a-zé]"}
+        ]}}}}]"#,
+    )
+    .unwrap()
+});
+
+/// Feeds `data` in chunks of the `sizes` (over and over) and compares with the whole text, at the end of each chunk.
+pub fn check(data: &[u8], sizes: &[u8], chosen: u8) {
+    let names =
+        Format::names().enumerate().filter(|(index, _)| chosen >> index & 1 == 1).map(|(_, name)| name);
+    let formats = if chosen & 0x7F == 0 { Formats::ALL } else { Formats::named(names).unwrap() };
+    let text = as_text(data);
+    let mut stream = ToolCallStream::new(Options { formats, ..Options::default() });
+    let (mut fed, mut step) = (0, 0);
+    let mut could = true;
+    while fed < data.len() {
+        let size = sizes.get(step % sizes.len().max(1)).map_or(1, |&size| usize::from(size % 16));
+        step += 1;
+        let end = (fed + size.max(usize::from(step % 16 == 0))).min(data.len());
+        stream.feed(&data[fed..end]);
+        fed = end;
+        // A character that is cut off may still be completed.
+        if text.is_char_boundary(fed)
+            && std::str::from_utf8(&data[..fed]).map_or_else(|e| e.error_len().is_some(), |_| true)
+            && !ends_in_a_character(&data[..fed])
+        {
+            let found = scan(&text[..fed], formats);
+            assert_eq!(stream.calls(), found.calls, "{:?}", &text[..fed]);
+            let now = could_become(&text[..fed], formats, |_| true);
+            assert!(could || !now, "{:?}", &text[..fed]);
+            could = now;
+        }
+    }
+    // Quick and full validator. (Once: to say what is wrong takes its time.)
+    let issues = text_issues(&text, &SCHEMA, formats);
+    assert_eq!(is_valid_text(&text, Some(&SCHEMA), formats), issues.is_empty(), "{text:?}");
+    let mut whole = ToolCallStream::new(Options { formats, ..Options::default() });
+    whole.feed(data);
+    assert_eq!(whole.calls(), stream.calls(), "{text:?}");
+    for call in stream.calls() {
+        let at = |span: &std::ops::Range<usize>| text[span.clone()].to_owned();
+        assert!(at(&call.body).starts_with('{') && at(&call.body).ends_with('}'), "{call:?}");
+        assert!(call.span.start <= call.body.start && call.body.end <= call.span.end, "{call:?}");
+        call.key_spans
+            .iter()
+            .chain(&call.value_spans)
+            .chain([&call.name_span])
+            .for_each(|span| drop(at(span)));
+    }
+}
+
+/// Each byte that is no UTF-8 as a control character, which no JSON string may hold: as long as the bytes.
+fn as_text(data: &[u8]) -> String {
+    let mut text = String::with_capacity(data.len());
+    for chunk in data.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(std::iter::repeat_n('\u{1}', chunk.invalid().len()));
+    }
+    text
+}
+
+/// True when the last bytes may be the beginning of a character.
+fn ends_in_a_character(data: &[u8]) -> bool {
+    data.utf8_chunks().last().is_some_and(|chunk| {
+        std::str::from_utf8(chunk.invalid()).is_err_and(|error| error.error_len().is_none())
+    })
+}
