@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from kdfast import ToolCallStream, find_tool_calls
-from kdfast._rust import Tokenizer, is_valid_tool_json_each
+from kdfast import ToolCallStream, find_tool_calls, is_valid_tool_json_each
+from kdfast._rust import Tokenizer
 from tool_call_answers import CLOSING, OPENING, Answer
 
 Candidates = dict[str, Callable[[list[Answer]], list[Any]]]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         ToolSchema,
         find_tool_calls,
         is_valid_tool_json,
+        is_valid_tool_json_each,
         looks_like_tool_json,
     )
     from kdfast.config import Config, load_config
@@ -44,6 +45,7 @@ _HOMES = {
     "evaluate_speed_gates": "kdfast.gates",
     "find_tool_calls": "kdfast._rust",
     "is_valid_tool_json": "kdfast._rust",
+    "is_valid_tool_json_each": "kdfast._rust",
     "length_aware_kd_loss": "kdfast.losses",
     "load_baseline_speed_metrics": "kdfast.gates",
     "load_config": "kdfast.config",
@@ -67,6 +69,7 @@ __all__ = [
     "evaluate_speed_gates",
     "find_tool_calls",
     "is_valid_tool_json",
+    "is_valid_tool_json_each",
     "length_aware_kd_loss",
     "load_baseline_speed_metrics",
     "load_config",
