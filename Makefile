@@ -88,6 +88,10 @@ bench: build $(QUICK)/teacher/config.json ## measure against named peers; result
 	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet -r requirements/bench.txt
 	$(BIN)/python bench/data_path.py --tokenizer $(QUICK)/teacher
 
+.PHONY: bench-agreement
+bench-agreement: build $(CACHE)/wheels/.fetched ## score BFCL's calls, right and mutated, with BFCL's own checker as well (a minute)
+	$(BIN)/python bench/bfcl_agreement.py $(CACHE)/wheels/bfcl_eval-*.whl
+
 .PHONY: bench-gates
 bench-gates: build $(QUICK)/teacher/config.json $(QUICK)/data/train.jsonl ## gate a student against itself, and against itself slowed down (20 minutes on two idle cores)
 	OMP_NUM_THREADS=1 $(BIN)/python bench/gate_trials.py --model $(QUICK)/teacher --prompts $(QUICK)/data/validation.jsonl --resume

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from made_run import write_run
+
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = Path(sysconfig.get_path("scripts"))
 
@@ -63,6 +65,8 @@ def test_in_a_bare_environment(tmp_path: Path, how: str) -> None:
     assert "CONFIG" in run(commands / "kdfast-train", "--help", environment=environment)
     shown = run(commands / "kdfast", "config", "show", "configs/quickstart.yaml", environment=environment)
     assert "num_steps" in shown
+    page = run(commands / "kdfast", "report", write_run(tmp_path / "run"), environment=environment)
+    assert "report.html" in page  # its templates are in the package
     call = '<tool_call>{"name": "f", "arguments": {}}</tool_call>'
     code = f"import kdfast; print(kdfast.find_tool_calls({call!r})[0].name)"
     assert run(commands / "python", "-c", code, environment=environment) == "f\n"

@@ -40,8 +40,8 @@ def page(run: Path, out: Path) -> Page:
 
 def test_every_file_of_the_run_folder_is_read(run: Path) -> None:
     folder, read = RunFolder(run), read_run(run)
-    named = [folder.evaluation("before"), folder.evaluation("after"), folder.speed]
-    for file, node in zip(named, (read.before, read.after, read.speed), strict=True):
+    named = [folder.evaluation("before"), folder.evaluation("after"), folder.speed, folder.gates]
+    for file, node in zip(named, (read.before, read.after, read.speed, read.gates), strict=True):
         assert file.exists()
         assert getattr(node, "value", None) == json.loads(file.read_text(encoding="utf-8"))
     assert isinstance(read.metrics, list)

@@ -183,6 +183,16 @@ def test_the_verdict_is_the_worst_answer() -> None:
     assert verdict(made("unknown", "unknown"))[:2] == ("unknown", "Not known")
 
 
+def test_why_every_gate_was_skipped(tmp_path: Path) -> None:
+    results = [
+        gate("ttft_p50", "skipped", "no_baseline"),
+        gate("tps_p50", "skipped", "no_baseline"),
+        gate("ttfa_p95", "skipped", "infeasible: the shortest correct calls need p95 = 63 tokens"),
+    ]
+    got = asked(tmp_path, "Gates", gates=gates() | {"results": results})
+    assert got == ("unknown", "3 skipped: no_baseline, infeasible")
+
+
 # Tiles
 
 

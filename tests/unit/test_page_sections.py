@@ -163,7 +163,20 @@ def test_intervals_and_quality_where_the_file_has_them(tmp_path: Path) -> None:
     assert section.intervals
     f1 = rows["F1 of calls"]
     assert (f1.before, str(f1.after), f1.after and f1.after.interval) == (None, "62 %", "50 to 75 %")
-    assert "right calls of those made" not in rows  # absent in the file
+    assert "right calls of those made" not in rows  # absent in both files
+    assert f1.why[0] == "not in the file"
+
+
+def test_what_could_not_be_formed_says_why(tmp_path: Path) -> None:
+    before, after = evaluation(0, BEFORE, intervals=True), evaluation(8, AFTER, intervals=True)
+    after["quality"]["precision"] = {"value": 0.5, "low": 0.5, "high": 0.5}
+    rows = {row.label: row for row in calls(tmp_path, evaluation_before=before, evaluation_after=after).rows}
+    precision = rows["right calls of those made"]
+    assert (precision.before, precision.why[0]) == (None, "none made")
+    assert precision.after is not None
+    assert precision.after.interval == ""  # no width
+    only = calls(tmp_path / "only", evaluation_before=None).rows[0]
+    assert (only.before, only.why[0]) == (None, "no evaluation_before.json")
 
 
 def test_examples_of_each_outcome_the_worst_first(tmp_path: Path) -> None:
@@ -202,7 +215,7 @@ def test_categories_lengths_and_reasons(tmp_path: Path) -> None:
     ]
     assert section.facts == [
         ("after", "length against the right answer", "median 1 (95 %: 0.9 to 1.25), p95 2"),
-        ("after", "not exact because of", "value 1"),
+        ("after", "not exact because of", "value of an argument 1"),
     ]
 
 
@@ -250,15 +263,25 @@ def test_speed_with_its_infinities(tmp_path: Path) -> None:
     assert len(section.charts) == 3
     assert "never: 2 of 24 (8.3 %)" in section.charts[1]
     assert section.absent == [("no prompt that needs a call has a ground truth", "ttfa_overhead_tokens")]
-    assert section.few == ""
+    assert section.warnings == []
     assert len(section.history) == 3
 
 
 def test_few_prompts_are_told(tmp_path: Path) -> None:
     section = speed_section(read_run(write_run(tmp_path / "run", speed=speed(4, 4))), history_of([]))
-    assert section.few.startswith("only 4 prompts")
+    assert section.warnings == ["Only 4 prompts: p90 and p95 are about the slowest."]
     assert section.metrics["ttfa_tokens"].median == math.inf
     assert section.history == []
+
+
+def test_other_work_on_the_machine_is_told(tmp_path: Path) -> None:
+    hardware = {"key": "cpu", "cores": 2.0, "load_average": [6.25, 3.0, 1.0]}
+    section = speed_section(
+        read_run(write_run(tmp_path / "run", speed=speed() | {"hardware": hardware})), history_of([])
+    )
+    assert section.warnings == [
+        "Other work ran on this machine (load 6.25 on 2 cores): times are longer than they would be."
+    ]
 
 
 @pytest.mark.parametrize(
@@ -269,6 +292,10 @@ def test_few_prompts_are_told(tmp_path: Path) -> None:
         (
             {"metrics": {"ttft_ms": metric("ms", [1.0]) | {"samples": ["x"]}}},
             "metrics.ttft_ms.samples.0 must be a number",
+        ),
+        (
+            {"metrics": {"ttft_ms": metric("ms", [1.0]) | {"infinite": 2}}},
+            "metrics.ttft_ms.infinite must be at most",
         ),
         ({"hardware": {}}, "hardware.key is missing"),
         ({"metrics": []}, "metrics must be an object"),

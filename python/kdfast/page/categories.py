@@ -18,6 +18,16 @@ COLUMNS = {
 }
 """The shares of a category that are shown."""
 
+_REASONS = {
+    "count": "number of calls",
+    "function": "other function",
+    "required": "required argument not given",
+    "unexpected": "unknown argument",
+    "type": "type of an argument",
+    "value": "value of an argument",
+    "missing": "argument not given",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Category:
@@ -72,7 +82,7 @@ def answer_facts(evaluation: Node | None) -> list[tuple[str, str]]:
         facts.append(("length against the right answer", told))
     reasons = evaluation.find("mismatches")
     if reasons is not None and reasons.object():
-        told = ", ".join(f"{name} {node.count()}" for name, node in reasons.items())
+        told = ", ".join(f"{_REASONS.get(name, name)} {node.count()}" for name, node in reasons.items())
         facts.append(("not exact because of", told))
     return facts
 

@@ -205,4 +205,6 @@ def _gates(shown: Shown) -> Check:
         answer = "look"
     elif gates.names("passed"):
         answer = "good"
+    else:
+        because = f"{because}: {', '.join(gates.reasons)}"
     return Check(question=question, answer=answer, because=because, link=link)

@@ -9,9 +9,10 @@ from markupsafe import Markup
 
 from kdfast.page.categories import Category, answer_facts, categories
 from kdfast.page.charts import Estimate, interval, stack
+from kdfast.page.node import Node
 from kdfast.page.outcome import OUTCOMES, Answer, Outcome, parts, read_answers
 from kdfast.page.run_files import Missing, RunFiles, there
-from kdfast.page.shares import estimates
+from kdfast.page.shares import estimates, reason
 
 NO_INTERVAL = "no interval in this file"
 _LABELS = {
@@ -38,6 +39,7 @@ class Row:
         label: what it is the share of.
         before: None = not in the file.
         after: likewise.
+        why: for both, why it is not there.
         fewer_is_better: whether a lower share is the better one.
         chart: both, drawn.
     """
@@ -45,6 +47,7 @@ class Row:
     label: str
     before: Estimate | None
     after: Estimate | None
+    why: tuple[str, str]
     fewer_is_better: bool
     chart: Markup
 
@@ -98,7 +101,7 @@ def evaluation_section(files: RunFiles) -> EvaluationSection:
     sides = {"before": files.before, "after": files.after}
     shares = {when: estimates(there(side)) for when, side in sides.items()}
     answers = {when: read_answers(side) for when, side in sides.items() if not isinstance(side, Missing)}
-    rows = [_row(name, shares["before"].get(name), shares["after"].get(name)) for name in _order(shares)]
+    rows = [_row(name, files.before, files.after) for name in _order(shares)]
     return EvaluationSection(
         missing=[(when, side) for when, side in sides.items() if isinstance(side, Missing)],
         rows=rows,
@@ -121,11 +124,14 @@ def _order(shares: dict[str, dict[str, Estimate]]) -> list[str]:
     return known + [name for name in present if name not in _LABELS]
 
 
-def _row(name: str, before: Estimate | None, after: Estimate | None) -> Row:
+def _row(name: str, *sides: Node | Missing) -> Row:
+    before, after = (estimates(there(side)).get(name) for side in sides)
+    why = tuple(side.short if isinstance(side, Missing) else reason(side, name) for side in sides)
     return Row(
         label=_LABELS.get(name, name.replace("_", " ")),
         before=before,
         after=after,
+        why=(why[0], why[1]),
         fewer_is_better=name in _FEWER_IS_BETTER,
         chart=interval(before, after),
     )

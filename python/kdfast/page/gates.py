@@ -54,6 +54,11 @@ class GateSection:
         return [row.name for row in self.rows if row.status == status]
 
     @property
+    def reasons(self) -> list[str]:
+        """The first word of each reason, such as `no_baseline`, none twice."""
+        return list(dict.fromkeys(row.reason.partition(":")[0] for row in self.rows))
+
+    @property
     def counts(self) -> str:
         """Such as `1 failed, 4 passed`."""
         counts = Counter(row.status for row in self.rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -82,7 +83,12 @@ def _entry(line: Node) -> Entry:
     step = line["step"].count()
     names = line.find("not_finite")
     tags = {"step", "kind", "not_finite", "export", "absent"}
-    values = {name: node.number() for name, node in line.items() if name not in tags}
+    values = {
+        # a run has millions of these: a node is made only for what may be wrong
+        name: value if type(value) is float and math.isfinite(value) else line.at(name).number()
+        for name, value in line.object().items()
+        if name not in tags
+    }
     return Entry(
         step=step,
         values=values,

@@ -52,8 +52,12 @@ class Node:
         Raises:
             DataError: this is no object.
         """
-        value = self.object().get(key)
-        return None if value is None else replace(self._child(key), value=value)
+        found = self.at(key)
+        return None if found.value is None else found
+
+    def at(self, key: str) -> Node:
+        """What stands under a key, null where that is missing."""
+        return replace(self._child(key), value=self.object().get(key))
 
     def object(self) -> dict[str, Any]:
         """The value, an object; DataError when it is none."""
@@ -63,8 +67,8 @@ class Node:
 
     def items(self) -> Iterator[tuple[str, Node]]:
         """The keys of an object and what stands under them, nulls included."""
-        for key, value in self.object().items():
-            yield key, replace(self._child(key), value=value)
+        for key in self.object():
+            yield key, self.at(key)
 
     def list(self) -> list[Node]:
         """The entries of a list; DataError when it is none."""

@@ -29,7 +29,7 @@ RIGHT = Outcome("right call", "good", True)
 OTHER_VALUE = Outcome("valid call, other values", "fair", True)
 INVALID = Outcome("right function, arguments break its schema", "weak", True)
 OTHER_FUNCTION = Outcome("other function, or other number of calls", "poor", True)
-NO_CALL = Outcome("no call", "bad", True)
+NO_CALL = Outcome("no call, or a broken one", "bad", True)
 SILENT = Outcome("no call, rightly", "good", False)
 FALSE_CALL = Outcome("a call where no tool fits", "bad", False)
 

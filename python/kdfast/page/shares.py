@@ -39,6 +39,23 @@ def estimates(evaluation: Node | None) -> dict[str, Estimate]:
     return found
 
 
+def reason(evaluation: Node, name: str) -> str:
+    """Why a share could not be formed.
+
+    Examples:
+        >>> absent = {"precision": "no call was made"}
+        >>> reason(Node({"table": {}, "quality": {"absent": absent}}, "evaluation.json", "again"), "precision")
+        'no call was made'
+    """
+    found = evaluation["table"].find(name)
+    if found is not None:
+        return "no such prompt"
+    quality = evaluation.find("quality")
+    absent = quality.find("absent") if quality is not None else None
+    told = absent.find(name) if absent is not None else None
+    return told.text() if told is not None else "not in the file"
+
+
 def _ends(node: Node) -> tuple[float | None, float | None]:
     low, high = node.find("low"), node.find("high")
     return (None, None) if low is None or high is None else (_fraction(low), _fraction(high))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from kdfast.page.charts import Estimate
 from kdfast.page.checks import Shown
 from kdfast.page.history import series, total
-from kdfast.page.speed import SpeedMetric
+from kdfast.page.speed_metric import SpeedMetric
 from kdfast.page.wording import change, duration, number, share
 
 

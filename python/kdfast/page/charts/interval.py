@@ -35,8 +35,8 @@ class Estimate:
 
     @property
     def interval(self) -> str:
-        """The interval in words; "" where it is not known."""
-        if self.low is None or self.high is None:
+        """The interval in words; "" where it is not known, or has no width: at 0 and 1 every draw gives the same."""
+        if self.low is None or self.high is None or self.low == self.high:
             return ""
         low, high = share(self.low).removesuffix(" %"), share(self.high)
         return f"{low} to {high}"

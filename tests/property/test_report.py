@@ -1,0 +1,78 @@
+"""Whatever stands in a run's files, a report is a page or one clear error: never a crash, never a broken page."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from html_page import Page
+from kdfast.errors import DataError
+from kdfast.page import render_page
+from kdfast.report import read_run
+from made_run import AFTER, evaluation, gates, metrics, speed, write_run
+
+WHOLE: dict[str, Any] = {
+    "metrics": metrics(4),
+    "evaluation_after": evaluation(8, AFTER, intervals=True)
+    | {
+        "categories": {"a": evaluation(8, AFTER) | {"prompts": 3}, "b": evaluation(8, AFTER) | {"prompts": 3}}
+    },
+    "speed": speed(6, 1),
+    "gates": gates(),
+}
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**30), 10**30)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every path into a document, its root left out."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path for key, item in inside for path in [(*at, key), *places(item, (*at, key))]]
+
+
+PLACES = {name: places(document) for name, document in WHOLE.items()}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run(tmp_path_factory.mktemp("mutated") / "run", **WHOLE)
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_changed_value_gives_a_page_or_an_error_that_names_the_file(run: Path, data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(sorted(WHOLE)))
+    path = data.draw(st.sampled_from(PLACES[name]))
+    made = copy.deepcopy(WHOLE[name])
+    place = made
+    for key in path[:-1]:
+        place = place[key]
+    if isinstance(place, dict) and data.draw(st.booleans()):
+        del place[path[-1]]
+    else:
+        place[path[-1]] = data.draw(JSON)
+    file = run / f"{name}.{'jsonl' if name == 'metrics' else 'json'}"
+    before = file.read_bytes()
+    lines = [json.dumps(line) for line in made] if name == "metrics" else [json.dumps(made)]
+    file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    told, document = "", None
+    try:
+        document, _ = render_page(read_run(run))
+    except DataError as error:
+        told = str(error)
+    finally:
+        file.write_bytes(before)
+    assert file.name in told if document is None else not Page(document).all("script")
