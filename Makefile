@@ -106,7 +106,7 @@ bench-agreement: build $(CACHE)/wheels/.fetched ## score BFCL's calls, right and
 
 .PHONY: bench-gates
 bench-gates: build $(QUICK)/teacher/config.json $(QUICK)/data/train.jsonl ## gate a student against itself, and against itself slowed down (20 minutes on two idle cores)
-	OMP_NUM_THREADS=1 $(BIN)/python bench/gate_trials.py --model $(QUICK)/teacher --prompts $(QUICK)/data/validation.jsonl --resume
+	OMP_NUM_THREADS=1 $(BIN)/python bench/gate_trials.py --model $(QUICK)/teacher --prompts $(QUICK)/data/validation.jsonl
 
 .PHONY: bench-latency
 bench-latency: build ## generate with students trained with and without the latency losses (15 minutes on one idle core)

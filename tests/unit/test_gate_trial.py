@@ -117,6 +117,7 @@ def test_what_was_run_is_told_and_kept(tokenizer):
         assert told[name]["pairs"] == len(outcome.pairs[name]) >= 2 * told[name]["planned_pairs"]
     assert "pairs 20/20" in shown
     assert "confirm" in shown
+    assert f"{len(outcome.pairs['ttft'])} in all" in shown
     # `tps` needs no more than the pilot, `ttft` is noisier: both go on together
     assert len(outcome.pairs["ttft"]) == len(outcome.pairs["tps"])
 

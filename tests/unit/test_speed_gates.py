@@ -476,7 +476,7 @@ def test_table_shows_every_gate_and_takes_no_markup_from_a_reason():
     text = output.getvalue()
     assert all(name in text for name in GATE_NAMES)
     assert "[bold]x[/bold]" in text
-    assert "failed (exit code 3)" in text
+    assert "Gates: failed" in text
 
 
 # ------------------------------------------------------------------ which gates, and wrong documents

@@ -32,7 +32,7 @@ def gate_table(report: GateReport) -> Table:
         │ f1   │ passed │   0.8 │  0.79 │        - │ fell by 0.002 │
         ...
     """
-    verdict = "passed" if report.passed else f"failed (exit code {report.exit_code})"
+    verdict = "passed" if report.passed else "failed"
     table = Table(title=f"Gates: {verdict}", title_justify="left")
     for heading in ("gate", "status"):
         table.add_column(heading, no_wrap=True)

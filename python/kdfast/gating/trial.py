@@ -53,13 +53,16 @@ def decide(contest: Contest, limits: GatesConfig, display: Display, *, seed: int
     trial = PairedTrial(limits, seed=seed)
     ran: dict[str, Pairs] = {name: Pairs.none() for name in trial.decisions()}
     while trial.need_pairs:
-        fresh = _fresh(contest, trial, display)
+        fresh = _fresh(contest, trial, display, len(ran["ttft"]))
         trial.add(fresh)
         ran = {name: pairs.joined(fresh[name]) for name, pairs in ran.items()}
     return Outcome(decisions=trial.decisions(), pairs=ran)
 
 
-def _fresh(contest: Contest, trial: PairedTrial, display: Display) -> dict[str, Pairs]:
+def _fresh(contest: Contest, trial: PairedTrial, display: Display, before: int) -> dict[str, Pairs]:
+    """The pairs that the trial asks for; shown with those that were run before."""
     count = trial.need_pairs
     with display.working("pairs" if trial.block == "first" else "confirm", count) as on_progress:
-        return contest.pairs(count, lambda done: on_progress(done, ""))
+        return contest.pairs(
+            count, lambda done: on_progress(done, f"{before + done} in all" if before else "")
+        )
