@@ -18,6 +18,9 @@ const LONG: usize = 64;
 /// Calls that are kept; a text with more is none that a model should write.
 const MAX_CALLS: usize = 1024;
 
+/// Times `max_call_bytes`: with calls of more than that kept, no further frame is read.
+const KEPT_FRAMES: usize = 4;
+
 #[derive(Debug, Clone)]
 pub struct Options {
     /// What a call must satisfy to count; without it every call does.
@@ -81,6 +84,8 @@ pub struct ToolCallStream {
     at: usize,
     frame: Option<Frame>,
     calls: Vec<ToolCall>,
+    /// Bytes of these calls, together.
+    kept: usize,
     /// The first valid call's last byte, and its name's closing quote.
     complete: Option<(Mark, Mark)>,
     impossible: bool,
@@ -101,6 +106,7 @@ impl ToolCallStream {
             at: 0,
             frame: None,
             calls: Vec::new(),
+            kept: 0,
             complete: None,
             impossible: false,
             tokens: 0,
@@ -220,13 +226,14 @@ impl ToolCallStream {
                 Opening::Frame(kind) => kind,
             };
             let Some(plain) = plain::frame(text, start, kind, &mut entries) else { break };
-            if plain.end() - start > self.max_call_bytes || self.calls.len() == MAX_CALLS {
+            if plain.end() - start > self.max_call_bytes || self.calls.len() == MAX_CALLS || self.full() {
                 break;
             }
             at = plain.end();
             let valid = self.schema.as_ref().is_none_or(|schema| schema.accepts_plain(&plain));
             let call = plain.into_call(base);
             self.judged(call.body.end - 1, call.name_span.end, valid);
+            self.kept += call.body.len();
             self.calls.push(call);
         }
         self.at = base + at;
@@ -243,6 +250,10 @@ impl ToolCallStream {
         match self.prose.opening(self.rest(start), start) {
             Opening::Nothing => self.at += 1,
             Opening::Undecided { .. } => return false,
+            Opening::Frame(_) if self.full() => {
+                self.give_up();
+                return false;
+            }
             Opening::Frame(kind) => {
                 self.at += kind.opening().len();
                 self.frame = Some(Frame::new(kind, start, self.calls.len()));
@@ -284,6 +295,7 @@ impl ToolCallStream {
             let call = &self.calls[known];
             let valid = self.schema.as_ref().is_none_or(|schema| schema.is_valid(call));
             let (last, name_end) = (call.body.end - 1, call.name_span.end);
+            self.kept += call.body.len();
             self.judged(last, name_end, valid);
         }
         if let Some((resume, open)) = broken {
@@ -305,6 +317,11 @@ impl ToolCallStream {
     fn token_of(&self, byte: usize) -> Option<usize> {
         let after = self.starts.partition_point(|&(start, _)| start <= byte);
         self.starts[..after].last().and_then(|&(_, token)| token)
+    }
+
+    /// As many bytes of calls are kept as may be.
+    fn full(&self) -> bool {
+        self.kept > KEPT_FRAMES.saturating_mul(self.max_call_bytes)
     }
 
     fn give_up(&mut self) {

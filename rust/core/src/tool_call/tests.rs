@@ -261,6 +261,19 @@ fn limits_end_a_stream() {
 }
 
 #[test]
+fn calls_are_kept_up_to_four_times_the_longest_frame() {
+    let call = "{\"name\": \"f\", \"arguments\": {\"k\": \"0123456789\"}} ";
+    let text = call.repeat(8);
+    for piece in [1, 7, text.len()] {
+        let mut stream = ToolCallStream::new(Options { max_call_bytes: 50, ..Options::default() });
+        for bytes in text.as_bytes().chunks(piece) {
+            stream.feed(bytes);
+        }
+        assert_eq!((stream.calls().len(), stream.state()), (5, State::Impossible), "in pieces of {piece}");
+    }
+}
+
+#[test]
 fn bytes_that_are_no_text_break_a_call() {
     let mut stream = ToolCallStream::new(Options::default());
     stream.feed(b"\xFF{\"name\": \"\xC3\", \"arguments\": {}}");
