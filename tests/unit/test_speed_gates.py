@@ -479,6 +479,16 @@ def test_table_shows_every_gate_and_takes_no_markup_from_a_reason():
     assert "Gates: failed" in text
 
 
+def test_the_table_says_passed_only_where_a_gate_was_judged():
+    def title(*found):
+        results = tuple(GateResult(name=f"g{n}", status=status, reason="r") for n, status in enumerate(found))
+        return gate_table(GateReport(results=results)).title
+
+    assert title("skipped", "report_only") == "Gates: none was judged"
+    assert title("skipped", "passed") == "Gates: passed"
+    assert title("passed", "failed") == "Gates: failed"
+
+
 # ------------------------------------------------------------------ which gates, and wrong documents
 
 

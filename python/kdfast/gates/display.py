@@ -32,8 +32,7 @@ def gate_table(report: GateReport) -> Table:
         │ f1   │ passed │   0.8 │  0.79 │        - │ fell by 0.002 │
         ...
     """
-    verdict = "passed" if report.passed else "failed"
-    table = Table(title=f"Gates: {verdict}", title_justify="left")
+    table = Table(title=f"Gates: {_verdict(report)}", title_justify="left")
     for heading in ("gate", "status"):
         table.add_column(heading, no_wrap=True)
     for heading in ("value", "limit", "baseline"):
@@ -44,6 +43,13 @@ def gate_table(report: GateReport) -> Table:
         status = f"[{_STYLES[result.status]}]{result.status}[/]"
         table.add_row(escape(result.name), status, *numbers, escape(result.reason))
     return table
+
+
+def _verdict(report: GateReport) -> str:
+    """Nothing has passed where no gate was judged."""
+    if not report.passed:
+        return "failed"
+    return "passed" if any(result.status == "passed" for result in report.results) else "none was judged"
 
 
 def _number(number: float | None, unit: str) -> str:
