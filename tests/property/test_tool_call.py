@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
-import jsonschema
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import naive_tool_call
 import tiny
-from kdfast import compute_required_fields_present
 from kdfast._rust import (
     Tokenizer,
     ToolCall,
@@ -21,104 +18,16 @@ from kdfast._rust import (
     find_tool_calls,
     is_valid_tool_json,
     looks_like_tool_json,
-    required_fields_present,
     tool_call_formats,
 )
-
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
-AWKWARD = st.sampled_from(
-    ["</tool_call>", "<tool_call>", '"', "\\", "{", "}", "é😀", "\n", "\u2028", "```", "[TOOL_CALLS]"]
+from tool_call_texts import (
+    CHOICES,
+    MARKS,
+    SPACE,
+    TEXTS,
+    frames,
+    objects,
 )
-STRINGS = st.lists(st.one_of(TEXT, AWKWARD), max_size=3).map("".join)
-JSON = st.recursive(
-    st.one_of(
-        st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), STRINGS
-    ),
-    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(STRINGS, inner, max_size=3)),
-    max_leaves=6,
-)
-ARGUMENTS = st.dictionaries(STRINGS, JSON, max_size=3)
-SPACE = st.sampled_from(["", "\n", " \t\r\n"])
-FORMATS = st.lists(st.sampled_from(naive_tool_call.ALL), min_size=1, unique=True)
-# The twin takes the formats in the order of the table.
-CHOICES = st.one_of(
-    st.just(naive_tool_call.ALL),
-    FORMATS.map(lambda chosen: tuple(name for name in naive_tool_call.ALL if name in chosen)),
-)
-
-
-@st.composite
-def objects(draw: st.DrawFn, name: st.SearchStrategy[str] = STRINGS) -> dict[str, Any]:
-    """A call's object, in one of the shapes; most are calls."""
-    name_key = draw(st.sampled_from(["name", "name", "name", "tool", "function"]))
-    key = draw(st.sampled_from(["arguments", "arguments", "parameters", "args"]))
-    body = {name_key: draw(name), key: draw(ARGUMENTS)}
-    match draw(st.integers(0, 9)):
-        case 0:
-            body |= draw(
-                st.dictionaries(st.one_of(STRINGS, st.sampled_from(["name", "args"])), JSON, max_size=1)
-            )
-        case 1:
-            body[key] = json.dumps(body[key], ensure_ascii=draw(st.booleans()))
-        case 2:
-            body = {"type": "function", "function": body}
-        case 3:
-            body[key] = json.dumps(body[key], ensure_ascii=draw(st.booleans()))
-            body = {"id": "c", "type": "function", "function": body}
-    return body
-
-
-@st.composite
-def frames(draw: st.DrawFn, bodies: st.SearchStrategy[Any] | None = None) -> str:
-    """A frame of one of the formats."""
-    bodies = objects() if bodies is None else bodies
-    content: Any = draw(bodies)
-    match draw(st.integers(0, 3)):
-        case 0:
-            content = draw(st.lists(st.one_of(bodies, bodies, bodies, JSON), max_size=3))
-        case 1:
-            content = {"tool_calls": draw(st.lists(bodies, max_size=3))}
-            content |= draw(st.dictionaries(STRINGS, JSON, max_size=1))
-    written = json.dumps(content, ensure_ascii=draw(st.booleans()), indent=draw(st.sampled_from([None, 1])))
-    opening = draw(st.sampled_from(["<tool_call>", "[TOOL_CALLS]", "<|python_tag|>", "```", "```json", ""]))
-    closing = {"<tool_call>": "</tool_call>", "```": "```", "```json": "```"}.get(opening, "")
-    return f"{opening}{draw(SPACE)}{written}{draw(SPACE)}{closing}"
-
-
-MARKS = [
-    "<tool_call>",
-    "</tool_call>",
-    "[TOOL_CALLS]",
-    "<|python_tag|>",
-    "```",
-    "```json",
-    "tool_calls",
-    '"',
-    "{",
-    "}",
-]
-MARKS += [
-    "[",
-    "]",
-    "\\",
-    ":",
-    ",",
-    " ",
-    "1e400",
-    "-",
-    "null",
-    "\\ud83d",
-    "\\u00e9",
-    '{"name": "f", "arguments": {}}',
-    "{" * 130,
-]
-PIECES = st.one_of(
-    frames(),
-    frames().flatmap(lambda frame: st.integers(0, len(frame)).map(lambda cut: frame[:cut])),
-    st.sampled_from(MARKS),
-    TEXT,
-)
-TEXTS = st.lists(PIECES, max_size=5).map("".join)
 
 
 def described(calls: list[ToolCall]) -> str:
@@ -328,99 +237,3 @@ def test_every_beginning_of_valid_calls_looks_like_one(written: list[str]) -> No
 def test_what_no_longer_looks_like_a_call_never_will(text: str, more: str) -> None:
     if not looks_like_tool_json(text):
         assert not looks_like_tool_json(text + more)
-
-
-# ---------------------------------------------------------------- schemas
-
-PROPERTY = st.sampled_from(
-    [
-        {"type": "string"},
-        {"type": "integer", "minimum": 0},
-        {"type": "number"},
-        {"type": "boolean"},
-        {"enum": ["a", 1, None]},
-        {"type": "array", "items": {"type": "string"}, "maxItems": 2},
-        {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]},
-        {"anyOf": [{"type": "null"}, {"type": "string", "pattern": "^a"}]},
-        {"type": ["string", "null"]},
-        {"$ref": "#/$defs/positive"},
-    ]
-)
-NAMES = st.sampled_from(["a", "b", "c"])
-VALUES = st.one_of(
-    JSON, st.sampled_from(["a", "abc", 1, 0, -1, 2.0, True, None, [], ["x"], {"x": 1}, {"x": "1"}, {}])
-)
-DRAFTS = {
-    "http://json-schema.org/draft-07/schema#": jsonschema.Draft7Validator,
-    "https://json-schema.org/draft/2019-09/schema": jsonschema.Draft201909Validator,
-    "https://json-schema.org/draft/2020-12/schema": jsonschema.Draft202012Validator,
-    None: jsonschema.Draft202012Validator,
-}
-
-
-@st.composite
-def schemas(draw: st.DrawFn) -> dict[str, Any]:
-    schema: dict[str, Any] = {
-        "type": "object",
-        "properties": draw(st.dictionaries(NAMES, PROPERTY, max_size=3)),
-        "required": draw(st.lists(NAMES, max_size=2, unique=True)),
-        "$defs": {"positive": {"type": "integer", "exclusiveMinimum": 0}},
-    }
-    if draft := draw(st.sampled_from(list(DRAFTS))):
-        schema["$schema"] = draft
-    if draw(st.booleans()):
-        schema["additionalProperties"] = False
-    return schema
-
-
-def in_format(kind: str, name: str, arguments: dict[str, Any], ascii_only: bool) -> str:
-    """The call written in that format."""
-
-    def dumps(value: object, indent: int | None = None) -> str:
-        return json.dumps(value, indent=indent, ensure_ascii=ascii_only)
-
-    body = {"name": name, "arguments": arguments}
-    function = {"name": name, "arguments": dumps(arguments)}
-    message = {"role": "assistant", "tool_calls": [{"id": "c", "type": "function", "function": function}]}
-    return {
-        "hermes": f"<tool_call>\n{dumps(body)}\n</tool_call>",
-        "mistral": f"[TOOL_CALLS] {dumps([body])}",
-        "llama3": f"<|python_tag|>{dumps({'name': name, 'parameters': arguments})}",
-        "fenced": f"```json\n{dumps(body, 2)}\n```",
-        "array": dumps([body]),
-        "object": dumps(body),
-        "openai": dumps(message),
-    }[kind]
-
-
-@settings(max_examples=400)
-@given(
-    schemas(),
-    st.dictionaries(NAMES, VALUES, max_size=3),
-    st.booleans(),
-    st.sampled_from(naive_tool_call.ALL),
-    st.booleans(),
-)
-def test_verdicts_are_those_of_json_and_jsonschema_in_every_format(
-    schema: dict[str, Any], arguments: dict[str, Any], openai: bool, kind: str, ascii_only: bool
-) -> None:
-    function = {"name": "f", "description": "d", "parameters": schema}
-    tools = [{"type": "function", "function": function}] if openai else [function]
-    text = in_format(kind, "f", arguments, ascii_only)
-    compiled = ToolSchema(tools)
-    expected = DRAFTS[schema.get("$schema")](schema).is_valid(arguments)
-    (call,) = find_tool_calls(text)
-    assert (call.format, call.name, json.dumps(call.arguments)) == (kind, "f", json.dumps(arguments))
-    assert compiled.is_valid(call) == expected
-    assert (compiled.issues(call) == []) == expected
-    assert compiled.is_valid_batch([call, text]) == [expected, expected]
-    assert [issues == [] for issues in compiled.validate_batch([call, text])] == [expected, expected]
-    for around in (text, f"So: {text}", f"{text} done {{x}}"):
-        assert is_valid_tool_json(around, compiled) == expected
-        stream = ToolCallStream(compiled)
-        stream.feed(around.encode())
-        assert (stream.state == "complete") == expected
-    required = all(name in arguments for name in schema["required"])
-    assert compute_required_fields_present([call], tools) == [required]
-    # Texts are judged by the format that students write.
-    assert required_fields_present(text, tools) == (required and kind == "hermes")

@@ -1,6 +1,5 @@
 import copy
 import math
-from functools import partial
 
 import pytest
 import torch
@@ -10,82 +9,31 @@ from torch.utils._pytree import tree_leaves
 from kdfast.errors import DataError
 from kdfast.losses import (
     FORWARD_KL,
-    REVERSE_KL,
     DenseHead,
     DenseTeacher,
     RowTargets,
     SparseTeacher,
-    cross_entropy,
     forward_kl,
-    generalized_jsd,
-    jsd,
     linear_kd,
-    reverse_kl,
-    skew,
-    skew_kl,
 )
-from loss_forms import generator, teacher_logits, top_k
-
-N, D, V = 11, 7, 19
-DIVERGENCES = {
-    "forward_kl": (FORWARD_KL, forward_kl),
-    "reverse_kl": (REVERSE_KL, reverse_kl),
-    "generalized_jsd": (jsd(0.3), partial(generalized_jsd, beta=0.3)),
-    "skew_kl": (skew(0.2), partial(skew_kl, alpha=0.2)),
-}
-EVERY_DIVERGENCE = pytest.mark.parametrize("name", DIVERGENCES)
-TEACHERS = pytest.mark.parametrize("kind", ["sparse", "dense", "head"])
-
-
-def randn(*shape, seed, dtype=torch.float64):
-    return torch.randn(*shape, generator=generator(seed), dtype=torch.float64).to(dtype)
-
-
-def model(dtype=torch.float64, n=N):
-    """Hidden states and an output layer that require gradients."""
-    return randn(n, D, seed=0, dtype=dtype).requires_grad_(), randn(
-        V, D, seed=1, dtype=dtype
-    ).requires_grad_()
-
-
-def teacher(kind, temperature=1.0, n=N):
-    """A teacher in the form asked for, and the same for the plain functions."""
-    hidden, weight = randn(n, 4, seed=2), randn(V + 3, 4, seed=3)  # a larger vocabulary
-    if kind == "sparse":
-        logits = hidden @ weight[:V].T / temperature
-        found = SparseTeacher(*top_k(logits, 5).values(), temperature)
-        return found, found
-    plain = DenseTeacher(hidden @ weight.T)
-    return (DenseHead(hidden, weight) if kind == "head" else plain), plain
-
-
-def labels(n=N):
-    """Three labels a row, some absent, one row without any."""
-    ids = torch.randint(V, (n, 3), generator=generator(4))
-    ids[1, 2], ids[n // 2] = -100, -100
-    return ids, randn(n, 3, seed=5)
-
-
-def coefficients(n=N):
-    """Any value: negative, large, tiny, and 0 for rows without a teacher."""
-    found = randn(n, seed=6) * torch.logspace(-5, 3, n, dtype=torch.float64)
-    found[2] = 0.0
-    return found
-
-
-def plain_total(logits, function, given, temperature, kl_coefficients, ids, label_coefficients):
-    """The same total by the plain functions, a row and a label at a time."""
-    total = logits.sum() * 0.0
-    for n in range(len(logits)):
-        row = slice(n, n + 1)
-        if kl_coefficients[n]:
-            total = (
-                total
-                + kl_coefficients[n] * function(logits[row], given.take(row), temperature=temperature).total
-            )
-        for j in range(ids.shape[1]):
-            total = total + label_coefficients[n, j] * cross_entropy(logits[row], ids[row, j]).total
-    return total
+from linear_kd_cases import (
+    DIVERGENCES,
+    EVERY_DIVERGENCE,
+    TEACHERS,
+    D,
+    N,
+    Tied,
+    V,
+    assert_same_gradients,
+    coefficients,
+    labels,
+    model,
+    plain_total,
+    randn,
+    simple_targets,
+    teacher,
+)
+from loss_forms import teacher_logits, top_k
 
 
 @TEACHERS
@@ -165,16 +113,6 @@ def test_gradcheck(name, kind):
     )
     assert torch.autograd.gradcheck(
         lambda h, w: linear_kd(h, w, targets, chunk_rows=3).total, (hidden, weight)
-    )
-
-
-def simple_targets(n=N, dtype=torch.float64):
-    return RowTargets(
-        labels=torch.arange(n)[:, None] % V,
-        label_coefficients=torch.full((n, 1), 0.5 / n, dtype=dtype),
-        teacher=teacher("sparse", n=n)[0],
-        divergence=FORWARD_KL,
-        kl_coefficients=torch.full((n,), 0.5 / n, dtype=dtype),
     )
 
 
@@ -289,31 +227,6 @@ def test_no_tensor_as_large_as_the_logits_is_ever_made(kind, temperature):
     assert max(map(math.prod, made.shapes)) <= chunk * (vocab + 8)
 
 
-class Tied(torch.nn.Module):
-    """An embedding, a body and an output layer that is the embedding or its own."""
-
-    def __init__(self, *, tied):
-        super().__init__()
-        self.embedding = torch.nn.Embedding(V, D)
-        self.body = torch.nn.Linear(D, D)
-        self.head = torch.nn.Linear(D, V, bias=False)
-        if tied:
-            self.head.weight = self.embedding.weight
-
-    def forward(self, ids, targets, fused=True, chunk_rows=3):
-        hidden = self.body(self.embedding(ids))
-        if fused:
-            return linear_kd(hidden, self.head.weight, targets, chunk_rows=chunk_rows).total
-        logits = self.head(hidden)
-        kl = forward_kl(logits, targets.teacher).total * targets.kl_coefficients[0]
-        return kl + cross_entropy(logits, targets.labels[:, 0]).total * targets.label_coefficients[0, 0]
-
-
-def assert_same_gradients(one, other, **tolerance):
-    for (name, mine), theirs in zip(one.named_parameters(), other.parameters(), strict=True):
-        torch.testing.assert_close(mine.grad, theirs.grad, msg=name, **tolerance)
-
-
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "own head"])
 def test_tied_embeddings(tied):
     torch.manual_seed(0)
@@ -378,64 +291,6 @@ def test_a_label_of_minus_100_drops_the_row_from_ce_only():
     assert float(results[0].total.detach()) == float(results[1].total.detach()) > 0
     gradients = [torch.autograd.grad(result.total, weight)[0] for result in results]
     assert torch.equal(*gradients)
-
-
-@pytest.mark.parametrize("hidden_dtype", [torch.bfloat16, torch.float32])
-@pytest.mark.parametrize("weight_dtype", [torch.bfloat16, torch.float32])
-def test_bf16_without_autocast(hidden_dtype, weight_dtype):
-    exact, half = model(torch.float32), model(torch.float32)
-    mine = (
-        half[0].detach().to(hidden_dtype).requires_grad_(),
-        half[1].detach().to(weight_dtype).requires_grad_(),
-    )
-    linear_kd(*exact, simple_targets()).total.backward()
-    total = linear_kd(*mine, simple_targets(), chunk_rows=4).total
-    assert total.dtype == torch.float32
-    total.backward()
-    for got, expected in zip(mine, exact, strict=True):
-        assert got.grad.dtype == got.dtype
-        torch.testing.assert_close(
-            got.grad.float(), expected.grad, rtol=0.05, atol=0.02 * float(expected.grad.abs().max())
-        )
-
-
-@pytest.mark.parametrize("tied", [True, False], ids=["tied", "own head"])
-def test_bf16_autocast_is_within_bf16_of_fp32(tied):
-    torch.manual_seed(0)
-    exact = Tied(tied=tied)
-    mine, plain, ids = copy.deepcopy(exact), copy.deepcopy(exact), torch.arange(N) % V
-    exact(ids, simple_targets()).backward()
-    with torch.autocast("cpu", torch.bfloat16):
-        total = mine(ids, simple_targets())
-        rounded = plain(ids, simple_targets(), fused=False)
-    assert total.dtype == torch.float32
-    assert float(total.detach()) == pytest.approx(float(rounded.detach()), rel=1e-5)
-    total.backward()
-    rounded.backward()
-    for (name, got), one, other in zip(
-        mine.named_parameters(), exact.parameters(), plain.parameters(), strict=True
-    ):
-        assert got.grad.dtype == torch.float32
-        size = float(one.grad.abs().max())
-        torch.testing.assert_close(got.grad, one.grad, rtol=0, atol=0.03 * size, msg=name)
-        torch.testing.assert_close(got.grad, other.grad, rtol=0, atol=0.03 * size, msg=name)
-
-
-def test_the_sum_over_chunks_is_fp32_under_autocast():
-    # 2,048 equal rows, one a chunk: a bf16 sum would stop growing at 256 of them
-    hidden, weight = torch.ones(2048, 2), torch.zeros(4, 2, requires_grad=True)
-    targets = RowTargets(labels=torch.zeros(2048, 1, dtype=torch.int64))
-    with torch.autocast("cpu", torch.bfloat16):
-        linear_kd(hidden, weight, targets, chunk_rows=1).total.backward()
-    assert weight.grad[0].tolist() == pytest.approx([-0.75 * 2048] * 2)
-
-
-def test_half_precision_logits_have_fp32_maths():
-    hidden, weight = model(torch.bfloat16)
-    logits = (hidden @ weight.T).detach()
-    result = linear_kd(hidden, weight, simple_targets())
-    exact = forward_kl(logits.double(), simple_targets().teacher).total
-    assert float(result.kl.sum()) == pytest.approx(float(exact), rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["sparse", "dense"])
