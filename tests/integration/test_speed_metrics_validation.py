@@ -191,6 +191,19 @@ def test_a_student_of_nans_is_not_measured(measured: tuple[Run, str], tmp_path: 
     assert broken.training
 
 
+def test_prompts_that_cannot_be_made_do_not_stop_the_run(folder: Path, tmp_path: Path) -> None:
+    records = [json.loads(line) for line in (folder / "validation.jsonl").read_text().splitlines()]
+    for record in records:
+        record["metadata"] = {"accepted": "none"}
+    prompts = tmp_path / "validation.jsonl"
+    prompts.write_text("".join(json.dumps(record) + "\n" for record in records))
+    run, shown = train(folder, tmp_path / "run", f"data.validation={prompts}", "train.num_steps=1")
+    assert run.progress.step == 1
+    assert "not measured: DataError: " in shown
+    for line in lines(run.folder.path, "speed"):
+        assert "metadata.accepted must be a list" in line["absent"]["ttft_ms"]
+
+
 def test_a_disk_that_is_full_does_stop_the_run(measured: tuple[Run, str], tmp_path: Path) -> None:
     run, _ = measured
     (tmp_path / "file").write_text("")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kdfast._rust import Tokenizer, ToolCall, ToolCallStream, ToolSchema, find_tool_calls
-from kdfast.scoring import accepted_from_calls, match_calls
+from kdfast.scoring import Parameters, accepted_from_calls, match_calls
 
 _LIST_OPENING = re.compile(r"(\[TOOL_CALLS\]\s*)?\[\s*$")
 
@@ -59,7 +59,7 @@ def _candidates(reference: str, accepted: Accepted | None, tools: str, tokenizer
     if match_calls(made, accepted, definitions) is None:
         for call in calls:
             yield _opening(reference, call) + reference[call.body[0] : call.body[1]]
-    required = {tool["name"]: tool.get("parameters", {}).get("required", []) for tool in definitions}
+    required = {tool["name"]: Parameters(tool).required for tool in definitions}
     for truth in accepted:
         for name, values in truth.items():
             arguments = {

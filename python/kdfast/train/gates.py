@@ -16,7 +16,7 @@ from kdfast.gates.display import gate_table
 from kdfast.gates.evidence import Report, reports_of
 from kdfast.speed import SpeedPrompt, prompts_fingerprint, read_speed_report, speed_prompts
 from kdfast.train.run_folder import RunFolder
-from kdfast.train.speed import SpeedProbe
+from kdfast.train.speed import FAILURES, SpeedProbe, in_words
 
 _QUALITY = {"f1": "eval_prompts", "false_call_rate": "eval_irrelevance_prompts"}
 
@@ -106,7 +106,12 @@ class FinalGates:
     def _on_the_baselines_prompts(self, student: Any, step: int) -> Report | None:
         if not self.baseline:
             return None
-        prompts = _same_prompts(self.data, self.baseline[0])
+        try:
+            prompts = _same_prompts(self.data, self.baseline[0])
+        except FAILURES as error:
+            text = f"the baseline's prompts are not answered: {in_words(error)}"
+            self.display.console.print(text, highlight=False, soft_wrap=True, markup=False)
+            return None
         if prompts is None:
             return None
         probe = SpeedProbe(self.config, student, self.data, self.folder.speed)

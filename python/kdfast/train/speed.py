@@ -34,9 +34,9 @@ from kdfast.speed import (
 )
 from kdfast.train.metrics import MetricsLog
 
-# What a model may raise on a prompt (no memory on the device, NaN logits, too many positions, a schema that does not
-# compile). Not OSError: a disk that is full must stop the run.
-_FAILURES = (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
+FAILURES = (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
+"""What a model or a prompt may raise (no memory on the device, NaN logits, too many positions, a schema that does not
+compile). Not OSError: a disk that is full must stop the run."""
 _SHOWN = ("ttft_ms", "tps", "ttfa_tokens")
 
 
@@ -60,7 +60,12 @@ class SpeedProbe:
 
     def __post_init__(self) -> None:
         settings = self.config.speed
-        self.prompts: list[SpeedPrompt] = speed_prompts(self.data, settings.prompts, spread=True)
+        self.prompts: list[SpeedPrompt] = []
+        self._no_prompts: str | None = None
+        try:
+            self.prompts = speed_prompts(self.data, settings.prompts, spread=True)
+        except FAILURES as error:
+            self._no_prompts = in_words(error)
         self.options = SpeedOptions(
             max_new_tokens=settings.max_new_tokens,
             warmup=settings.warmup,
@@ -80,8 +85,14 @@ class SpeedProbe:
         every = train.validate_every_steps
         if not settings.due(step=step, num_steps=train.num_steps, validate_every_steps=every):
             return
-        with display.validating(len(self.prompts), "speed") as on_progress:
-            samples, qualities, failure = self._measure(self.prompts, self.options, lambda _: on_progress(1))
+        samples: list[SpeedSample] = []
+        qualities: dict[str, Any] | None = None
+        failure = self._no_prompts
+        if failure is None:
+            with display.validating(len(self.prompts), "speed") as on_progress:
+                samples, qualities, failure = self._measure(
+                    self.prompts, self.options, lambda _: on_progress(1)
+                )
         speed = aggregate_speed_metrics(samples) if failure is None else SpeedMetrics.failed(failure)
         values = headline(speed)
         for shape, part in by_shape(samples).items():
@@ -130,8 +141,8 @@ class SpeedProbe:
                 on_progress=lambda done, _: on_progress(done),
             )
             qualities = quality([sample.score() for sample in samples])
-        except _FAILURES as error:
-            return [], None, f"{type(error).__name__}: {' '.join(str(error).split())}"
+        except FAILURES as error:
+            return [], None, in_words(error)
         return samples, qualities, None
 
     def _provenance(self, prompts: Sequence[SpeedPrompt], step: int) -> Provenance:
@@ -147,6 +158,16 @@ class SpeedProbe:
                 "config": self.config.fingerprint(),
             },
         )
+
+
+def in_words(error: BaseException) -> str:
+    r"""A failure in one line.
+
+    Example:
+        >>> in_words(RuntimeError("no memory\nleft"))
+        'RuntimeError: no memory left'
+    """
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _summary(speed: SpeedMetrics) -> str:
