@@ -151,6 +151,9 @@ def _show(console: Console, document: Mapping[str, Any], request: Request) -> No
         reasons = ", ".join(f"{reason} {count}" for reason, count in side["mismatches"].items())
         if reasons:
             _line(console, "no exact match" if name == "free" else "  constrained", reasons)
+    if document["no_truth"]:
+        text = f"{document['no_truth']} prompts need a call and have no right answer that can be read"
+        _line(console, "no right answer", text)
     for name, reason in document["quality"].get("absent", {}).items():
         _line(console, name, f"absent: {reason}")
     for warning in document.get("constrained", {}).get("warnings", ()):

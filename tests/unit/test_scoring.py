@@ -198,8 +198,11 @@ def test_scores():
     assert needless.to_json()["false_call"] is True
 
     assert score([], should_call=False, accepted=()).false_call is False
-    # A prompt that asks for a call but has no truth is never matched by saying nothing.
-    assert score([], accepted=()).exact_match is False
+    # A prompt that asks for a call but has no truth is never matched, above all not by saying nothing.
+    for made in ([], [("f", {"a": 1})]):
+        unknown = score(made, accepted=())
+        assert (unknown.exact_match, unknown.right_function, unknown.missed_call) == (False, False, not made)
+        assert unknown.mismatch.reason == "no_truth"
 
 
 def calls(made):

@@ -40,7 +40,8 @@ class Mismatch:
     """Why calls are not what was asked for.
 
     Attributes:
-        reason: one of `count`, `function`, `required`, `unexpected`, `type`, `value`, `missing`.
+        reason: one of `count`, `function`, `required`, `unexpected`, `type`, `value`, `missing`; of a score also
+            `no_truth`.
         detail: the argument or function at fault, in words.
     """
 

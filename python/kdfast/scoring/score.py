@@ -10,6 +10,8 @@ from typing import Any
 from kdfast.scoring.bootstrap import Interval, interval_of_share
 from kdfast.scoring.match import Call, Mismatch, accepted_from_calls, count_right_calls, match_calls
 
+NO_TRUTH = "no_truth"
+"""The reason of a mismatch where a call is due and the right answer has none that can be read."""
 FORMATS = ("hermes",)
 """The format that students are trained to write: what stands in another one beside it is no call of theirs."""
 
@@ -77,14 +79,17 @@ def score_calls(
         >>> score.false_call, score.missed_call
         (False, False)
     """
-    mismatch = match_calls(calls, accepted, tools) if should_call else None
+    mismatch = None
+    if should_call:
+        unknown = Mismatch(NO_TRUTH, "the right answer has no call that can be read")
+        mismatch = match_calls(calls, accepted, tools) if accepted else unknown
     wanted = sorted(name for call in accepted for name in call)
     return Score(
         should_call=should_call,
         parsed=bool(calls),
-        right_function=should_call and sorted(name for name, _ in calls) == wanted,
+        right_function=should_call and bool(calls) and sorted(name for name, _ in calls) == wanted,
         schema_valid=bool(calls) and all_valid,
-        exact_match=should_call and bool(calls) and mismatch is None,
+        exact_match=should_call and mismatch is None,
         calls_right=count_right_calls(calls, accepted, tools) if should_call else 0,
         calls_made=len(calls),
         calls_due=max(len(accepted), 1) if should_call else 0,
