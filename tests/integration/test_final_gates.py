@@ -104,6 +104,31 @@ def test_the_student_answers_the_baselines_prompts(folder: Path, blessed: Path, 
     assert report["ttft_p50"].reason.startswith("prompts_mismatch")
 
 
+def test_an_evaluation_of_other_prompts_is_not_compared(
+    folder: Path, blessed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = json.loads(blessed.read_text())
+    (report,) = document["reports"]
+    report["fingerprints"]["prompts"] = "0" * 64
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(document))
+    settings = (
+        "train.eval_prompts=9",
+        "train.eval_irrelevance_prompts=3",
+        "train.eval_max_new_tokens=4",
+        "gates.enabled=[false_call_rate]",
+        f"gates.baseline={other}",
+    )
+    # with a speed report of other prompts than the evaluation's, and without one
+    for run, extra in (("with", ()), ("without", ("speed.every_validations=0",))):
+        code, result = train(folder, tmp_path / run, *settings, *extra)
+        assert code == 0
+        assert result["false_call_rate"].status == "skipped"
+        assert result["false_call_rate"].reason.startswith("prompts_mismatch: ")
+        evaluation = json.loads((tmp_path / run / "evaluation_after.json").read_text())
+        assert evaluation["fingerprints"]["prompts"] in result["false_call_rate"].reason
+
+
 def test_a_baseline_that_is_not_there_is_told_before_training(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

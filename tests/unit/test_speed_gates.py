@@ -206,6 +206,13 @@ def test_other_prompts_and_proxies_are_not_compared():
     other = report(fingerprints__prompts="q")
     made = evaluate_speed_gates(report(), other)
     assert {made[name].reason for name in RELATIVE} == {"prompts_mismatch: p against q"}
+    silent = report(fingerprints={})
+    for sides, reason in (
+        ((report(), silent), "p against unknown"),
+        ((silent, report()), "unknown against p"),
+    ):
+        assert gate("f1", *sides).reason == f"prompts_mismatch: {reason}"
+    assert gate("f1", silent, silent).status == "passed"  # taken at their word
     proxy, exported = report(export=False), report(export=True)
     assert gate("ttft_p50", proxy, exported).reason.startswith("export_mismatch")
     assert gate("f1", proxy, exported).status == "passed"
@@ -216,7 +223,8 @@ def test_answers_cut_elsewhere_are_not_compared():
     made = evaluate_speed_gates(short, long)
     assert {made[name].reason for name in RELATIVE} == {"decoding_mismatch: max_new_tokens 64 against 128"}
     assert evaluate_speed_gates(short, short)["f1"].status == "passed"
-    assert evaluate_speed_gates(short, report())["f1"].status == "passed"  # taken at its word
+    unknown = gate("f1", short, report())
+    assert unknown.reason == "decoding_mismatch: mode free against unknown"
     constrained = report() | {"decoding": {"mode": "constrained"}}
     assert gate("f1", constrained, short).reason == "decoding_mismatch: mode constrained against free"
 

@@ -37,7 +37,7 @@ def why_times_differ(evidence: Evidence) -> str | None:
 def why_prompts_differ(evidence: Evidence) -> str | None:
     """Why results on the prompts do not compare; None when they do.
 
-    Reports that do not name their prompts, or how they decoded, are taken at their word.
+    What one side names and the other does not is a mismatch; where neither does, they are taken at their word.
 
     Returns:
         A text that starts with `no_baseline`, `prompts_mismatch` or `decoding_mismatch`.
@@ -45,11 +45,11 @@ def why_prompts_differ(evidence: Evidence) -> str | None:
     if not evidence.baseline:
         return "no_baseline"
     sides = [_of_all(side, "fingerprints", "prompts") for side in (evidence.current, evidence.baseline)]
-    if len({*sides[0], *sides[1]} - {None}) > 1:
+    if len({*sides[0], *sides[1]}) > 1:
         return f"prompts_mismatch: {_shown(sides[0])} against {_shown(sides[1])}"
     for key in ("mode", "max_new_tokens"):
         sides = [_of_all(side, "decoding", key) for side in (evidence.current, evidence.baseline)]
-        if len({*sides[0], *sides[1]} - {None}) > 1:
+        if len({*sides[0], *sides[1]}) > 1:
             return f"decoding_mismatch: {key} {_shown(sides[0])} against {_shown(sides[1])}"
     return None
 

@@ -64,27 +64,30 @@ class FinalGates:
         Raises:
             OSError: a file cannot be read or written.
         """
-        report = self._on_the_baselines_prompts(student, step) or self._at_hand(step, evaluation)
-        result = self._result(report)
+        measured = self._on_the_baselines_prompts(student, step)
+        sides = self._at_hand(step, evaluation) if measured is None else (measured, measured)
+        result = self._result(*sides)
         text = json.dumps(result.to_json(), ensure_ascii=False, indent=1, allow_nan=False)
         write_text_whole(self.folder.gates, text + "\n")
         self.display.console.print(gate_table(result))
         return result
 
-    def _result(self, report: Report) -> GateReport:
+    def _result(self, speed: Report, answers: Report) -> GateReport:
         """Gates whose measurement this run's config leaves out are skipped; one that went wrong fails."""
-        limits = self.config.gates
-        left_out = {name: self._left_out(name, report) for name in limits.enabled}
-        judged = tuple(name for name, reason in left_out.items() if reason is None)
-        results = {
-            name: GateResult(name=name, status="skipped", reason=f"not_measured: {reason}")
-            for name, reason in left_out.items()
-            if reason is not None
-        }
-        if judged:
-            found = evaluate_speed_gates(report, list(self.baseline) or None, replace(limits, enabled=judged))
-            results |= {result.name: result for result in found.results}
-        return GateReport(results=tuple(results[name] for name in GATE_NAMES if name in results))
+        return GateReport(
+            results=tuple(
+                self._gate(name, answers if name in _QUALITY else speed)
+                for name in GATE_NAMES
+                if name in self.config.gates.enabled
+            )
+        )
+
+    def _gate(self, name: str, report: Report) -> GateResult:
+        reason = self._left_out(name, report)
+        if reason is not None:
+            return GateResult(name=name, status="skipped", reason=f"not_measured: {reason}")
+        alone = replace(self.config.gates, enabled=(name,))
+        return evaluate_speed_gates(report, list(self.baseline) or None, alone)[name]
 
     def _left_out(self, gate: str, report: Report) -> str | None:
         """Why a gate's numbers were not to be measured; None = they were, or it was tried."""
@@ -114,17 +117,19 @@ class FinalGates:
         with self.display.working("gates", len(prompts)) as on_progress:
             return probe.report_on(prompts, most, step, lambda done: on_progress(done, ""))
 
-    def _at_hand(self, step: int, evaluation: Mapping[str, Any] | None) -> Report:
-        """The last speed report, where it is of the last step, with the quality of the evaluation."""
-        report: dict[str, Any] = {}
+    def _at_hand(self, step: int, evaluation: Mapping[str, Any] | None) -> tuple[Report, Report]:
+        """The last speed report, where it is of the last step; and what the quality is judged by.
+
+        That is the evaluation, else the speed report too. Each names the prompts that it is of: they differ.
+        """
+        speed: Report = {}
         if self.folder.speed.exists():
             saved = read_speed_report(self.folder.speed)
-            report = saved if saved.get("step") == step else {}
-        if evaluation is not None and "quality" in evaluation:
-            quality = dict(evaluation["quality"])
-            absent = (report.get("absent") or {}) | quality.pop("absent", {})
-            report = report | {"quality": quality, "absent": absent}
-        return report
+            speed = saved if saved.get("step") == step else {}
+        if evaluation is None or "quality" not in evaluation:
+            return speed, speed
+        answers = {name: evaluation.get(name) for name in ("quality", "fingerprints", "decoding")}
+        return speed, answers | {"absent": evaluation["quality"].get("absent", {})}
 
 
 def _same_prompts(data: KDDataset, baseline: Report) -> list[SpeedPrompt] | None:
