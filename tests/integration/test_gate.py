@@ -240,18 +240,51 @@ def test_reports_alone(
     capsys.readouterr()
     assert main(["gate", "--candidate-report", str(report), "--baseline", str(blessed), *some]) == 0
     assert "report_only" in capsys.readouterr().out
-    # six runs a side decide
-    many = [str(part) for _ in range(6) for part in ("--candidate-report", report)]
-    slow = changed(report, tmp_path / "slow.json")
-    document = json.loads(slow.read_text())
-    document["metrics"]["ttft_ms"]["p50"] *= 2
-    slow.write_text(json.dumps(document))
-    slower = [str(part) for _ in range(6) for part in ("--candidate-report", slow)]
-    baselines = [str(part) for _ in range(6) for part in ("--baseline", report)]
+    # six runs a side, taken by turns, decide
+    many = six_runs(report, "--candidate-report")
+    baselines = six_runs(report, "--baseline")
     assert main(["gate", *many, *baselines, *some]) == 0
     result = GateReport.from_json(json.loads((tmp_path / "gates.json").read_text()))
     assert result["ttft_p50"].status == "passed"
+    slower = six_runs(report, "--candidate-report", by=2.0)
     assert main(["gate", *slower, *baselines, *some]) == 3
+
+
+def six_runs(report: Path, option: str, by: float = 1.0) -> list[str]:
+    """Arguments that name six reports, each of another moment, `by` times as slow."""
+    arguments = []
+    for number in range(6):
+        document = json.loads(report.read_text())
+        document["measured_at"] += number
+        document["metrics"]["ttft_ms"]["p50"] *= by
+        file = report.with_name(f"{option.strip('-')}-{by}-{number}.json")
+        file.write_text(json.dumps(document))
+        arguments += [option, str(file)]
+    return arguments
+
+
+def test_a_run_counts_once(
+    folder: Path, blessed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gate(folder, "--reports", tmp_path, QUALITY)
+    report, copy = tmp_path / "candidate.json", tmp_path / "copy.json"
+    shutil.copyfile(report, copy)
+    other = changed(report, tmp_path / "other.json", fingerprints__model="m")
+    later = json.loads(other.read_text()) | {"measured_at": 1.0}
+    other.write_text(json.dumps(later))
+    some = ("gates.enabled=[ttft_p50]",)
+    for files, words in (
+        ((report, report), "the same run as in another file; name each run once"),
+        ((report, copy), "copy.json: "),
+        ((report, other), "fingerprints.model must be the same in all of them"),
+    ):
+        for one, many, side in (
+            ("--baseline", "--candidate-report", "candidate"),
+            ("--candidate-report", "--baseline", "baseline"),
+        ):
+            named = [str(part) for file in files for part in (many, file)]
+            capsys.readouterr()
+            fails(capsys, main(["gate", one, str(report), *named, *some]), side, words)
 
 
 def test_reports_that_are_none(
@@ -272,8 +305,6 @@ def test_reports_that_are_none(
     fails(capsys, judged(cut), "cut.json", "not a readable speed report", "kdfast measure")
     fails(capsys, judged(nan), "nan.json", "NaN is not JSON")
     fails(capsys, judged(blessed), "baseline.json", "kdfast.speed_report")
-    other = changed(report, tmp_path / "other.json", fingerprints__model="m")
-    fails(capsys, judged(report, other), "fingerprints.model must be the same")
     fails(
         capsys, main(["gate", "--candidate-report", str(report), "--baseline", str(cut)]), "cut.json", "bless"
     )

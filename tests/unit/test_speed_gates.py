@@ -241,10 +241,15 @@ def test_sides_measured_one_after_the_other_decide_nothing():
         return [one | {"measured_at": start + step * number} for number, one in enumerate(reports)]
 
     slow, blessed = runs(ttft_ms__p50=110.0), timed(runs(), 0, 10)
+    silent = [{name: value for name, value in one.items() if name != "measured_at"} for one in slow]
     assert gate("ttft_p50", timed(slow, 5, 10), blessed).status == "failed"
     result = gate("ttft_p50", timed(slow, 1000, 10), blessed)
     assert result.status == "report_only"
     assert "one side was measured after the other" in result.reason
+    for sides in ((silent, blessed), (blessed, silent), (silent, silent), ([*slow[:5], silent[5]], blessed)):
+        result = gate("ttft_p50", *sides)
+        assert result.status == "report_only"
+        assert "not every report says when it was measured" in result.reason
 
 
 def test_runs_that_overlap_are_inconclusive_and_a_tail_then_reports_only():

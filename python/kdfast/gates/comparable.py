@@ -54,22 +54,24 @@ def why_prompts_differ(evidence: Evidence) -> str | None:
     return None
 
 
-def taken_apart(evidence: Evidence) -> bool:
-    """Whether one side was measured after the other, as far as the reports say (`measured_at`, Unix seconds).
+def why_not_by_turns(evidence: Evidence) -> str | None:
+    """Why the runs of both sides were not taken by turns, by their `measured_at` (Unix seconds); None when they were.
 
     A machine that has become slower in between cannot be told from a slower model then, by any number of runs.
 
     Example:
         >>> from kdfast.config.gates import GatesConfig
         >>> early, late = ([{"measured_at": when}] for when in (1.0, 2.0))
-        >>> taken_apart(Evidence(current=late, baseline=early, limits=GatesConfig()))
-        True
+        >>> why_not_by_turns(Evidence(current=late, baseline=early, limits=GatesConfig()))
+        'one side was measured after the other, which may be the machine'
     """
     said = [[report.get("measured_at") for report in side] for side in (evidence.current, evidence.baseline)]
     current, baseline = ([float(when) for when in side if isinstance(when, int | float)] for side in said)
     if (len(current), len(baseline)) != (len(evidence.current), len(evidence.baseline)):
-        return False
-    return max(current) < min(baseline) or max(baseline) < min(current)
+        return "not every report says when it was measured (measured_at): it may be the machine"
+    if max(current) < min(baseline) or max(baseline) < min(current):
+        return "one side was measured after the other, which may be the machine"
+    return None
 
 
 def _of_all(reports: Sequence[Report], section: str, key: str) -> list[Any]:

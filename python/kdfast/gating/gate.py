@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from kdfast.display import Display
-from kdfast.errors import ConfigError, DataError
+from kdfast.errors import ConfigError
 from kdfast.gates.evidence import Report
 from kdfast.gating.contest import Contest, Side
 from kdfast.gating.judging import Judging
+from kdfast.gating.runs import check_runs
 from kdfast.gating.trial import decide
 from kdfast.scoring import quality
 from kdfast.speed import (
@@ -106,17 +107,12 @@ def gate_reports(files: Sequence[Path], judging: Judging) -> int:
         The exit code: 0, or 3 when a gate failed.
 
     Raises:
-        DataError: a file is damaged, or no speed report.
+        DataError: a file is damaged, or no speed report; see also `check_runs`.
         OSError: it cannot be read, or a result cannot be written.
     """
     judging.check()
     current = [read_speed_report(file) for file in files]
-    for section, key in (("fingerprints", "model"), ("fingerprints", "prompts"), ("hardware", "key")):
-        named = {str(report[section].get(key)) for report in current}
-        if len(named) > 1:
-            raise DataError(
-                f"candidate reports: {section}.{key} must be the same in all of them, got {', '.join(sorted(named))}"
-            )
+    check_runs("candidate", list(zip(files, current, strict=True)))
     baseline = judging.baseline()
     return judging.conclude(
         current, baseline, Display().console, context=_context([current[0], *baseline[:1]])
