@@ -314,6 +314,13 @@ def test_infeasible_limit_is_said_instead_of_failing_every_student():
     assert gate("ttfa_p95", one, None, strict=True).status == "failed"
     assert gate("ttfa_p95", one, None, GatesConfig(ttfa_p95_tokens=63)).status == "failed"
     assert gate("ttfa_p95", one, None, GatesConfig(ttfa_p95_tokens=70)).status == "passed"
+    # One that never calls is not excused by that.
+    never = report(ttfa_tokens={"p95": None, "infinite": 9}, shortest_call_tokens={"p95": 63})
+    result = gate("ttfa_p95", never, None)
+    assert (result.status, result.reason) == (
+        "failed",
+        "ttfa_tokens p95 is infinite: 9 prompts got no valid call",
+    )
     # The closed name and the overhead can be had in fewer tokens than a whole call.
     name = report(ttfa_name_tokens__p95=30.0, shortest_call_tokens={"p95": 63})
     assert gate("ttfa_p95", name, None, GatesConfig(ttfa_metric="ttfa_name_tokens")).status == "failed"
