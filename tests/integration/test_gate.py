@@ -122,12 +122,18 @@ def test_limits_from_a_config_file(folder: Path, tmp_path: Path) -> None:
     assert gate(folder, "--blessed", folder / "teacher", "--config", limits, "gates.enabled=[f1]") == 3
 
 
-def test_fewer_than_ten_prompts_are_inconclusive(folder: Path, tmp_path: Path) -> None:
-    few = ("--blessed", folder / "teacher", "--limit=3", "gates.enabled=[ttft_p50]")
-    assert gate(folder, *few, "--json", tmp_path / "gates.json") == 0
-    result = GateReport.from_json(json.loads((tmp_path / "gates.json").read_text()))["ttft_p50"]
-    assert (result.status, result.reason) == ("inconclusive", "paired: at least 10 prompts are needed, got 3")
-    assert gate(folder, *few, "--strict") == 3
+def test_fewer_than_ten_prompts_are_refused_before_the_work(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = ("--blessed", folder / "teacher", "--limit=9")
+    code = gate(folder, *few, "gates.enabled=[ttft_p50]")
+    fails(capsys, code, "validation.jsonl: times are judged on at least 10 prompts", "got 9")
+    out = ("--prompts", str(folder / "validation.jsonl"), "--out", str(tmp_path / "b.json"))
+    code = main(["bless", str(folder / "teacher"), *out, *RUN, "--limit=9"])
+    fails(capsys, code, "times are judged on at least 10 prompts", "got 9")
+    # where no pair is run they are enough
+    assert gate(folder, *few, QUALITY) == 0
+    assert gate(folder, "--limit=9", "gates.enabled=[ttft_p50]") == 0
 
 
 def test_a_run_folder_as_candidate(folder: Path, tmp_path: Path) -> None:
@@ -168,6 +174,13 @@ def test_bless_shows_the_noise(folder: Path, tmp_path: Path, capsys: pytest.Capt
     shown = capsys.readouterr().out
     assert "noise (A/A)  time to the first token: " in shown
     assert "noise (A/A)  time of a token: " in shown
+    # whether the machine was steady just then: what is shown is what the file says
+    bundle = load_baseline_speed_metrics(out)
+    assert bundle is not None
+    for name, label in (("ttft", "time to the first token"), ("tps", "time of a token")):
+        told = f"unsteady: in the {label} the model did not pass against itself ("
+        assert (told in shown) == (name in bundle["unsteady"])
+        assert bundle["unsteady"].get(name, "") in shown
     assert str(out) in shown
 
 

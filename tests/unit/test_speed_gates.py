@@ -564,7 +564,8 @@ def test_bundle_round_trip(tmp_path):
     assert noise["ttft"]["sd_log_ratio"] == pytest.approx(math.log(2) / math.sqrt(3))
     assert (noise["ttft"]["pairs"], noise["ttft"]["median_ratio"]) == (3, 1.0)
     assert noise["ttft"]["planned_pairs"] == math.ceil(50**2 * math.log(2) ** 2 / 3)
-    bundle = baseline_bundle(runs(), noise)
+    bundle = baseline_bundle(runs(), noise, {"ttft": "too noisy"})
+    assert bundle["unsteady"] == {"ttft": "too noisy"}
     path = tmp_path / "made" / "baseline.json"
     write_baseline(path, bundle)
     loaded = load_baseline_speed_metrics(path)

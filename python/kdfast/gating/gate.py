@@ -13,7 +13,7 @@ from kdfast.gates.evidence import Report
 from kdfast.gating.contest import Contest, Side
 from kdfast.gating.judging import Judging
 from kdfast.gating.runs import check_runs
-from kdfast.gating.trial import decide
+from kdfast.gating.trial import check_prompts, decide
 from kdfast.scoring import quality
 from kdfast.speed import (
     Engine,
@@ -62,7 +62,8 @@ def gate(
     Raises:
         ConfigError: there is no such model or device; the models do not read the same prompts; the blessed model is
             not the one that the baseline is of.
-        DataError: bad records, or none; a prompt that is too long; a damaged baseline; logits that are NaN.
+        DataError: bad records, or none; fewer than ten for the gates of time; a prompt that is too long; a damaged
+            baseline; logits that are NaN.
         OSError: a file cannot be read or written.
     """
     judging.check()
@@ -73,6 +74,8 @@ def gate(
     candidate = open_subject(request.candidate, request, name="candidate")
     if request.blessed is None:
         return _alone(request, judging, candidate, baseline, display, candidate_engine)
+    if _times(judging):
+        check_prompts(candidate)
     blessed = open_subject(request.blessed, request, name="blessed")
     _check_alike(candidate, blessed, judging)
     _check_blessed(blessed, baseline)

@@ -8,8 +8,11 @@ from typing import Any
 
 from kdfast.config import GatesConfig
 from kdfast.display import Display
+from kdfast.errors import DataError
 from kdfast.gates import PairedDecision, PairedTrial, Pairs
+from kdfast.gates.paired import MIN_PROMPTS
 from kdfast.gating.contest import Contest
+from kdfast.subject import Subject
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +39,20 @@ class Outcome:
             }
             for name, decision in self.decisions.items()
         }
+
+
+def check_prompts(subject: Subject) -> None:
+    """Whether the prompts are enough to decide about times: said before the work, not after it.
+
+    Raises:
+        DataError: they are not.
+    """
+    if len(subject.prompts) < MIN_PROMPTS:
+        raise DataError(
+            f"times are judged on at least {MIN_PROMPTS} prompts; give more (--prompts, --limit), "
+            f"got {len(subject.prompts)}",
+            str(subject.settings.prompts),
+        )
 
 
 def decide(contest: Contest, limits: GatesConfig, display: Display, *, seed: int = 0) -> Outcome:
