@@ -24,8 +24,7 @@ from kdfast.speed import (
 )
 from kdfast.subject import Settings, Subject, open_subject
 
-_TTFT_GATES = frozenset({"ttft_p50", "ttft_p95"})
-_TPS_GATES = frozenset({"tps_p50", "tps_p95"})
+_OF_TIME = {"ttft": {"ttft_p50", "ttft_p95"}, "tps": {"tps_p50", "tps_p95"}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +73,8 @@ def gate(
     candidate = open_subject(request.candidate, request, name="candidate")
     if request.blessed is None:
         return _alone(request, judging, candidate, baseline, display, candidate_engine)
-    if _times(judging):
+    metrics = _metrics(judging)
+    if metrics:
         check_prompts(candidate)
     blessed = open_subject(request.blessed, request, name="blessed")
     _check_alike(candidate, blessed, judging)
@@ -84,8 +84,8 @@ def gate(
     with display.working("answers", len(candidate.prompts)) as on_progress:
         answers = contest.answers(lambda done: on_progress(done, ""))
     outcome = None
-    if _times(judging):
-        outcome = decide(contest, judging.limits, display, seed=request.seed)
+    if metrics:
+        outcome = decide(contest, judging.limits, display, seed=request.seed, metrics=metrics)
     reports = [
         report_of(subject, samples) for subject, samples in zip((candidate, blessed), answers, strict=True)
     ]
@@ -147,7 +147,7 @@ def _alone(
         samples = side.answers(lambda done: on_progress(done, ""))
     report = report_of(candidate, samples)
     _keep(request, [report])
-    if _times(judging):
+    if _metrics(judging):
         display.console.print(
             "one model alone: its times decide nothing; name the model to run against by --blessed",
             highlight=False,
@@ -156,9 +156,9 @@ def _alone(
     return judging.conclude([report], baseline, display.console, context=_context([report, *baseline[:1]]))
 
 
-def _times(judging: Judging) -> bool:
-    """Whether any gate of time is to be evaluated."""
-    return not (_TPS_GATES | _TTFT_GATES).isdisjoint(judging.limits.enabled)
+def _metrics(judging: Judging) -> list[str]:
+    """The times that a gate is to be evaluated of."""
+    return [name for name, gates in _OF_TIME.items() if not gates.isdisjoint(judging.limits.enabled)]
 
 
 def _check_alike(candidate: Subject, blessed: Subject, judging: Judging) -> None:
@@ -169,7 +169,7 @@ def _check_alike(candidate: Subject, blessed: Subject, judging: Judging) -> None
                 "template: the models' own chat templates write the prompts differently; give both the same one by "
                 f"--template (hermes, or a .jinja file); first in line {ours.line} of {candidate.settings.prompts}"
             )
-    if not _TPS_GATES.isdisjoint(judging.limits.enabled):
+    if "tps" in _metrics(judging):
         for prompt in candidate.prompts:
             if candidate.tokenizer.encode(prompt.text) != blessed.tokenizer.encode(prompt.text):
                 raise ConfigError(
