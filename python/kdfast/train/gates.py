@@ -14,7 +14,7 @@ from kdfast.files import write_text_whole
 from kdfast.gates import GATE_NAMES, GateReport, GateResult, evaluate_speed_gates, load_baseline_speed_metrics
 from kdfast.gates.display import gate_table
 from kdfast.gates.evidence import Report, reports_of
-from kdfast.speed import SpeedPrompt, prompts_fingerprint, read_speed_report, speed_prompts
+from kdfast.speed import prompts_fingerprint, read_speed_report, speed_prompts
 from kdfast.train.run_folder import RunFolder
 from kdfast.train.speed import SpeedProbe
 
@@ -37,7 +37,7 @@ class FinalGates:
     """The gates of a run.
 
     Where there is a baseline whose prompts are among `data.validation`, the student answers these prompts, so that
-    the two compare. Else the run's last speed report and its evaluation are judged as they are.
+    the two compare. Else that is said, and the run's last speed report and its evaluation are judged as they are.
 
     Attributes:
         config: of the run.
@@ -109,8 +109,16 @@ class FinalGates:
     def _on_the_baselines_prompts(self, student: Any, step: int) -> Report | None:
         if not self.baseline:
             return None
-        prompts = _same_prompts(self.data, self.baseline[0])
-        if prompts is None:
+        known = {prompts_fingerprint([prompt]): prompt for prompt in speed_prompts(self.data)}
+        asked = [prompt.get("fingerprint") for prompt in self.baseline[0].get("prompts") or ()]
+        prompts = [known[one] for one in asked if one in known]
+        if not prompts or len(prompts) < len(asked):
+            self.display.console.print(
+                f"[bold]gates[/bold]  {len(prompts)} of the baseline's {len(asked)} prompts are in data.validation, "
+                "word for word (other records or another template?): the run's own measurements are judged instead",
+                highlight=False,
+                soft_wrap=True,
+            )
             return None
         probe = SpeedProbe(self.config, student, self.data, self.folder.speed)
         most = (self.baseline[0].get("decoding") or {}).get("max_new_tokens", probe.options.max_new_tokens)
@@ -130,12 +138,3 @@ class FinalGates:
             return speed, speed
         answers = {name: evaluation.get(name) for name in ("quality", "fingerprints", "decoding")}
         return speed, answers | {"absent": evaluation["quality"].get("absent", {})}
-
-
-def _same_prompts(data: KDDataset, baseline: Report) -> list[SpeedPrompt] | None:
-    """The baseline's prompts among the held-out records; None where they are not all there, word for word."""
-    known = {prompt.line: prompt for prompt in speed_prompts(data)}
-    lines = [prompt.get("line") for prompt in baseline.get("prompts") or ()]
-    prompts = [known[line] for line in lines if line in known]
-    same = prompts_fingerprint(prompts) == (baseline.get("fingerprints") or {}).get("prompts")
-    return prompts if prompts and same else None
