@@ -11,6 +11,7 @@ import pytest
 from kdfast.cli import main
 from kdfast.data import KDDataset
 from kdfast.errors import DataError
+from kdfast.speed import prompts_fingerprint, speed_prompts
 from kdfast.train.final_evaluation import choose_prompts
 from tiny_run import write_config
 
@@ -49,6 +50,11 @@ def test_both_evaluations_have_intervals_and_quality(
     shown = capsys.readouterr().out
     assert shown.count("Tool calls, by generation (with 95 % intervals)") == 1
     assert "0/3 0 % (0 to 0)" in shown
+    data = KDDataset(
+        folder / "validation.jsonl", folder / "teacher", shapes=[512], template="hermes", threads=1
+    )
+    known = {prompt.line: prompt for prompt in speed_prompts(data)}
+    asked = [known[line] for line in (1, 2, 3, 4, 8)]
     for when, step in (("before", 0), ("after", 2)):
         found = read(tmp_path / "run", when)
         assert (found["kind"], found["step"], found["prompts"]) == ("kdfast.evaluation", step, 5)
@@ -58,7 +64,8 @@ def test_both_evaluations_have_intervals_and_quality(
         assert found["quality"]["f1"]["per_prompt"] == [[0, 0, 1]] * 3 + [[0, 0, 0]] * 2
         assert found["quality"]["false_call_rate"]["per_prompt"] == [0, 0]
         assert found["length"]["ratio"]["count"] == 5
-        assert found["decoding"]["max_new_tokens"] == 4
+        assert (found["decoding"]["mode"], found["decoding"]["max_new_tokens"]) == ("free", 4)
+        assert found["fingerprints"]["prompts"] == prompts_fingerprint(asked)
         assert [answer["score"]["should_call"] for answer in found["answers"]] == [True] * 3 + [False] * 2
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from kdfast.display import Display
 from kdfast.errors import DataError
 from kdfast.evaluate import EVALUATION_KIND, SCHEMA_VERSION, Decoding, EvalPrompt, eval_prompts, evaluate
 from kdfast.files import write_text_whole
+from kdfast.speed import SpeedPrompt, prompts_fingerprint
 
 
 def choose_prompts(dataset: KDDataset, tools: int, others: int) -> list[EvalPrompt]:
@@ -75,12 +77,25 @@ def evaluate_once(
         "schema_version": SCHEMA_VERSION,
         "kind": EVALUATION_KIND,
         "step": step,
-        "decoding": {"sampling": "greedy", "max_new_tokens": decoding.max_new_tokens},
+        "fingerprints": {"prompts": _fingerprint(dataset, prompts)},
+        "decoding": {"mode": "free", "sampling": "greedy", "max_new_tokens": decoding.max_new_tokens},
         **evaluation.to_json(),
     }
     text = json.dumps(result, ensure_ascii=False, indent=1, allow_nan=False)
     write_text_whole(file, text + "\n")
     return result
+
+
+def _fingerprint(dataset: KDDataset, prompts: Sequence[EvalPrompt]) -> str:
+    """The hash of the same prompts in a speed report."""
+    return prompts_fingerprint(
+        SpeedPrompt(
+            text=dataset.tokenizer.decode(list(prompt.ids)),
+            tools=prompt.tools,
+            needs_call=prompt.should_call,
+        )
+        for prompt in prompts
+    )
 
 
 def _read(file: Path) -> dict[str, Any]:
