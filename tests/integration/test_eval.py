@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from kdfast._rust import tool_call_formats
 from kdfast.cli import main
 from kdfast.data import KDDataset
 from kdfast.evaluate import eval_prompts
@@ -77,6 +78,17 @@ def test_a_model(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "absent: no call was made" in shown
     assert found["categories"] == {}
     assert "constrained" not in found
+
+
+def test_formats_that_count(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out.json"
+    assert evaluate(folder, out, "--limit=2", "--formats=object,hermes") == 0
+    assert json.loads(out.read_text())["decoding"]["formats"] == ["hermes", "object"]
+    assert evaluate(folder, out, "--limit=2", "--formats=all") == 0
+    assert json.loads(out.read_text())["decoding"]["formats"] == tool_call_formats()
+    assert evaluate(folder, out, "--formats=xml") == 2
+    assert "must be 'all' or some of hermes, " in capsys.readouterr().err
+    fails(capsys, evaluate(folder, out, "--formats=object", "--constrained"), "formats: must name hermes")
 
 
 def test_the_numbers_follow_from_the_answers(folder: Path, tmp_path: Path) -> None:

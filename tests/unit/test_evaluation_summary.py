@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -60,6 +61,12 @@ def test_prompts_without_a_right_answer_are_counted():
     assert found["mismatches"] == {"no_call": 2, "no_truth": 1, "value": 1}
     assert found["table"]["missed_calls"]["count"] == 2
     assert found["table"]["right_function"]["count"] == 3
+
+
+def test_answers_with_calls_in_other_formats_are_counted():
+    bare = answer([], [1])
+    bare = replace(bare, score=replace(bare.score, calls_not_counted=2))
+    assert (summary(ANSWERS)["not_counted"], summary([*ANSWERS, bare])["not_counted"]) == (0, 1)
 
 
 def test_by_category():

@@ -8,6 +8,7 @@ from kdfast.scoring import (
     accepted_from_calls,
     count_right_calls,
     match_calls,
+    score_answer,
     score_calls,
     summarise,
 )
@@ -203,6 +204,21 @@ def test_scores():
         unknown = score(made, accepted=())
         assert (unknown.exact_match, unknown.right_function, unknown.missed_call) == (False, False, not made)
         assert unknown.mismatch.reason == "no_truth"
+
+
+def test_calls_in_formats_that_do_not_count():
+    call = '{"name": "f", "arguments": {"a": 1}}'
+    due = {"accepted": [{"f": {"a": [1]}}], "reference_text": "", "should_call": True}
+    bare = score_answer(call, [], **due)
+    assert (bare.parsed, bare.calls_not_counted) == (False, 1)
+    tagged = score_answer(f"<tool_call>{call}</tool_call> {call}", [], **due)
+    assert (tagged.exact_match, tagged.calls_made, tagged.calls_not_counted) == (True, 1, 1)
+    both = score_answer(f"<tool_call>{call}</tool_call> {call}", [], **due, formats=["hermes", "object"])
+    assert (both.exact_match, both.calls_made, both.calls_not_counted) == (False, 2, 0)
+    # the right answer is read in the same formats
+    known = {"accepted": None, "reference_text": call, "should_call": True}
+    assert score_answer(call, [], **known).mismatch.reason == "no_truth"
+    assert score_answer(call, [], **known, formats=["object"]).exact_match
 
 
 def calls(made):

@@ -225,6 +225,10 @@ def test_answers_cut_elsewhere_are_not_compared():
     assert evaluate_speed_gates(short, short)["f1"].status == "passed"
     unknown = gate("f1", short, report())
     assert unknown.reason == "decoding_mismatch: mode free against unknown"
+    named = [
+        short | {"decoding": short["decoding"] | {"formats": list(one)}} for one in (["hermes"], ["object"])
+    ]
+    assert gate("f1", *named).reason == "decoding_mismatch: formats ['hermes'] against ['object']"
     constrained = report() | {"decoding": {"mode": "constrained"}}
     assert gate("f1", constrained, short).reason == "decoding_mismatch: mode constrained against free"
 

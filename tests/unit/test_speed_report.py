@@ -86,6 +86,7 @@ def test_the_shape_of_a_report(samples) -> None:
     assert report["fingerprints"] == {"prompts": "p", "model": "m"}
     assert report["decoding"] == {
         "mode": "free", "sampling": "greedy", "batch_size": 1, "max_new_tokens": 64, "warmup": 2,
+        "formats": ["hermes"],
     }  # fmt: skip
     for metric in report["metrics"].values():
         assert list(metric) == [*AIPERF, "infinite", "samples"]

@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
+from kdfast.cli.arguments import Formats
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _WARMUP = click.option(
@@ -29,6 +31,13 @@ _OPTIONS = (
         default=0,
         show_default=True,
         help="Only the first so many prompts; 0 = all.",
+    ),
+    click.option(
+        "--formats",
+        type=Formats(),
+        default="hermes",
+        show_default=True,
+        help="Formats of calls that count: names with commas, or 'all'.",
     ),
     click.option(
         "--threads",

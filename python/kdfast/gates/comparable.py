@@ -47,7 +47,7 @@ def why_prompts_differ(evidence: Evidence) -> str | None:
     sides = [_of_all(side, "fingerprints", "prompts") for side in (evidence.current, evidence.baseline)]
     if len({*sides[0], *sides[1]}) > 1:
         return f"prompts_mismatch: {_shown(sides[0])} against {_shown(sides[1])}"
-    for key in ("mode", "max_new_tokens"):
+    for key in ("mode", "max_new_tokens", "formats"):
         sides = [_of_all(side, "decoding", key) for side in (evidence.current, evidence.baseline)]
         if len({*sides[0], *sides[1]}) > 1:
             return f"decoding_mismatch: {key} {_shown(sides[0])} against {_shown(sides[1])}"
@@ -75,8 +75,9 @@ def why_not_by_turns(evidence: Evidence) -> str | None:
 
 
 def _of_all(reports: Sequence[Report], section: str, key: str) -> list[Any]:
-    """What each report says, each value once."""
-    return list(dict.fromkeys((report.get(section) or {}).get(key) for report in reports))
+    """What each report says, each value once; a list as text."""
+    values = [(report.get(section) or {}).get(key) for report in reports]
+    return list(dict.fromkeys(str(one) if isinstance(one, list | dict) else one for one in values))
 
 
 def _shown(values: Sequence[Any]) -> str:

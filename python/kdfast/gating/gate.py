@@ -128,7 +128,7 @@ def report_of(subject: Subject, samples: list[SpeedSample]) -> dict[str, Any]:
         samples,
         subject.options,
         subject.provenance(),
-        quality=quality([sample.score() for sample in samples]),
+        quality=quality([sample.score(subject.options.formats) for sample in samples]),
     )
 
 

@@ -82,6 +82,7 @@ def speed_report(
             "batch_size": 1,
             "max_new_tokens": options.max_new_tokens,
             "warmup": options.warmup,
+            "formats": list(options.formats),
         },
         **speed.to_json(),
         "shapes": {str(shape): part.to_json(samples=False) for shape, part in by_shape(samples).items()},

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kdfast.scoring import Score, score_answer
+from kdfast.scoring import FORMATS, Score, score_answer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +98,11 @@ class SpeedSample:
         shortest = self.prompt.shortest_call_tokens
         return None if self.ttfa_tokens is None or shortest is None else self.ttfa_tokens - shortest
 
-    def score(self) -> Score:
+    def score(self, formats: Sequence[str] = FORMATS) -> Score:
         """Whether the answer calls tools rightly.
+
+        Args:
+            formats: call formats that count, see `kdfast.find_tool_calls`.
 
         Raises:
             SchemaError: the parameters of the prompt's tools are no valid JSON Schema.
@@ -110,6 +113,7 @@ class SpeedSample:
             accepted=self.prompt.accepted,
             reference_text=self.prompt.reference,
             should_call=self.prompt.needs_call,
+            formats=formats,
         )
 
     def values(self) -> dict[str, float | Sequence[float]]:

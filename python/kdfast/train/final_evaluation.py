@@ -15,6 +15,7 @@ from kdfast.display import Display
 from kdfast.errors import DataError
 from kdfast.evaluate import EVALUATION_KIND, SCHEMA_VERSION, Decoding, EvalPrompt, eval_prompts, evaluate
 from kdfast.files import write_text_whole
+from kdfast.scoring import FORMATS
 from kdfast.speed import SpeedPrompt, prompts_fingerprint
 
 
@@ -78,7 +79,12 @@ def evaluate_once(
         "kind": EVALUATION_KIND,
         "step": step,
         "fingerprints": {"prompts": _fingerprint(dataset, prompts)},
-        "decoding": {"mode": "free", "sampling": "greedy", "max_new_tokens": decoding.max_new_tokens},
+        "decoding": {
+            "mode": "free",
+            "sampling": "greedy",
+            "max_new_tokens": decoding.max_new_tokens,
+            "formats": list(FORMATS),
+        },
         **evaluation.to_json(),
     }
     text = json.dumps(result, ensure_ascii=False, indent=1, allow_nan=False)

@@ -140,7 +140,7 @@ class SpeedProbe:
                 clock=self.clock,
                 on_progress=lambda done, _: on_progress(done),
             )
-            qualities = quality([sample.score() for sample in samples])
+            qualities = quality([sample.score(options.formats) for sample in samples])
         except FAILURES as error:
             return [], None, in_words(error)
         return samples, qualities, None
