@@ -26,6 +26,7 @@ from kdfast.speed import (
     model_eos_ids,
     prompts_fingerprint,
     speed_prompts,
+    truth_fingerprint,
 )
 from kdfast.teacher import model_fingerprint
 
@@ -114,6 +115,8 @@ class Subject:
             config = hashlib.sha256((self.directory / "config.json").read_bytes()).hexdigest()
         return {
             "prompts": prompts_fingerprint(self.prompts),
+            "truth": truth_fingerprint(self.prompts),
+            "dataset": dataset.fingerprint,
             "model": model_fingerprint(self.directory),
             "tokenizer": dataset.tokenizer.fingerprint,
             "template": hashlib.sha256(dataset.template.source.encode()).hexdigest(),

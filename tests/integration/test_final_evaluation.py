@@ -11,7 +11,7 @@ import pytest
 from kdfast.cli import main
 from kdfast.data import KDDataset
 from kdfast.errors import DataError
-from kdfast.speed import prompts_fingerprint, speed_prompts
+from kdfast.speed import prompts_fingerprint, speed_prompts, truth_fingerprint
 from kdfast.train.final_evaluation import choose_prompts
 from tiny_run import write_config
 
@@ -65,7 +65,10 @@ def test_both_evaluations_have_intervals_and_quality(
         assert found["quality"]["false_call_rate"]["per_prompt"] == [0, 0]
         assert found["length"]["ratio"]["count"] == 5
         assert (found["decoding"]["mode"], found["decoding"]["max_new_tokens"]) == ("free", 4)
-        assert found["fingerprints"]["prompts"] == prompts_fingerprint(asked)
+        assert found["fingerprints"] == {
+            "prompts": prompts_fingerprint(asked),
+            "truth": truth_fingerprint(asked),
+        }
         assert [answer["score"]["should_call"] for answer in found["answers"]] == [True] * 3 + [False] * 2
 
 

@@ -152,7 +152,8 @@ def test_the_bundle_of_a_blessed_model(folder: Path, blessed: Path) -> None:
     assert bundle is not None
     (report,) = bundle["reports"]
     assert len(report["metrics"]["ttft_ms"]["samples"]) == 12
-    assert set(report["fingerprints"]) == {"prompts", "model", "tokenizer", "template", "config"}
+    known = {"prompts", "truth", "dataset", "model", "tokenizer", "template", "config"}
+    assert set(report["fingerprints"]) == known
     assert bundle["fingerprints"] == report["fingerprints"]
     assert bundle["hardware"]["torch_threads"] == 1
     assert report["quality"]["false_call_rate"]["value"] == 0.0

@@ -61,7 +61,8 @@ def test_a_model(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert [prompt["output_tokens"] for prompt in report["prompts"]] == [4.0] * 3
     assert (report["hardware"]["dtype"], report["hardware"]["torch_threads"]) == ("bf16", 1)
     assert report["decoding"]["max_new_tokens"] == 4
-    assert set(report["fingerprints"]) == {"prompts", "model", "tokenizer", "template", "config"}
+    known = {"prompts", "truth", "dataset", "model", "tokenizer", "template", "config"}
+    assert set(report["fingerprints"]) == known
     assert report["quality"]["f1"]["per_prompt"] == [[0, 0, 1]] * 3  # four tokens are no call
     assert all(len(print_) == 64 for print_ in report["fingerprints"].values())
 

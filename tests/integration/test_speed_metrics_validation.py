@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
@@ -114,6 +115,9 @@ def test_the_report_of_the_last_measurement(measured: tuple[Run, str]) -> None:
     assert (report["step"], report["export"]) == (4, False)
     assert report["metrics"]["ttft_ms"]["count"] == 3
     assert report["fingerprints"]["config"] == run.config.fingerprint()
+    validation = run.config.data.validation.read_bytes()
+    assert report["fingerprints"]["dataset"] == hashlib.sha256(validation).hexdigest()
+    assert len(report["fingerprints"]["truth"]) == 64
     assert report["shortest_call_tokens"]["count"] == 3
     assert report["quality"]["f1"]["value"] == 0.0  # it called nothing where three calls were due
     assert report["absent"]["false_call_rate"] == "every prompt needs a call"

@@ -218,6 +218,16 @@ def test_other_prompts_and_proxies_are_not_compared():
     assert gate("f1", proxy, exported).status == "passed"
 
 
+def test_quality_by_other_right_answers_is_not_compared():
+    one, other = (report(fingerprints__truth=truth) for truth in ("t", "u"))
+    for sides, reason in (((one, other), "t against u"), ((one, report()), "t against unknown")):
+        made = evaluate_speed_gates(*sides)
+        for name in ("f1", "false_call_rate"):
+            assert (made[name].status, made[name].reason) == ("skipped", f"truth_mismatch: {reason}")
+        assert made["ttft_p50"].status == "report_only"
+    assert gate("f1", one, one).status == "passed"
+
+
 def test_answers_cut_elsewhere_are_not_compared():
     short, long = (report() | {"decoding": {"mode": "free", "max_new_tokens": most}} for most in (64, 128))
     made = evaluate_speed_gates(short, long)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from kdfast.speed import (
     model_eos_ids,
     prompts_fingerprint,
     shortest_call_tokens,
+    truth_fingerprint,
 )
 from tiny_models import tiny_llama, write_tokenizer
 
@@ -403,6 +405,25 @@ def test_the_fingerprint_of_prompts_sees_texts_tools_and_order() -> None:
     ]
     assert len(set(prints)) == 4
     assert prints[0] == prompts_fingerprint([one, SpeedPrompt(text="b", line=3)])
+
+
+def test_the_truth_has_a_fingerprint_of_its_own() -> None:
+    one = SpeedPrompt(text="a", needs_call=True, reference="x", accepted=[{"f": {"n": [1]}}])
+    prints = [
+        truth_fingerprint([prompt])
+        for prompt in (
+            one,
+            replace(one, accepted=[{"f": {"n": [1, 2]}}]),
+            replace(one, accepted=None),
+            replace(one, accepted=None, reference="y"),
+            replace(one, needs_call=False),
+        )
+    ]
+    assert len(set(prints)) == 5
+    # what does not decide is not in it
+    assert truth_fingerprint([replace(one, text="b", reference="y")]) == prints[0]
+    assert truth_fingerprint([replace(one, needs_call=False, reference="y", accepted=None)]) == prints[4]
+    assert prompts_fingerprint([replace(one, reference="y")]) == prompts_fingerprint([one])
 
 
 def test_public_names() -> None:

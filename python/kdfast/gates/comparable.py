@@ -54,6 +54,18 @@ def why_prompts_differ(evidence: Evidence) -> str | None:
     return None
 
 
+def why_truths_differ(evidence: Evidence) -> str | None:
+    """Why answers were not scored by the same right answers; None when they were, or no report says.
+
+    Returns:
+        A text that starts with `truth_mismatch`.
+    """
+    sides = [_of_all(side, "fingerprints", "truth") for side in (evidence.current, evidence.baseline)]
+    if len({*sides[0], *sides[1]}) > 1:
+        return f"truth_mismatch: {_shown(sides[0])} against {_shown(sides[1])}"
+    return None
+
+
 def why_not_by_turns(evidence: Evidence) -> str | None:
     """Why the runs of both sides were not taken by turns, by their `measured_at` (Unix seconds); None when they were.
 

@@ -30,7 +30,8 @@ class Provenance:
     Attributes:
         hardware: the machine.
         measured_at: Unix seconds.
-        fingerprints: hashes: `prompts`, and what is known of `model`, `tokenizer`, `template`, `config`.
+        fingerprints: hashes: `prompts`, `truth` (what answers are scored by), and what is known of `dataset` (the file
+            of the prompts), `model`, `tokenizer`, `template`, `config`.
         step: of training; None = a finished model.
         export: whether the exported model ran; a PyTorch model is a proxy of it.
     """

@@ -44,6 +44,23 @@ def prompts_fingerprint(prompts: Iterable[SpeedPrompt]) -> str:
     return total.hexdigest()
 
 
+def truth_fingerprint(prompts: Iterable[SpeedPrompt]) -> str:
+    """SHA-256 (hex) over what the answers to prompts are scored by, in their order.
+
+    That is whether a call is due, and where one is, the accepted values, else the right answer.
+
+    Example:
+        >>> one, other = (SpeedPrompt(text="x", needs_call=True, accepted=[{"f": {"n": [n]}}]) for n in (1, 2))
+        >>> truth_fingerprint([one]) == truth_fingerprint([other])
+        False
+    """
+    total = hashlib.sha256()
+    for prompt in prompts:
+        known = prompt.reference if prompt.accepted is None else prompt.accepted
+        total.update(json.dumps(known if prompt.needs_call else None).encode() + b"\n")
+    return total.hexdigest()
+
+
 @dataclass(frozen=True, kw_only=True)
 class SpeedSample:
     """What was measured on one prompt, raw.

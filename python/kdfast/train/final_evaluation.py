@@ -16,7 +16,7 @@ from kdfast.errors import DataError
 from kdfast.evaluate import EVALUATION_KIND, SCHEMA_VERSION, Decoding, EvalPrompt, eval_prompts, evaluate
 from kdfast.files import write_text_whole
 from kdfast.scoring import FORMATS
-from kdfast.speed import SpeedPrompt, prompts_fingerprint
+from kdfast.speed import SpeedPrompt, prompts_fingerprint, truth_fingerprint
 
 
 def choose_prompts(dataset: KDDataset, tools: int, others: int) -> list[EvalPrompt]:
@@ -78,7 +78,7 @@ def evaluate_once(
         "schema_version": SCHEMA_VERSION,
         "kind": EVALUATION_KIND,
         "step": step,
-        "fingerprints": {"prompts": _fingerprint(dataset, prompts)},
+        "fingerprints": _fingerprints(dataset, prompts),
         "decoding": {
             "mode": "free",
             "sampling": "greedy",
@@ -92,16 +92,19 @@ def evaluate_once(
     return result
 
 
-def _fingerprint(dataset: KDDataset, prompts: Sequence[EvalPrompt]) -> str:
-    """The hash of the same prompts in a speed report."""
-    return prompts_fingerprint(
+def _fingerprints(dataset: KDDataset, prompts: Sequence[EvalPrompt]) -> dict[str, str]:
+    """The hashes of the same prompts, and of what they are scored by, in a speed report."""
+    same = [
         SpeedPrompt(
             text=dataset.tokenizer.decode(list(prompt.ids)),
             tools=prompt.tools,
             needs_call=prompt.should_call,
+            reference=prompt.reference_text,
+            accepted=prompt.accepted,
         )
         for prompt in prompts
-    )
+    ]
+    return {"prompts": prompts_fingerprint(same), "truth": truth_fingerprint(same)}
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from kdfast.speed import (
     prompts_fingerprint,
     speed_prompts,
     speed_report,
+    truth_fingerprint,
     write_speed_report,
 )
 from kdfast.train.metrics import MetricsLog
@@ -153,6 +154,8 @@ class SpeedProbe:
             step=step,
             fingerprints={
                 "prompts": prompts_fingerprint(prompts),
+                "truth": truth_fingerprint(prompts),
+                "dataset": self.data.fingerprint,
                 "tokenizer": self.data.tokenizer.fingerprint,
                 "template": hashlib.sha256(self.data.template.source.encode()).hexdigest(),
                 "config": self.config.fingerprint(),
