@@ -97,6 +97,7 @@ def _head(request: Request, subject: Subject) -> dict[str, Any]:
             "batch_size": request.batch_size,
             "dtype": request.dtype,
             "formats": list(request.formats),
+            "eos_ids": sorted(subject.options.eos_ids),
         },
     }
 

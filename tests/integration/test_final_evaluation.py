@@ -12,6 +12,7 @@ from kdfast.cli import main
 from kdfast.data import KDDataset
 from kdfast.errors import DataError
 from kdfast.speed import prompts_fingerprint, speed_prompts, truth_fingerprint
+from kdfast.subject import Settings, open_subject
 from kdfast.train.final_evaluation import choose_prompts
 from tiny_run import write_config
 
@@ -55,6 +56,8 @@ def test_both_evaluations_have_intervals_and_quality(
     )
     known = {prompt.line: prompt for prompt in speed_prompts(data)}
     asked = [known[line] for line in (1, 2, 3, 4, 8)]
+    settings = Settings(prompts=folder / "validation.jsonl", template="hermes", device="cpu")
+    saved = open_subject(tmp_path / "run", settings)
     for when, step in (("before", 0), ("after", 2)):
         found = read(tmp_path / "run", when)
         assert (found["kind"], found["step"], found["prompts"]) == ("kdfast.evaluation", step, 5)
@@ -65,6 +68,8 @@ def test_both_evaluations_have_intervals_and_quality(
         assert found["quality"]["false_call_rate"]["per_prompt"] == [0, 0]
         assert found["length"]["ratio"]["count"] == 5
         assert (found["decoding"]["mode"], found["decoding"]["max_new_tokens"]) == ("free", 4)
+        # answers end where those of the saved student will
+        assert found["decoding"]["eos_ids"] == list(saved.options.eos_ids) == data.turn_end_ids[-1:]
         assert found["fingerprints"] == {
             "prompts": prompts_fingerprint(asked),
             "truth": truth_fingerprint(asked),

@@ -30,7 +30,7 @@ from kdfast.speed import (
     write_speed_report,
 )
 
-OPTIONS = SpeedOptions(max_new_tokens=64, warmup=2)
+OPTIONS = SpeedOptions(max_new_tokens=64, warmup=2, eos_ids=(7, 3))
 AIPERF = [
     "unit",
     "avg",
@@ -86,7 +86,7 @@ def test_the_shape_of_a_report(samples) -> None:
     assert report["fingerprints"] == {"prompts": "p", "model": "m"}
     assert report["decoding"] == {
         "mode": "free", "sampling": "greedy", "batch_size": 1, "max_new_tokens": 64, "warmup": 2,
-        "formats": ["hermes"],
+        "formats": ["hermes"], "eos_ids": [3, 7],
     }  # fmt: skip
     for metric in report["metrics"].values():
         assert list(metric) == [*AIPERF, "infinite", "samples"]

@@ -84,6 +84,7 @@ def speed_report(
             "max_new_tokens": options.max_new_tokens,
             "warmup": options.warmup,
             "formats": list(options.formats),
+            "eos_ids": sorted(options.eos_ids),
         },
         **speed.to_json(),
         "shapes": {str(shape): part.to_json(samples=False) for shape, part in by_shape(samples).items()},

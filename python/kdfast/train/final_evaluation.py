@@ -63,7 +63,7 @@ def evaluate_once(
             return saved
     train = config.train
     prompts = choose_prompts(dataset, train.eval_prompts, train.eval_irrelevance_prompts)
-    ends = dataset.turn_end_ids
+    ends = dataset.turn_end_ids  # the last one is the end of sequence that a saved student has
     decoding = Decoding(eos_ids=ends[-1:], pad_id=ends[-1], max_new_tokens=train.eval_max_new_tokens)
     display.console.print("[bold]evaluation[/bold] by generation on held-out prompts")
     with display.working("evaluate", len(prompts)) as on_progress:
@@ -84,6 +84,7 @@ def evaluate_once(
             "sampling": "greedy",
             "max_new_tokens": decoding.max_new_tokens,
             "formats": list(FORMATS),
+            "eos_ids": sorted(decoding.eos_ids),
         },
         **evaluation.to_json(),
     }

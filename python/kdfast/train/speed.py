@@ -70,7 +70,7 @@ class SpeedProbe:
         self.options = SpeedOptions(
             max_new_tokens=settings.max_new_tokens,
             warmup=settings.warmup,
-            eos_ids=tuple(self.data.turn_end_ids[-1:]),
+            eos_ids=tuple(self.data.turn_end_ids[-1:]),  # the end of sequence that a saved student has
         )
 
     def run_when_due(self, step: int, log: MetricsLog, display: Display) -> None:
