@@ -147,7 +147,6 @@ def test_a_run_folder(folder: Path, tmp_path: Path) -> None:
 def test_constrained_is_reported_apart(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("llguidance")
     assert evaluate(folder, tmp_path / "out.json", "--limit=3", "--constrained", "--show=0") == 0
     shown = capsys.readouterr().out
     assert "constrained" in shown
@@ -173,7 +172,6 @@ def test_constrained_without_llguidance_is_told_first(
 def test_tools_that_are_no_grammar_name_file_and_line(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("llguidance")
     records = [record(48), record(49)]
     # a valid JSON Schema that llguidance does not know
     records[1]["tools"] = [
