@@ -23,6 +23,7 @@ from kdfast.speed import (
     by_shape,
     describe_hardware,
     headline,
+    prompts_fingerprint,
     read_speed_report,
     speed_report,
     speed_table,
@@ -102,6 +103,7 @@ def test_raw_samples_are_kept_prompt_by_prompt(samples) -> None:
     report = speed_report(samples, OPTIONS, provenance())
     first, second, third, _ = report["prompts"]
     assert (first["line"], first["shape"], first["ttft_ms"], first["tpot_ms"]) == (1, 64, 24.0, 10.0)
+    assert first["fingerprint"] == prompts_fingerprint([samples[0].prompt])
     assert (first["ttfa_tokens"], second["ttfa_tokens"], third["needs_call"]) == (20.0, None, False)
     assert "ttfa_tokens" not in third
     # the latencies of one prompt are found in the metric's: each prompt has one fewer than it has tokens

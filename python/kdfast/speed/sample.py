@@ -136,6 +136,7 @@ class SpeedSample:
         numbers = {name: value for name, value in self.values().items() if isinstance(value, float)}
         return {
             "line": self.prompt.line,
+            "fingerprint": prompts_fingerprint([self.prompt]),
             "shape": self.prompt.shape,
             "needs_call": self.prompt.needs_call,
             "shortest_call_tokens": self.prompt.shortest_call_tokens,

@@ -37,7 +37,7 @@ class FinalGates:
     """The gates of a run.
 
     Where there is a baseline whose prompts are among `data.validation`, the student answers these prompts, so that
-    the two compare. Else the run's last speed report and its evaluation are judged as they are.
+    the two compare. Else that is said, and the run's last speed report and its evaluation are judged as they are.
 
     Attributes:
         config: of the run.
@@ -111,6 +111,12 @@ class FinalGates:
             return None
         prompts = _same_prompts(self.data, self.baseline[0])
         if prompts is None:
+            self.display.console.print(
+                "[bold]gates[/bold]  the baseline's prompts are not all in data.validation, word for word (other "
+                "records or another template?): the run's own measurements are judged instead",
+                highlight=False,
+                soft_wrap=True,
+            )
             return None
         probe = SpeedProbe(self.config, student, self.data, self.folder.speed)
         most = (self.baseline[0].get("decoding") or {}).get("max_new_tokens", probe.options.max_new_tokens)
@@ -134,8 +140,7 @@ class FinalGates:
 
 def _same_prompts(data: KDDataset, baseline: Report) -> list[SpeedPrompt] | None:
     """The baseline's prompts among the held-out records; None where they are not all there, word for word."""
-    known = {prompt.line: prompt for prompt in speed_prompts(data)}
-    lines = [prompt.get("line") for prompt in baseline.get("prompts") or ()]
-    prompts = [known[line] for line in lines if line in known]
-    same = prompts_fingerprint(prompts) == (baseline.get("fingerprints") or {}).get("prompts")
-    return prompts if prompts and same else None
+    known = {prompts_fingerprint([prompt]): prompt for prompt in speed_prompts(data)}
+    asked = [prompt.get("fingerprint") for prompt in baseline.get("prompts") or ()]
+    prompts = [known[one] for one in asked if one in known]
+    return prompts if prompts and len(prompts) == len(asked) else None
