@@ -14,7 +14,7 @@ from kdfast.files import write_text_whole
 from kdfast.gates import GATE_NAMES, GateReport, GateResult, evaluate_speed_gates, load_baseline_speed_metrics
 from kdfast.gates.display import gate_table
 from kdfast.gates.evidence import Report, reports_of
-from kdfast.speed import prompts_fingerprint, read_speed_report, speed_prompts
+from kdfast.speed import SpeedPrompt, prompts_fingerprint, read_speed_report, speed_prompts
 from kdfast.train.run_folder import RunFolder
 from kdfast.train.speed import FAILURES, SpeedProbe, in_words
 
@@ -110,16 +110,14 @@ class FinalGates:
         if not self.baseline:
             return None
         try:
-            known = {prompts_fingerprint([prompt]): prompt for prompt in speed_prompts(self.data)}
+            prompts = _same_prompts(self.data, self.baseline[0])
         except FAILURES as error:
             self._say(f"the held-out prompts cannot be made: {in_words(error)}")
             return None
-        asked = [prompt.get("fingerprint") for prompt in self.baseline[0].get("prompts") or ()]
-        prompts = [known[one] for one in asked if one in known]
-        if not prompts or len(prompts) < len(asked):
+        if prompts is None:
             self._say(
-                f"{len(prompts)} of the baseline's {len(asked)} prompts are in data.validation, word for word (other "
-                "records or another template?)"
+                "the baseline's prompts are not all in data.validation, word for word (other records or another "
+                "template?)"
             )
             return None
         probe = SpeedProbe(self.config, student, self.data, self.folder.speed)
@@ -145,3 +143,11 @@ class FinalGates:
             return speed, speed
         answers = {name: evaluation.get(name) for name in ("quality", "fingerprints", "decoding")}
         return speed, answers | {"absent": evaluation["quality"].get("absent", {})}
+
+
+def _same_prompts(data: KDDataset, baseline: Report) -> list[SpeedPrompt] | None:
+    """The baseline's prompts among the held-out records; None where they are not all there, word for word."""
+    known = {prompts_fingerprint([prompt]): prompt for prompt in speed_prompts(data)}
+    asked = [prompt.get("fingerprint") for prompt in baseline.get("prompts") or ()]
+    prompts = [known[one] for one in asked if one in known]
+    return prompts if prompts and len(prompts) == len(asked) else None
