@@ -65,6 +65,8 @@ def test_the_type_that_a_value_is_held_to(schema, value, expected):
         ({"anyOf": [{"properties": {"a": SIZE}}], "properties": {"a": True}}, True, []),
         ({"properties": {"a": True}, "patternProperties": {"^x": {}}}, True, []),
         ({"properties": {"a": True}, "$ref": "#/none"}, True, []),
+        ({"properties": {"a": True}, "additionalProperties": {"type": "string"}}, True, []),
+        ({"properties": {"a": True}, "additionalProperties": False}, False, []),
         ({}, True, []),
         (None, True, []),
     ],

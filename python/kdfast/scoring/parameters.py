@@ -23,8 +23,9 @@ _FORMS: dict[str, Any] = {"properties": Mapping, "type": str | list} | dict.from
 )
 # Where one of these stands, `properties` need not have every argument's name.
 _NAMES_ELSEWHERE = frozenset(
-    (*_ALTERNATIVES, "$ref", "$dynamicRef", "$recursiveRef", "if", "dependentSchemas", "dependencies")
-) | {"patternProperties"}
+    {"anyOf", "oneOf", "$ref", "$dynamicRef", "$recursiveRef", "if", "dependentSchemas", "dependencies"}
+    | {"patternProperties", "additionalProperties"}
+)
 
 
 class Parameters:
@@ -56,6 +57,8 @@ class Parameters:
         flat = self._flat(self._root, set())
         self.required = [name for name in flat.get("required", ()) if isinstance(name, str)]
         self._properties: Schema = flat.get("properties", {})
+        if flat.get("additionalProperties") is False:
+            del flat["additionalProperties"]
         self._open = "properties" not in flat or not _NAMES_ELSEWHERE.isdisjoint(flat)
 
     def may_be(self, name: str) -> bool:
@@ -106,8 +109,8 @@ class Parameters:
             schema: what stands where a schema is due; true, false and what is none are {}.
             seen: the references that were followed; each is once.
         """
-        found = schema.items() if isinstance(schema, Mapping) else ()
-        flat = {key: value for key, value in found if isinstance(value, _FORMS.get(key, object))}
+        stated = dict(schema) if isinstance(schema, Mapping) else {}
+        flat = {key: value for key, value in stated.items() if isinstance(value, _FORMS.get(key, object))}
         parts = list(flat.pop("allOf", ()))
         reference = flat.get("$ref")
         if isinstance(reference, str):
