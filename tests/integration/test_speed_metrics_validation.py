@@ -204,6 +204,7 @@ def test_prompts_that_cannot_be_made_do_not_stop_the_run(folder: Path, tmp_path:
     run, shown = train(folder, tmp_path / "run", f"data.validation={prompts}", "train.num_steps=1")
     assert run.progress.step == 1
     assert "not measured: DataError: " in shown
+    assert "{argument: [accepted values]}" in shown  # no markup
     for line in lines(run.folder.path, "speed"):
         assert "metadata.accepted must be a list" in line["absent"]["ttft_ms"]
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
 from torch import nn
 
 from kdfast.config import Config
@@ -102,7 +103,7 @@ class SpeedProbe:
         provenance = self._provenance(self.prompts, step)
         report = speed_report(samples, self.options, provenance, quality=qualities, failure=failure)
         write_speed_report(self.file, report)
-        text = _summary(speed) if failure is None else f"[bold red]not measured[/bold red]: {failure}"
+        text = _summary(speed) if failure is None else f"[bold red]not measured[/bold red]: {escape(failure)}"
         display.console.print(f"[bold]speed at step {step}[/bold]  {text}", highlight=False, soft_wrap=True)
 
     def report_on(
