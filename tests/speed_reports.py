@@ -15,6 +15,7 @@ def report(**changes):
     made = {
         "schema_version": "1.0",
         "kind": "kdfast.speed_report",
+        "measured_at": 0.0,
         "hardware": {"key": "cpu-a", "cores": 2},
         "metrics": {
             "ttft_ms": metric("ms", p50=100.0, p95=120.0),
@@ -41,10 +42,10 @@ def report(**changes):
 
 
 def runs(count=6, **changes):
-    """Reports of several runs, half a percent apart."""
+    """Reports of several runs, half a percent apart; two such lists were measured by turns."""
     made = []
     for number in range(count):
-        one = copy.deepcopy(report(**changes))
+        one = copy.deepcopy(report(**changes)) | {"measured_at": float(number)}
         for name in ("ttft_ms", "tps"):
             for key in ("p5", "p50", "p95"):
                 if key in one["metrics"][name]:

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from kdfast.display import Display
-from kdfast.errors import DataError
+from kdfast.errors import ConfigError, DataError
 from kdfast.evaluate import (
     EVALUATION_KIND,
     SCHEMA_VERSION,
@@ -22,9 +22,8 @@ from kdfast.evaluate import (
     evaluate,
 )
 from kdfast.evaluate.constrained import SchemaConstraint, require_llguidance
-from kdfast.evaluate.table import category_table, evaluation_table, wrong_answers_table
+from kdfast.evaluate.table import category_table, evaluation_table, not_counted_text, wrong_answers_table
 from kdfast.files import check_file, write_text_whole
-from kdfast.scoring import FORMATS
 from kdfast.subject import Settings, Subject, model_folder, open_subject
 
 
@@ -54,13 +53,18 @@ def run(request: Request) -> int:
         0.
 
     Raises:
-        ConfigError: there is no model, the device is not there, or llguidance is asked for and not installed.
+        ConfigError: there is no model, the device is not there, llguidance is asked for and not installed, or
+            constrained calls would not count.
         DataError: bad records, or none; a prompt that is too long for the model; logits that are NaN.
         SchemaError: the parameters of a tool are no valid JSON Schema, or cannot be made a grammar.
         OSError: a file cannot be read or written.
     """
     if request.constrained:
         require_llguidance()
+        if "hermes" not in request.formats:
+            raise ConfigError(
+                f"formats: must name hermes: constrained calls are written so, got {list(request.formats)}"
+            )
     model_folder(request.model)
     check_file(request.out)
     subject = open_subject(request.model, request)
@@ -92,7 +96,8 @@ def _head(request: Request, subject: Subject) -> dict[str, Any]:
             "max_new_tokens": request.max_new_tokens,
             "batch_size": request.batch_size,
             "dtype": request.dtype,
-            "formats": list(FORMATS),
+            "formats": list(request.formats),
+            "eos_ids": sorted(subject.options.eos_ids),
         },
     }
 
@@ -129,6 +134,7 @@ def _answers(
                 decoding,
                 lambda done, tokens: on_progress(done, f"{tokens} tokens"),
                 constraint=constraint,
+                formats=request.formats,
             )
         except FloatingPointError as error:
             raise DataError(f"cannot be evaluated: {error}", str(subject.named)) from error
@@ -151,6 +157,12 @@ def _show(console: Console, document: Mapping[str, Any], request: Request) -> No
         reasons = ", ".join(f"{reason} {count}" for reason, count in side["mismatches"].items())
         if reasons:
             _line(console, "no exact match" if name == "free" else "  constrained", reasons)
+    not_counted = not_counted_text(document["not_counted"])
+    if not_counted:
+        _line(console, "not counted", not_counted)
+    if document["no_truth"]:
+        text = f"{document['no_truth']} prompts need a call and have no right answer that can be read"
+        _line(console, "no right answer", text)
     for name, reason in document["quality"].get("absent", {}).items():
         _line(console, name, f"absent: {reason}")
     for warning in document.get("constrained", {}).get("warnings", ()):

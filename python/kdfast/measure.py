@@ -11,7 +11,7 @@ from rich.console import Console
 
 from kdfast.display import Display
 from kdfast.errors import DataError
-from kdfast.evaluate.table import number_text
+from kdfast.evaluate.table import not_counted_text, number_text
 from kdfast.files import check_file
 from kdfast.scoring import quality
 from kdfast.speed import (
@@ -60,11 +60,14 @@ def run(request: Request) -> int:
     display = Display()
     samples = _measure(display, subject)
     provenance = subject.provenance()
-    qualities = quality([sample.score() for sample in samples])
-    report = speed_report(samples, subject.options, provenance, quality=qualities)
+    scores = [sample.score(request.formats) for sample in samples]
+    report = speed_report(samples, subject.options, provenance, quality=quality(scores))
     write_speed_report(request.out, report)
     _show(display.console, samples, provenance, report["quality"])
     _line(display.console, "report", str(request.out))
+    not_counted = not_counted_text(sum(score.calls_not_counted > 0 for score in scores))
+    if not_counted:
+        _line(display.console, "not counted", not_counted)
     return 0
 
 

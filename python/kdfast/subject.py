@@ -17,6 +17,7 @@ from kdfast.config import load_config
 from kdfast.data import DEFAULT_SHAPES, KDDataset
 from kdfast.errors import ConfigError, DataError
 from kdfast.pretrained import load_causal_lm, resolve_device
+from kdfast.scoring import FORMATS
 from kdfast.speed import (
     Provenance,
     SpeedOptions,
@@ -25,6 +26,7 @@ from kdfast.speed import (
     model_eos_ids,
     prompts_fingerprint,
     speed_prompts,
+    truth_fingerprint,
 )
 from kdfast.teacher import model_fingerprint
 
@@ -45,6 +47,7 @@ class Settings:
         threads: torch's CPU threads; 0 = torch's default.
         device: "auto", "cpu", "cuda" or "mps".
         dtype: of the weights: "fp32", "bf16" or "fp16".
+        formats: call formats that count, see `kdfast.find_tool_calls`.
     """
 
     prompts: Path
@@ -55,6 +58,7 @@ class Settings:
     threads: int = 0
     device: str = "auto"
     dtype: str = "fp32"
+    formats: tuple[str, ...] = FORMATS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +93,7 @@ class Subject:
             max_new_tokens=self.settings.max_new_tokens,
             warmup=self.settings.warmup,
             eos_ids=tuple({*model_eos_ids(self.model), *self.dataset.turn_end_ids[-1:]}),
+            formats=self.settings.formats,
         )
 
     def provenance(self) -> Provenance:
@@ -110,6 +115,8 @@ class Subject:
             config = hashlib.sha256((self.directory / "config.json").read_bytes()).hexdigest()
         return {
             "prompts": prompts_fingerprint(self.prompts),
+            "truth": truth_fingerprint(self.prompts),
+            "dataset": dataset.fingerprint,
             "model": model_fingerprint(self.directory),
             "tokenizer": dataset.tokenizer.fingerprint,
             "template": hashlib.sha256(dataset.template.source.encode()).hexdigest(),
@@ -134,7 +141,7 @@ def open_subject(named: Path, settings: Settings, *, name: str = "model") -> Sub
         torch.set_num_threads(settings.threads)
     directory = model_folder(named, name=name)
     dataset = _dataset(named, directory, settings, name)
-    prompts = speed_prompts(dataset, settings.limit)
+    prompts = speed_prompts(dataset, settings.limit, formats=settings.formats)
     if not prompts:
         raise DataError("no records: a prompt is needed to measure on", str(settings.prompts))
     device = resolve_device(settings.device)

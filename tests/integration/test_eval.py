@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from kdfast._rust import tool_call_formats
 from kdfast.cli import main
 from kdfast.data import KDDataset
 from kdfast.evaluate import eval_prompts
@@ -79,6 +80,17 @@ def test_a_model(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "constrained" not in found
 
 
+def test_formats_that_count(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out.json"
+    assert evaluate(folder, out, "--limit=2", "--formats=object,hermes") == 0
+    assert json.loads(out.read_text())["decoding"]["formats"] == ["hermes", "object"]
+    assert evaluate(folder, out, "--limit=2", "--formats=all") == 0
+    assert json.loads(out.read_text())["decoding"]["formats"] == tool_call_formats()
+    assert evaluate(folder, out, "--formats=xml") == 2
+    assert "must be 'all' or some of hermes, " in capsys.readouterr().err
+    fails(capsys, evaluate(folder, out, "--formats=object", "--constrained"), "formats: must name hermes")
+
+
 def test_the_numbers_follow_from_the_answers(folder: Path, tmp_path: Path) -> None:
     categories = ["one", "two", None]
     records = [record(number) for number in range(48, 60)]
@@ -135,7 +147,6 @@ def test_a_run_folder(folder: Path, tmp_path: Path) -> None:
 def test_constrained_is_reported_apart(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("llguidance")
     assert evaluate(folder, tmp_path / "out.json", "--limit=3", "--constrained", "--show=0") == 0
     shown = capsys.readouterr().out
     assert "constrained" in shown
@@ -161,7 +172,6 @@ def test_constrained_without_llguidance_is_told_first(
 def test_tools_that_are_no_grammar_name_file_and_line(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("llguidance")
     records = [record(48), record(49)]
     # a valid JSON Schema that llguidance does not know
     records[1]["tools"] = [

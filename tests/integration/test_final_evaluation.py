@@ -11,6 +11,8 @@ import pytest
 from kdfast.cli import main
 from kdfast.data import KDDataset
 from kdfast.errors import DataError
+from kdfast.speed import prompts_fingerprint, speed_prompts, truth_fingerprint
+from kdfast.subject import Settings, open_subject
 from kdfast.train.final_evaluation import choose_prompts
 from tiny_run import write_config
 
@@ -49,6 +51,13 @@ def test_both_evaluations_have_intervals_and_quality(
     shown = capsys.readouterr().out
     assert shown.count("Tool calls, by generation (with 95 % intervals)") == 1
     assert "0/3 0 % (0 to 0)" in shown
+    data = KDDataset(
+        folder / "validation.jsonl", folder / "teacher", shapes=[512], template="hermes", threads=1
+    )
+    known = {prompt.line: prompt for prompt in speed_prompts(data)}
+    asked = [known[line] for line in (1, 2, 3, 4, 8)]
+    settings = Settings(prompts=folder / "validation.jsonl", template="hermes", device="cpu")
+    saved = open_subject(tmp_path / "run", settings)
     for when, step in (("before", 0), ("after", 2)):
         found = read(tmp_path / "run", when)
         assert (found["kind"], found["step"], found["prompts"]) == ("kdfast.evaluation", step, 5)
@@ -58,7 +67,13 @@ def test_both_evaluations_have_intervals_and_quality(
         assert found["quality"]["f1"]["per_prompt"] == [[0, 0, 1]] * 3 + [[0, 0, 0]] * 2
         assert found["quality"]["false_call_rate"]["per_prompt"] == [0, 0]
         assert found["length"]["ratio"]["count"] == 5
-        assert found["decoding"]["max_new_tokens"] == 4
+        assert (found["decoding"]["mode"], found["decoding"]["max_new_tokens"]) == ("free", 4)
+        # answers end where those of the saved student will
+        assert found["decoding"]["eos_ids"] == list(saved.options.eos_ids) == data.turn_end_ids[-1:]
+        assert found["fingerprints"] == {
+            "prompts": prompts_fingerprint(asked),
+            "truth": truth_fingerprint(asked),
+        }
         assert [answer["score"]["should_call"] for answer in found["answers"]] == [True] * 3 + [False] * 2
 
 

@@ -88,20 +88,53 @@ def test_no_gate_at_all(folder: Path, tmp_path: Path) -> None:
     assert not (run / "gates.json").exists()
 
 
-def test_the_student_answers_the_baselines_prompts(folder: Path, blessed: Path, tmp_path: Path) -> None:
-    some = ("gates.enabled=[ttft_p50,tps_p50,false_call_rate]", f"gates.baseline={blessed}")
-    code, report = train(folder, tmp_path / "run", *some)
-    assert code == 0
-    assert report["ttft_p50"].status == report["tps_p50"].status == "report_only"
-    assert report["false_call_rate"].baseline == 0.0
-    # a baseline of other prompts
+def with_prompts(blessed: Path, out: Path, fingerprint: str | None = None) -> Path:
+    """The baseline as if of other prompts; without a fingerprint as if of the same ones in another file."""
     document = json.loads(blessed.read_text())
-    document["reports"][0]["fingerprints"]["prompts"] = "0" * 64
-    other = tmp_path / "other.json"
-    other.write_text(json.dumps(document))
-    code, report = train(folder, tmp_path / "other", some[0], f"gates.baseline={other}")
+    (report,) = document["reports"]
+    for prompt in report["prompts"]:
+        prompt["line"] += 100
+        prompt["fingerprint"] = fingerprint or prompt["fingerprint"]
+    report["fingerprints"]["prompts"] = fingerprint or report["fingerprints"]["prompts"]
+    out.write_text(json.dumps(document))
+    return out
+
+
+def test_the_student_answers_the_baselines_prompts(
+    folder: Path, blessed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    enabled = "gates.enabled=[ttft_p50,tps_p50,false_call_rate]"
+    for run, baseline in (("run", blessed), ("moved", with_prompts(blessed, tmp_path / "moved.json"))):
+        code, report = train(folder, tmp_path / run, enabled, f"gates.baseline={baseline}")
+        assert code == 0
+        assert report["ttft_p50"].status == report["tps_p50"].status == "report_only"
+        assert report["false_call_rate"].baseline == 0.0
+        assert "are not all in data.validation" not in capsys.readouterr().out
+    # a baseline of other prompts
+    other = with_prompts(blessed, tmp_path / "other.json", "0" * 64)
+    code, report = train(folder, tmp_path / "other", enabled, f"gates.baseline={other}")
     assert code == 0
     assert report["ttft_p50"].reason.startswith("prompts_mismatch")
+    assert "the baseline's prompts are not all in data.validation" in capsys.readouterr().out
+
+
+def test_an_evaluation_of_other_prompts_is_not_compared(folder: Path, blessed: Path, tmp_path: Path) -> None:
+    other = with_prompts(blessed, tmp_path / "other.json", "0" * 64)
+    settings = (
+        "train.eval_prompts=9",
+        "train.eval_irrelevance_prompts=3",
+        "train.eval_max_new_tokens=4",
+        "gates.enabled=[false_call_rate]",
+        f"gates.baseline={other}",
+    )
+    # with a speed report of other prompts than the evaluation's, and without one
+    for run, extra in (("with", ()), ("without", ("speed.every_validations=0",))):
+        code, result = train(folder, tmp_path / run, *settings, *extra)
+        assert code == 0
+        assert result["false_call_rate"].status == "skipped"
+        assert result["false_call_rate"].reason.startswith("prompts_mismatch: ")
+        evaluation = json.loads((tmp_path / run / "evaluation_after.json").read_text())
+        assert evaluation["fingerprints"]["prompts"] in result["false_call_rate"].reason
 
 
 def test_a_baseline_that_is_not_there_is_told_before_training(

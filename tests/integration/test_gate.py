@@ -122,12 +122,18 @@ def test_limits_from_a_config_file(folder: Path, tmp_path: Path) -> None:
     assert gate(folder, "--blessed", folder / "teacher", "--config", limits, "gates.enabled=[f1]") == 3
 
 
-def test_fewer_than_ten_prompts_are_inconclusive(folder: Path, tmp_path: Path) -> None:
-    few = ("--blessed", folder / "teacher", "--limit=3", "gates.enabled=[ttft_p50]")
-    assert gate(folder, *few, "--json", tmp_path / "gates.json") == 0
-    result = GateReport.from_json(json.loads((tmp_path / "gates.json").read_text()))["ttft_p50"]
-    assert (result.status, result.reason) == ("inconclusive", "paired: at least 10 prompts are needed, got 3")
-    assert gate(folder, *few, "--strict") == 3
+def test_fewer_than_ten_prompts_are_refused_before_the_work(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = ("--blessed", folder / "teacher", "--limit=9")
+    code = gate(folder, *few, "gates.enabled=[ttft_p50]")
+    fails(capsys, code, "validation.jsonl: times are judged on at least 10 prompts", "got 9")
+    out = ("--prompts", str(folder / "validation.jsonl"), "--out", str(tmp_path / "b.json"))
+    code = main(["bless", str(folder / "teacher"), *out, *RUN, "--limit=9"])
+    fails(capsys, code, "times are judged on at least 10 prompts", "got 9")
+    # where no pair is run they are enough
+    assert gate(folder, *few, QUALITY) == 0
+    assert gate(folder, "--limit=9", "gates.enabled=[ttft_p50]") == 0
 
 
 def test_a_run_folder_as_candidate(folder: Path, tmp_path: Path) -> None:
@@ -146,7 +152,8 @@ def test_the_bundle_of_a_blessed_model(folder: Path, blessed: Path) -> None:
     assert bundle is not None
     (report,) = bundle["reports"]
     assert len(report["metrics"]["ttft_ms"]["samples"]) == 12
-    assert set(report["fingerprints"]) == {"prompts", "model", "tokenizer", "template", "config"}
+    known = {"prompts", "truth", "dataset", "model", "tokenizer", "template", "config"}
+    assert set(report["fingerprints"]) == known
     assert bundle["fingerprints"] == report["fingerprints"]
     assert bundle["hardware"]["torch_threads"] == 1
     assert report["quality"]["false_call_rate"]["value"] == 0.0
@@ -168,6 +175,13 @@ def test_bless_shows_the_noise(folder: Path, tmp_path: Path, capsys: pytest.Capt
     shown = capsys.readouterr().out
     assert "noise (A/A)  time to the first token: " in shown
     assert "noise (A/A)  time of a token: " in shown
+    # whether the machine was steady just then: what is shown is what the file says
+    bundle = load_baseline_speed_metrics(out)
+    assert bundle is not None
+    for name, label in (("ttft", "time to the first token"), ("tps", "time of a token")):
+        told = f"unsteady: in the {label} the model did not pass against itself ("
+        assert (told in shown) == (name in bundle["unsteady"])
+        assert bundle["unsteady"].get(name, "") in shown
     assert str(out) in shown
 
 
@@ -240,18 +254,51 @@ def test_reports_alone(
     capsys.readouterr()
     assert main(["gate", "--candidate-report", str(report), "--baseline", str(blessed), *some]) == 0
     assert "report_only" in capsys.readouterr().out
-    # six runs a side decide
-    many = [str(part) for _ in range(6) for part in ("--candidate-report", report)]
-    slow = changed(report, tmp_path / "slow.json")
-    document = json.loads(slow.read_text())
-    document["metrics"]["ttft_ms"]["p50"] *= 2
-    slow.write_text(json.dumps(document))
-    slower = [str(part) for _ in range(6) for part in ("--candidate-report", slow)]
-    baselines = [str(part) for _ in range(6) for part in ("--baseline", report)]
+    # six runs a side, taken by turns, decide
+    many = six_runs(report, "--candidate-report")
+    baselines = six_runs(report, "--baseline")
     assert main(["gate", *many, *baselines, *some]) == 0
     result = GateReport.from_json(json.loads((tmp_path / "gates.json").read_text()))
     assert result["ttft_p50"].status == "passed"
+    slower = six_runs(report, "--candidate-report", by=2.0)
     assert main(["gate", *slower, *baselines, *some]) == 3
+
+
+def six_runs(report: Path, option: str, by: float = 1.0) -> list[str]:
+    """Arguments that name six reports, each of another moment, `by` times as slow."""
+    arguments = []
+    for number in range(6):
+        document = json.loads(report.read_text())
+        document["measured_at"] += number
+        document["metrics"]["ttft_ms"]["p50"] *= by
+        file = report.with_name(f"{option.strip('-')}-{by}-{number}.json")
+        file.write_text(json.dumps(document))
+        arguments += [option, str(file)]
+    return arguments
+
+
+def test_a_run_counts_once(
+    folder: Path, blessed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gate(folder, "--reports", tmp_path, QUALITY)
+    report, copy = tmp_path / "candidate.json", tmp_path / "copy.json"
+    shutil.copyfile(report, copy)
+    other = changed(report, tmp_path / "other.json", fingerprints__model="m")
+    later = json.loads(other.read_text()) | {"measured_at": 1.0}
+    other.write_text(json.dumps(later))
+    some = ("gates.enabled=[ttft_p50]",)
+    for files, words in (
+        ((report, report), "the same run as in another file; name each run once"),
+        ((report, copy), "copy.json: "),
+        ((report, other), "fingerprints.model must be the same in all of them"),
+    ):
+        for one, many, side in (
+            ("--baseline", "--candidate-report", "candidate"),
+            ("--candidate-report", "--baseline", "baseline"),
+        ):
+            named = [str(part) for file in files for part in (many, file)]
+            capsys.readouterr()
+            fails(capsys, main(["gate", one, str(report), *named, *some]), side, words)
 
 
 def test_reports_that_are_none(
@@ -272,8 +319,6 @@ def test_reports_that_are_none(
     fails(capsys, judged(cut), "cut.json", "not a readable speed report", "kdfast measure")
     fails(capsys, judged(nan), "nan.json", "NaN is not JSON")
     fails(capsys, judged(blessed), "baseline.json", "kdfast.speed_report")
-    other = changed(report, tmp_path / "other.json", fingerprints__model="m")
-    fails(capsys, judged(report, other), "fingerprints.model must be the same")
     fails(
         capsys, main(["gate", "--candidate-report", str(report), "--baseline", str(cut)]), "cut.json", "bless"
     )

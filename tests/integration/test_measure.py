@@ -61,12 +61,13 @@ def test_a_model(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert [prompt["output_tokens"] for prompt in report["prompts"]] == [4.0] * 3
     assert (report["hardware"]["dtype"], report["hardware"]["torch_threads"]) == ("bf16", 1)
     assert report["decoding"]["max_new_tokens"] == 4
-    assert set(report["fingerprints"]) == {"prompts", "model", "tokenizer", "template", "config"}
+    known = {"prompts", "truth", "dataset", "model", "tokenizer", "template", "config"}
+    assert set(report["fingerprints"]) == known
     assert report["quality"]["f1"]["per_prompt"] == [[0, 0, 1]] * 3  # four tokens are no call
     assert all(len(print_) == 64 for print_ in report["fingerprints"].values())
 
 
-def test_a_run_folder(folder: Path, tmp_path: Path) -> None:
+def test_a_run_folder(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     run.mkdir()
     config: dict[str, Any] = yaml.safe_load((folder / "config.yaml").read_text())
@@ -76,6 +77,11 @@ def test_a_run_folder(folder: Path, tmp_path: Path) -> None:
     assert measure(folder, tmp_path / "run.json", "--limit=1", model=run) == 0
     assert measure(folder, tmp_path / "model.json", "--limit=1") == 0
     one, other = (read_speed_report(tmp_path / name) for name in ("run.json", "model.json"))
+    own = ["--out", str(tmp_path / "own.json"), "--template=hermes", "--limit=1", "--max-new-tokens=4"]
+    assert main(["measure", str(run), *own]) == 0  # data.validation of the run
+    assert read_speed_report(tmp_path / "own.json")["fingerprints"] == one["fingerprints"]
+    capsys.readouterr()
+    fails(capsys, main(["measure", str(folder / "teacher"), *own]), "Missing option '--prompts'")
     for name in ("prompts", "model", "tokenizer", "template"):
         assert one["fingerprints"][name] == other["fingerprints"][name]
     assert one["fingerprints"]["config"] != other["fingerprints"]["config"]

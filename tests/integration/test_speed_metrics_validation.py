@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
@@ -114,6 +115,9 @@ def test_the_report_of_the_last_measurement(measured: tuple[Run, str]) -> None:
     assert (report["step"], report["export"]) == (4, False)
     assert report["metrics"]["ttft_ms"]["count"] == 3
     assert report["fingerprints"]["config"] == run.config.fingerprint()
+    validation = run.config.data.validation.read_bytes()
+    assert report["fingerprints"]["dataset"] == hashlib.sha256(validation).hexdigest()
+    assert len(report["fingerprints"]["truth"]) == 64
     assert report["shortest_call_tokens"]["count"] == 3
     assert report["quality"]["f1"]["value"] == 0.0  # it called nothing where three calls were due
     assert report["absent"]["false_call_rate"] == "every prompt needs a call"
@@ -189,6 +193,20 @@ def test_a_student_of_nans_is_not_measured(measured: tuple[Run, str], tmp_path: 
     (line,) = lines(tmp_path, "speed")
     assert line["absent"]["tps"] == "FloatingPointError: the model's logits are NaN"
     assert broken.training
+
+
+def test_prompts_that_cannot_be_made_do_not_stop_the_run(folder: Path, tmp_path: Path) -> None:
+    records = [json.loads(line) for line in (folder / "validation.jsonl").read_text().splitlines()]
+    for record in records:
+        record["metadata"] = {"accepted": "none"}
+    prompts = tmp_path / "validation.jsonl"
+    prompts.write_text("".join(json.dumps(record) + "\n" for record in records))
+    run, shown = train(folder, tmp_path / "run", f"data.validation={prompts}", "train.num_steps=1")
+    assert run.progress.step == 1
+    assert "not measured: DataError: " in shown
+    assert "{argument: [accepted values]}" in shown  # no markup
+    for line in lines(run.folder.path, "speed"):
+        assert "metadata.accepted must be a list" in line["absent"]["ttft_ms"]
 
 
 def test_a_disk_that_is_full_does_stop_the_run(measured: tuple[Run, str], tmp_path: Path) -> None:

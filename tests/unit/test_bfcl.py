@@ -231,7 +231,10 @@ def test_an_output_that_is_a_file_is_refused(tmp_path):
     assert (tmp_path / "o").read_text() == "mine"
 
 
-@pytest.mark.skipif(not WHEELS, reason="the bfcl-eval wheel is not in .cache/wheels (make fetches it)")
+@pytest.mark.skipif(
+    not WHEELS,
+    reason="the bfcl-eval wheel is not in .cache/wheels (make quickstart or make bench-agreement fetches it)",
+)
 def test_every_call_of_the_real_wheel_satisfies_its_schema_and_its_ground_truth(tmp_path):
     summary = import_bfcl(WHEELS[-1], tmp_path, categories=CATEGORIES, shares=Shares(validation_fraction=0.1))
     records = read(summary.train_path) + read(summary.validation_path)
@@ -248,7 +251,10 @@ def test_every_call_of_the_real_wheel_satisfies_its_schema_and_its_ground_truth(
             assert match_calls(pairs, record["metadata"]["accepted"], record["tools"]) is None
 
 
-@pytest.mark.skipif(not WHEELS, reason="the bfcl-eval wheel is not in .cache/wheels (make fetches it)")
+@pytest.mark.skipif(
+    not WHEELS,
+    reason="the bfcl-eval wheel is not in .cache/wheels (make quickstart or make bench-agreement fetches it)",
+)
 def test_every_call_of_the_real_wheel_passes_the_json_schema_validator(tmp_path):
     from kdfast._rust import ToolSchema
 

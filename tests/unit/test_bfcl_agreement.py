@@ -8,7 +8,10 @@ ROOT = Path(__file__).parents[2]
 WHEELS = sorted((ROOT / ".cache" / "wheels").glob("bfcl_eval-*.whl"))
 
 
-@pytest.mark.skipif(not WHEELS, reason="the bfcl-eval wheel is not in .cache/wheels (make fetches it)")
+@pytest.mark.skipif(
+    not WHEELS,
+    reason="the bfcl-eval wheel is not in .cache/wheels (make quickstart or make bench-agreement fetches it)",
+)
 def test_right_and_mutated_calls(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT))
     from bench.bfcl_agreement import compare

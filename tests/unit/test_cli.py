@@ -155,7 +155,10 @@ def test_config_keys_lists_every_key(capsys):
         (["train"], "error: Missing argument 'CONFIG'. (see kdfast train --help)"),
         (["train", "none.yaml"], "error: no such config file: none.yaml"),
         (["teach", "none.yaml"], "error: no such config file: none.yaml"),
-        (["measure", "m"], "error: Missing option '--prompts'. (see kdfast measure --help)"),
+        (
+            ["measure", "m", "--out", "o"],
+            "error: Missing option '--prompts' (only a run folder has its own). (see kdfast measure --help)",
+        ),
         (
             ["measure", "m", "--prompts", "p", "--out", "o", "--max-new-tokens", "0"],
             "error: Invalid value for '--max-new-tokens': 0 is not in the range x>=1. (see kdfast measure --help)",

@@ -3,18 +3,16 @@
 import json
 import sys
 
+import llguidance
 import pytest
 import torch
 
 from kdfast._rust import Tokenizer, ToolSchema, find_tool_calls
 from kdfast.errors import ConfigError, SchemaError
 from kdfast.evaluate import Decoding, EvalPrompt, evaluate, generate
+from kdfast.evaluate.constrained import SchemaConstraint, require_llguidance
 from kdfast.evaluate.grammar import answer_grammar
 from tiny_models import tiny_llama, write_tokenizer
-
-llguidance = pytest.importorskip("llguidance")
-
-from kdfast.evaluate.constrained import SchemaConstraint, require_llguidance  # noqa: E402
 
 EOS = 258
 TOOL = {

@@ -112,6 +112,12 @@ def test_a_pair_always_takes_the_same_number_of_tokens(machine, tokenizer):
     assert 1000 * (machine.now - started) == pytest.approx(2 * 2 * 10.0 + 4.0 * (pairs["ttft"].prompt[0] + 1))
 
 
+def test_one_token_has_no_time_of_a_token(machine, tokenizer):
+    assert len(contest(machine, tokenizer, max_new_tokens=2).pairs(1, lambda _: None)["tps"]) == 1
+    with pytest.raises(ValueError, match=r"max_new_tokens: .* give at least 2, got 1"):
+        contest(machine, tokenizer, max_new_tokens=1)
+
+
 def test_both_run_right_after_each_other_in_balanced_random_order(machine, tokenizer):
     runs = contest(machine, tokenizer)
     pairs = runs.pairs(24, lambda _: None)

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -10,14 +11,14 @@ from kdfast.evaluate.table import category_table, evaluation_table, why_wrong, w
 from kdfast.scoring import quality, score_calls
 
 
-def answer(made=(), due=(), category="", **changes):
+def answer(made=(), due=(), category="", *, should_call=None, **changes):
     """Calls of `f` with these numbers, where calls with those are due."""
     score = score_calls(
         [("f", {"n": number}) for number in made],
         all_valid=True,
         accepted=[{"f": {"n": [number]}} for number in due],
         tools=[],
-        should_call=bool(due),
+        should_call=bool(due) if should_call is None else should_call,
     )
     values = {"text": f"answer {made}", "tokens": 30, "cut": False, "reference_text": f"right {due}"}
     return Answer(score=score, category=category, **values | changes)
@@ -51,6 +52,21 @@ def test_the_whole():
     assert found["mismatches"] == {"no_call": 1, "value": 1}
     assert found["length"]["ratio"]["count"] == 3
     json.dumps(found, allow_nan=False)
+
+
+def test_prompts_without_a_right_answer_are_counted():
+    unknown = [answer([], should_call=True), answer([1], should_call=True)]
+    found = summary([*ANSWERS, *unknown])
+    assert (summary(ANSWERS)["no_truth"], found["no_truth"]) == (0, 2)
+    assert found["mismatches"] == {"no_call": 2, "no_truth": 1, "value": 1}
+    assert found["table"]["missed_calls"]["count"] == 2
+    assert found["table"]["right_function"]["count"] == 3
+
+
+def test_answers_with_calls_in_other_formats_are_counted():
+    bare = answer([], [1])
+    bare = replace(bare, score=replace(bare.score, calls_not_counted=2))
+    assert (summary(ANSWERS)["not_counted"], summary([*ANSWERS, bare])["not_counted"]) == (0, 1)
 
 
 def test_by_category():

@@ -53,7 +53,7 @@ def tokenizer(tmp_path_factory) -> Tokenizer:
     return Tokenizer.from_file(write_tokenizer(tmp_path_factory.mktemp("tokenizer")))
 
 
-def run(tokenizer, *, slower=0.0, cv=0.05, seed=0, limits=TIMES):
+def run(tokenizer, *, slower=0.0, cv=0.05, seed=0, limits=TIMES, metrics=("ttft", "tps")):
     machine = Noisy(cv, seed)
     options = SpeedOptions(max_new_tokens=20, eos_ids=(258,))
     engine = SlowEngine(machine, slower, machine.clock, machine.wait_until)
@@ -63,7 +63,7 @@ def run(tokenizer, *, slower=0.0, cv=0.05, seed=0, limits=TIMES):
     ]
     shown = io.StringIO()
     contest = Contest(*sides, seed=seed, clock=machine.clock)
-    outcome = decide(contest, limits, Display(Console(file=shown, width=100)), seed=seed)
+    outcome = decide(contest, limits, Display(Console(file=shown, width=100)), seed=seed, metrics=metrics)
     return outcome, shown.getvalue()
 
 
@@ -120,6 +120,15 @@ def test_what_was_run_is_told_and_kept(tokenizer):
     assert f"{len(outcome.pairs['ttft'])} in all" in shown
     # `tps` needs no more than the pilot, `ttft` is noisier: both go on together
     assert len(outcome.pairs["ttft"]) == len(outcome.pairs["tps"])
+
+
+def test_only_the_metric_that_is_judged_asks_for_pairs(tokenizer):
+    both, _ = run(tokenizer, cv=0.10)
+    assert len(both.pairs["tps"]) == len(both.pairs["ttft"]) > 20  # `ttft` is the noisy one
+    outcome, _ = run(tokenizer, cv=0.10, metrics=["tps"])
+    assert set(outcome.decisions) == set(outcome.pairs) == set(outcome.to_json()) == {"tps"}
+    assert len(outcome.pairs["tps"]) == 20
+    assert outcome.decisions["tps"].status == "pass"
 
 
 def test_the_noise_floor_of_what_was_run(tokenizer):

@@ -2,13 +2,12 @@
 
 import json
 
+import llguidance
 import pytest
 
 from kdfast._rust import ToolSchema, find_tool_calls
 from kdfast.evaluate.grammar import answer_grammar
 from tiny_models import byte_pieces, write_tokenizer
-
-llguidance = pytest.importorskip("llguidance")
 
 CITY = {
     "type": "object",

@@ -333,6 +333,17 @@ def test_a_trial_takes_both_metrics():
         PairedTrial().add({"ttft": pairs(1.0)})
 
 
+def test_a_trial_of_one_metric_asks_for_its_pairs_only():
+    trial = PairedTrial(metrics=["ttft"])
+    with pytest.raises(ValueError, match="must hold"):
+        trial.add({"ttft": pairs(1.0), "tps": pairs(1.0)})
+    trial.add({"ttft": pairs(1.0)})
+    assert (trial.need_pairs, set(trial.decisions())) == (0, {"ttft"})
+    for metrics in ([], ["ttfa"]):
+        with pytest.raises(ValueError, match=r"metrics: must be of \['tps', 'ttft'\]"):
+            PairedTrial(metrics=metrics)
+
+
 @given(st.integers(0, 1000), st.sampled_from([0.0, 0.1, 0.5, 2.0]))
 def test_a_trial_ends(seed, cv):
     limits = GatesConfig(max_pairs=100)

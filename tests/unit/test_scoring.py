@@ -8,6 +8,7 @@ from kdfast.scoring import (
     accepted_from_calls,
     count_right_calls,
     match_calls,
+    score_answer,
     score_calls,
     summarise,
 )
@@ -198,8 +199,26 @@ def test_scores():
     assert needless.to_json()["false_call"] is True
 
     assert score([], should_call=False, accepted=()).false_call is False
-    # A prompt that asks for a call but has no truth is never matched by saying nothing.
-    assert score([], accepted=()).exact_match is False
+    # A prompt that asks for a call but has no truth is never matched, above all not by saying nothing.
+    for made in ([], [("f", {"a": 1})]):
+        unknown = score(made, accepted=())
+        assert (unknown.exact_match, unknown.right_function, unknown.missed_call) == (False, False, not made)
+        assert unknown.mismatch.reason == "no_truth"
+
+
+def test_calls_in_formats_that_do_not_count():
+    call = '{"name": "f", "arguments": {"a": 1}}'
+    due = {"accepted": [{"f": {"a": [1]}}], "reference_text": "", "should_call": True}
+    bare = score_answer(call, [], **due)
+    assert (bare.parsed, bare.calls_not_counted) == (False, 1)
+    tagged = score_answer(f"<tool_call>{call}</tool_call> {call}", [], **due)
+    assert (tagged.exact_match, tagged.calls_made, tagged.calls_not_counted) == (True, 1, 1)
+    both = score_answer(f"<tool_call>{call}</tool_call> {call}", [], **due, formats=["hermes", "object"])
+    assert (both.exact_match, both.calls_made, both.calls_not_counted) == (False, 2, 0)
+    # the right answer is read in the same formats
+    known = {"accepted": None, "reference_text": call, "should_call": True}
+    assert score_answer(call, [], **known).mismatch.reason == "no_truth"
+    assert score_answer(call, [], **known, formats=["object"]).exact_match
 
 
 def calls(made):

@@ -206,9 +206,26 @@ def test_other_prompts_and_proxies_are_not_compared():
     other = report(fingerprints__prompts="q")
     made = evaluate_speed_gates(report(), other)
     assert {made[name].reason for name in RELATIVE} == {"prompts_mismatch: p against q"}
+    silent = report(fingerprints={})
+    for sides, reason in (
+        ((report(), silent), "p against unknown"),
+        ((silent, report()), "unknown against p"),
+    ):
+        assert gate("f1", *sides).reason == f"prompts_mismatch: {reason}"
+    assert gate("f1", silent, silent).status == "passed"  # taken at their word
     proxy, exported = report(export=False), report(export=True)
     assert gate("ttft_p50", proxy, exported).reason.startswith("export_mismatch")
     assert gate("f1", proxy, exported).status == "passed"
+
+
+def test_quality_by_other_right_answers_is_not_compared():
+    one, other = (report(fingerprints__truth=truth) for truth in ("t", "u"))
+    for sides, reason in (((one, other), "t against u"), ((one, report()), "t against unknown")):
+        made = evaluate_speed_gates(*sides)
+        for name in ("f1", "false_call_rate"):
+            assert (made[name].status, made[name].reason) == ("skipped", f"truth_mismatch: {reason}")
+        assert made["ttft_p50"].status == "report_only"
+    assert gate("f1", one, one).status == "passed"
 
 
 def test_answers_cut_elsewhere_are_not_compared():
@@ -216,7 +233,12 @@ def test_answers_cut_elsewhere_are_not_compared():
     made = evaluate_speed_gates(short, long)
     assert {made[name].reason for name in RELATIVE} == {"decoding_mismatch: max_new_tokens 64 against 128"}
     assert evaluate_speed_gates(short, short)["f1"].status == "passed"
-    assert evaluate_speed_gates(short, report())["f1"].status == "passed"  # taken at its word
+    unknown = gate("f1", short, report())
+    assert unknown.reason == "decoding_mismatch: mode free against unknown"
+    named = [
+        short | {"decoding": short["decoding"] | {"formats": list(one)}} for one in (["hermes"], ["object"])
+    ]
+    assert gate("f1", *named).reason == "decoding_mismatch: formats ['hermes'] against ['object']"
     constrained = report() | {"decoding": {"mode": "constrained"}}
     assert gate("f1", constrained, short).reason == "decoding_mismatch: mode constrained against free"
 
@@ -233,10 +255,15 @@ def test_sides_measured_one_after_the_other_decide_nothing():
         return [one | {"measured_at": start + step * number} for number, one in enumerate(reports)]
 
     slow, blessed = runs(ttft_ms__p50=110.0), timed(runs(), 0, 10)
+    silent = [{name: value for name, value in one.items() if name != "measured_at"} for one in slow]
     assert gate("ttft_p50", timed(slow, 5, 10), blessed).status == "failed"
     result = gate("ttft_p50", timed(slow, 1000, 10), blessed)
     assert result.status == "report_only"
     assert "one side was measured after the other" in result.reason
+    for sides in ((silent, blessed), (blessed, silent), (silent, silent), ([*slow[:5], silent[5]], blessed)):
+        result = gate("ttft_p50", *sides)
+        assert result.status == "report_only"
+        assert "not every report says when it was measured" in result.reason
 
 
 def test_runs_that_overlap_are_inconclusive_and_a_tail_then_reports_only():
@@ -301,6 +328,13 @@ def test_infeasible_limit_is_said_instead_of_failing_every_student():
     assert gate("ttfa_p95", one, None, strict=True).status == "failed"
     assert gate("ttfa_p95", one, None, GatesConfig(ttfa_p95_tokens=63)).status == "failed"
     assert gate("ttfa_p95", one, None, GatesConfig(ttfa_p95_tokens=70)).status == "passed"
+    # One that never calls is not excused by that.
+    never = report(ttfa_tokens={"p95": None, "infinite": 9}, shortest_call_tokens={"p95": 63})
+    result = gate("ttfa_p95", never, None)
+    assert (result.status, result.reason) == (
+        "failed",
+        "ttfa_tokens p95 is infinite: 9 prompts got no valid call",
+    )
     # The closed name and the overhead can be had in fewer tokens than a whole call.
     name = report(ttfa_name_tokens__p95=30.0, shortest_call_tokens={"p95": 63})
     assert gate("ttfa_p95", name, None, GatesConfig(ttfa_metric="ttfa_name_tokens")).status == "failed"
@@ -554,7 +588,8 @@ def test_bundle_round_trip(tmp_path):
     assert noise["ttft"]["sd_log_ratio"] == pytest.approx(math.log(2) / math.sqrt(3))
     assert (noise["ttft"]["pairs"], noise["ttft"]["median_ratio"]) == (3, 1.0)
     assert noise["ttft"]["planned_pairs"] == math.ceil(50**2 * math.log(2) ** 2 / 3)
-    bundle = baseline_bundle(runs(), noise)
+    bundle = baseline_bundle(runs(), noise, {"ttft": "too noisy"})
+    assert bundle["unsteady"] == {"ttft": "too noisy"}
     path = tmp_path / "made" / "baseline.json"
     write_baseline(path, bundle)
     loaded = load_baseline_speed_metrics(path)

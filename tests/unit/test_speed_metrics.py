@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 
 import kdfast
 from kdfast import aggregate_speed_metrics, is_valid_tool_json, measure_proxy
-from kdfast._rust import Tokenizer
+from kdfast._rust import Tokenizer, tool_call_formats
 from kdfast.speed import (
     METRICS,
     Metric,
@@ -25,6 +26,7 @@ from kdfast.speed import (
     model_eos_ids,
     prompts_fingerprint,
     shortest_call_tokens,
+    truth_fingerprint,
 )
 from tiny_models import tiny_llama, write_tokenizer
 
@@ -179,12 +181,21 @@ def test_ttfa_is_absent_where_no_call_is_due_or_no_truth_is_known(tokenizer) -> 
     assert speed.absent == {"ttfa_overhead_tokens": "no prompt that needs a call has a ground truth"}
 
 
-def test_formats_can_be_restricted(tokenizer) -> None:
-    options = SpeedOptions(eos_ids=(END,), warmup=0, formats=["hermes"])
+def test_the_same_formats_count_for_the_first_action_the_shortest_call_and_the_score(tokenizer) -> None:
+    every = SpeedOptions(eos_ids=(END,), warmup=0, formats=tool_call_formats())
     bare = CALL.removeprefix("<tool_call>").removesuffix("</tool_call>")
-    assert measured(tokenizer, bare, options=options)[0].ttfa_tokens == math.inf
-    assert measured(tokenizer, bare)[0].ttfa_tokens == len(bare)
-    assert measured(tokenizer, CALL, options=options)[0].ttfa_tokens == TO_BRACE
+    sample, _ = measured(tokenizer, bare, reference=CALL)
+    assert sample.ttfa_tokens == math.inf
+    assert shortest_call_tokens(bare, None, TOOLS, tokenizer) is None
+    assert (sample.score().calls_made, sample.score().calls_not_counted) == (0, 1)
+    sample, _ = measured(tokenizer, bare, options=every, reference=bare)
+    assert sample.ttfa_tokens == len(bare)
+    assert shortest_call_tokens(bare, None, TOOLS, tokenizer, every.formats) == len(bare)
+    score = sample.score(every.formats)
+    assert (score.exact_match, score.calls_not_counted) == (True, 0)
+    sample, _ = measured(tokenizer, CALL, reference=CALL)
+    assert sample.ttfa_tokens == TO_BRACE
+    assert (sample.score().exact_match, sample.score().calls_not_counted) == (True, 0)
 
 
 def test_aggregate_single_metric() -> None:
@@ -278,7 +289,8 @@ def test_shortest_call(tokenizer) -> None:
 
 def test_shortest_call_of_several_in_lists_and_without_a_schema(tokenizer) -> None:
     reference = 'Both: [{"name": "f", "arguments": {"xs": [1, 2]}}, {"name": "g", "arguments": {}}]'
-    assert shortest_call_tokens(reference, None, "", tokenizer) == len('[{"name":"g","arguments":{}}')
+    expected = len('[{"name":"g","arguments":{}}')
+    assert shortest_call_tokens(reference, None, "", tokenizer, tool_call_formats()) == expected
     assert shortest_call_tokens("no call", None, "", tokenizer) is None
     # values may be objects with accepted values of their own
     accepted = [{"f": {"at": [{"x": [100, 1], "y": [""]}]}}]
@@ -393,6 +405,25 @@ def test_the_fingerprint_of_prompts_sees_texts_tools_and_order() -> None:
     ]
     assert len(set(prints)) == 4
     assert prints[0] == prompts_fingerprint([one, SpeedPrompt(text="b", line=3)])
+
+
+def test_the_truth_has_a_fingerprint_of_its_own() -> None:
+    one = SpeedPrompt(text="a", needs_call=True, reference="x", accepted=[{"f": {"n": [1]}}])
+    prints = [
+        truth_fingerprint([prompt])
+        for prompt in (
+            one,
+            replace(one, accepted=[{"f": {"n": [1, 2]}}]),
+            replace(one, accepted=None),
+            replace(one, accepted=None, reference="y"),
+            replace(one, needs_call=False),
+        )
+    ]
+    assert len(set(prints)) == 5
+    # what does not decide is not in it
+    assert truth_fingerprint([replace(one, text="b", reference="y")]) == prints[0]
+    assert truth_fingerprint([replace(one, needs_call=False, reference="y", accepted=None)]) == prints[4]
+    assert prompts_fingerprint([replace(one, reference="y")]) == prompts_fingerprint([one])
 
 
 def test_public_names() -> None:

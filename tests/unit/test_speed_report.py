@@ -23,13 +23,14 @@ from kdfast.speed import (
     by_shape,
     describe_hardware,
     headline,
+    prompts_fingerprint,
     read_speed_report,
     speed_report,
     speed_table,
     write_speed_report,
 )
 
-OPTIONS = SpeedOptions(max_new_tokens=64, warmup=2)
+OPTIONS = SpeedOptions(max_new_tokens=64, warmup=2, eos_ids=(7, 3))
 AIPERF = [
     "unit",
     "avg",
@@ -85,6 +86,7 @@ def test_the_shape_of_a_report(samples) -> None:
     assert report["fingerprints"] == {"prompts": "p", "model": "m"}
     assert report["decoding"] == {
         "mode": "free", "sampling": "greedy", "batch_size": 1, "max_new_tokens": 64, "warmup": 2,
+        "formats": ["hermes"], "eos_ids": [3, 7],
     }  # fmt: skip
     for metric in report["metrics"].values():
         assert list(metric) == [*AIPERF, "infinite", "samples"]
@@ -102,6 +104,7 @@ def test_raw_samples_are_kept_prompt_by_prompt(samples) -> None:
     report = speed_report(samples, OPTIONS, provenance())
     first, second, third, _ = report["prompts"]
     assert (first["line"], first["shape"], first["ttft_ms"], first["tpot_ms"]) == (1, 64, 24.0, 10.0)
+    assert first["fingerprint"] == prompts_fingerprint([samples[0].prompt])
     assert (first["ttfa_tokens"], second["ttfa_tokens"], third["needs_call"]) == (20.0, None, False)
     assert "ttfa_tokens" not in third
     # the latencies of one prompt are found in the metric's: each prompt has one fewer than it has tokens

@@ -56,9 +56,10 @@ def test_a_model_with_its_prompts(folder: Path) -> None:
 
 def test_hashes_and_machine(folder: Path) -> None:
     one, other = (opened(folder, limit=limit).provenance() for limit in (2, 3))
-    assert set(one.fingerprints) == {"prompts", "model", "tokenizer", "template", "config"}
+    known = {"prompts", "truth", "dataset", "model", "tokenizer", "template", "config"}
+    assert set(one.fingerprints) == known
     differing = {name for name, value in one.fingerprints.items() if value != other.fingerprints[name]}
-    assert differing == {"prompts"}
+    assert differing == {"prompts", "truth"}
     assert (one.hardware.device, one.hardware.dtype, one.export) == ("cpu", "fp32", False)
 
 

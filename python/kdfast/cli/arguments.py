@@ -26,6 +26,27 @@ template = click.option(
 )
 
 
+class Formats(click.ParamType[Any]):
+    """`hermes,mistral`, or `all`."""
+
+    name = "NAME,NAME..."
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """The names as a tuple, each once, in the order of the core's table."""
+        if isinstance(value, tuple):
+            return value
+        from kdfast._rust import tool_call_formats
+
+        known = tool_call_formats()
+        named = known if value == "all" else str(value).split(",")
+        wrong = [name for name in named if name not in known]
+        if wrong:
+            self.fail(f"must be 'all' or some of {', '.join(known)}, got {wrong[0]!r}", param, ctx)
+        return tuple(name for name in known if name in named)
+
+
 class Shapes(click.ParamType[Any]):
     """`128,256,512`, checked as the config checks `data.shapes`."""
 

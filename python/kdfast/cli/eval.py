@@ -9,12 +9,12 @@ from typing import Any
 import click
 
 from kdfast.cli.arguments import PATH
-from kdfast.cli.running import max_new_tokens, model_options
+from kdfast.cli.running import max_new_tokens, model_options, prompts_of, prompts_option
 
 
 @click.command("eval")
 @click.argument("model", metavar="RUN_OR_MODEL_DIR", type=PATH)
-@click.option("--prompts", type=PATH, required=True, help="Records, JSONL: their prompts are answered.")
+@prompts_option
 @click.option(
     "--out", type=PATH, default="evaluation.json", show_default=True, help="The file to write, JSON."
 )
@@ -50,7 +50,7 @@ def eval_(**options: Any) -> int:
 
     \b
     Examples:
-      kdfast eval runs/quickstart --prompts .cache/quickstart/data/validation.jsonl
+      kdfast eval runs/quickstart
       kdfast eval models/student --prompts held_out.jsonl --out student.json --constrained
       kdfast eval models/teacher --prompts held_out.jsonl --out teacher.json --template hermes
 
@@ -59,4 +59,5 @@ def eval_(**options: Any) -> int:
     """
     from kdfast.eval import Request, run
 
+    options["prompts"] = prompts_of(options["model"], options["prompts"])
     return run(Request(**options))

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from kdfast.cli.arguments import PATH
-from kdfast.cli.running import max_new_tokens, running_options
+from kdfast.cli.running import max_new_tokens, prompts_of, prompts_option, running_options
 from kdfast.config import GatesConfig, load_section
 
 _config = click.option(
@@ -106,7 +106,7 @@ def _check_form(options: dict[str, Any], files: tuple[Path, ...]) -> None:
 @click.command()
 @click.argument("model", metavar="RUN_OR_MODEL_DIR", type=PATH)
 @_overrides
-@click.option("--prompts", type=PATH, required=True, help="Records, JSONL: their prompts are answered.")
+@prompts_option
 @click.option("--out", type=PATH, required=True, help="The baseline to write, JSON.")
 @_config
 @max_new_tokens(2)
@@ -121,7 +121,7 @@ def bless(overrides: tuple[str, ...], **options: Any) -> int:
 
     \b
     Examples:
-      kdfast bless runs/quickstart --prompts .cache/quickstart/data/validation.jsonl --out baseline.json
+      kdfast bless runs/quickstart --out baseline.json
       kdfast bless models/student --prompts held_out.jsonl --out baseline.json --limit 20 --threads 1
 
     \b
@@ -131,4 +131,5 @@ def bless(overrides: tuple[str, ...], **options: Any) -> int:
     from kdfast.gating import BlessRequest
     from kdfast.gating import bless as run
 
+    options["prompts"] = prompts_of(options["model"], options["prompts"])
     return run(BlessRequest(limits=limits, **options))

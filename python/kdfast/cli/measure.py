@@ -9,12 +9,12 @@ from typing import Any
 import click
 
 from kdfast.cli.arguments import PATH
-from kdfast.cli.running import max_new_tokens, running_options
+from kdfast.cli.running import max_new_tokens, prompts_of, prompts_option, running_options
 
 
 @click.command()
 @click.argument("model", metavar="RUN_OR_MODEL_DIR", type=PATH)
-@click.option("--prompts", type=PATH, required=True, help="Records, JSONL: their prompts are answered.")
+@prompts_option
 @click.option("--out", type=PATH, required=True, help="The report to write, JSON.")
 @max_new_tokens()
 @running_options
@@ -30,7 +30,7 @@ def measure(**options: Any) -> int:
 
     \b
     Examples:
-      kdfast measure runs/quickstart --prompts .cache/quickstart/data/validation.jsonl --out speed.json
+      kdfast measure runs/quickstart --out speed.json
       kdfast measure models/student --prompts held_out.jsonl --out speed.json --limit 20 --threads 1
       kdfast measure models/teacher --prompts held_out.jsonl --out teacher.json --template hermes
 
@@ -39,4 +39,5 @@ def measure(**options: Any) -> int:
     """
     from kdfast.measure import Request, run
 
+    options["prompts"] = prompts_of(options["model"], options["prompts"])
     return run(Request(**options))

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+
+from kdfast.cli.arguments import PATH, Formats
+from kdfast.config import load_config
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -29,6 +33,13 @@ _OPTIONS = (
         default=0,
         show_default=True,
         help="Only the first so many prompts; 0 = all.",
+    ),
+    click.option(
+        "--formats",
+        type=Formats(),
+        default="hermes",
+        show_default=True,
+        help="Formats of calls that count: names with commas, or 'all'.",
     ),
     click.option(
         "--threads",
@@ -64,6 +75,32 @@ def model_options(command: Command) -> Command:
 def running_options(command: Command) -> Command:
     """The same, and `--warmup`, for commands that measure time."""
     return model_options(_WARMUP(command))
+
+
+prompts_option = click.option(
+    "--prompts",
+    type=PATH,
+    help="Records, JSONL: their prompts are answered.  [default: a run folder's data.validation]",
+)
+
+
+def prompts_of(model: Path, prompts: Path | None) -> Path:
+    """The prompts that were named, else the held-out records of a run folder.
+
+    Args:
+        model: a Hugging Face directory, or a run folder.
+        prompts: of `prompts_option`.
+
+    Raises:
+        UsageError: none were named, and the model has none of its own.
+        ConfigError: the run's config is damaged.
+    """
+    config = model / "config.yaml"
+    if prompts is None and config.exists():
+        prompts = load_config(config).data.validation
+    if prompts is None:
+        raise click.UsageError("Missing option '--prompts' (only a run folder has its own).")
+    return prompts
 
 
 def max_new_tokens(minimum: int = 1) -> Callable[[Command], Command]:

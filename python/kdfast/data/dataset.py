@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +136,12 @@ class KDDataset(Dataset[dict[str, Any]]):
             teacher_store=teacher_store,
             threads=data.threads,
         )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the file of records, as it is when this is first asked."""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def __len__(self) -> int:
         return len(self.rows)

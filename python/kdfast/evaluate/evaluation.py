@@ -14,7 +14,7 @@ from kdfast.evaluate.answer import Answer
 from kdfast.evaluate.generate import Constraint, Decoding, OnProgress, generate
 from kdfast.evaluate.prompts import EvalPrompt
 from kdfast.evaluate.summary import by_category, summary
-from kdfast.scoring import Score, Share, score_answer, summarise
+from kdfast.scoring import FORMATS, Score, Share, score_answer, summarise
 
 SCHEMA_VERSION = "1.0"
 EVALUATION_KIND = "kdfast.evaluation"
@@ -55,6 +55,7 @@ def evaluate(
     on_progress: OnProgress | None = None,
     *,
     constraint: Constraint | None = None,
+    formats: Sequence[str] = FORMATS,
 ) -> Evaluation:
     """Generates the answer to each prompt and scores it.
 
@@ -65,6 +66,7 @@ def evaluate(
         decoding: how to generate.
         on_progress: called after every step with (prompts ended, tokens generated).
         constraint: what answers may be, by the place of their prompt; None = free.
+        formats: call formats that count, see `kdfast.find_tool_calls`.
 
     Raises:
         SchemaError: the parameters of a prompt's tools are no valid JSON Schema.
@@ -84,7 +86,7 @@ def evaluate(
                 tokens=len(ids),
                 cut=len(ids) == decoding.max_new_tokens,
                 reference_text=prompt.reference_text,
-                score=_score(text, prompt),
+                score=_score(text, prompt, formats),
                 reference_tokens=prompt.reference_tokens,
                 category=prompt.category,
                 line=prompt.line,
@@ -93,11 +95,12 @@ def evaluate(
     return Evaluation(answers=answers, generation_s=generation_s)
 
 
-def _score(text: str, prompt: EvalPrompt) -> Score:
+def _score(text: str, prompt: EvalPrompt, formats: Sequence[str]) -> Score:
     return score_answer(
         text,
         json.loads(prompt.tools or "[]"),
         accepted=prompt.accepted,
         reference_text=prompt.reference_text,
         should_call=prompt.should_call,
+        formats=formats,
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from kdfast.evaluate.answer import Answer
 from kdfast.evaluate.lengths import length_summary
-from kdfast.scoring import Share, quality, summarise
+from kdfast.scoring import NO_TRUTH, Share, quality, summarise
 
 
 def summary(answers: Sequence[Answer]) -> dict[str, Any]:
@@ -20,7 +20,9 @@ def summary(answers: Sequence[Answer]) -> dict[str, Any]:
         `quality`: see `kdfast.scoring.quality`;
         `length`: see `length_summary`;
         `mismatches`: how many prompts that need a call got no exact match for each reason: `no_call`, or that of the
-        `Mismatch`.
+        `Mismatch`;
+        `not_counted`: how many answers hold calls in formats that do not count;
+        `no_truth`: how many prompts need a call and have no right answer that can be read: none can be got right.
     """
     scores = [answer.score for answer in answers]
     cut = Share(count=sum(answer.cut for answer in answers), total=len(answers))
@@ -37,6 +39,8 @@ def summary(answers: Sequence[Answer]) -> dict[str, Any]:
         "length": length_summary(
             [answer.tokens for answer in answers], [answer.reference_tokens for answer in answers]
         ),
+        "not_counted": sum(score.calls_not_counted > 0 for score in scores),
+        "no_truth": sum(score.mismatch is not None and score.mismatch.reason == NO_TRUTH for score in scores),
         "mismatches": dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))),
     }
 

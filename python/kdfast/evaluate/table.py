@@ -145,6 +145,16 @@ def number_text(number: Json | None) -> str:
     return f"{number['value']:.2f} ({number['low']:.2f} to {number['high']:.2f})"
 
 
+def not_counted_text(answers: int) -> str:
+    """What to say of answers with calls in formats that do not count; "" where there are none.
+
+    Example:
+        >>> not_counted_text(3)
+        '3 answers hold calls in other formats than --formats names'
+    """
+    return f"{answers} answers hold calls in other formats than --formats names" if answers else ""
+
+
 def _fraction(share: Json) -> str:
     return "-" if share["fraction"] is None else f"{_percent(share['fraction'])} %"
 

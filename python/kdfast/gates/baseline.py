@@ -53,13 +53,16 @@ def noise_floor(pairs: Pairs) -> dict[str, Any]:
 
 
 def baseline_bundle(
-    reports: Sequence[Report], noise: Mapping[str, Mapping[str, Any]] | None = None
+    reports: Sequence[Report],
+    noise: Mapping[str, Mapping[str, Any]] | None = None,
+    unsteady: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The bundle of a blessed model.
 
     Args:
         reports: its speed reports, one a run, raw samples included, of one model, one prompt set, one machine.
         noise: `noise_floor` by metric (`ttft`, `tps`); None = not measured.
+        unsteady: by metric, why the model did not pass against itself; None = it did, or was not asked.
 
     Raises:
         DataError: a report lacks its hardware key or the hash of its prompts or model, or they differ.
@@ -80,6 +83,7 @@ def baseline_bundle(
         "hardware": reports[0]["hardware"],
         "fingerprints": reports[0]["fingerprints"],
         "noise_floor": dict(noise or {}),
+        "unsteady": dict(unsteady or {}),
         "reports": list(reports),
     }
 

@@ -37,7 +37,7 @@ def why_times_differ(evidence: Evidence) -> str | None:
 def why_prompts_differ(evidence: Evidence) -> str | None:
     """Why results on the prompts do not compare; None when they do.
 
-    Reports that do not name their prompts, or how they decoded, are taken at their word.
+    What one side names and the other does not is a mismatch; where neither does, they are taken at their word.
 
     Returns:
         A text that starts with `no_baseline`, `prompts_mismatch` or `decoding_mismatch`.
@@ -45,36 +45,51 @@ def why_prompts_differ(evidence: Evidence) -> str | None:
     if not evidence.baseline:
         return "no_baseline"
     sides = [_of_all(side, "fingerprints", "prompts") for side in (evidence.current, evidence.baseline)]
-    if len({*sides[0], *sides[1]} - {None}) > 1:
+    if len({*sides[0], *sides[1]}) > 1:
         return f"prompts_mismatch: {_shown(sides[0])} against {_shown(sides[1])}"
-    for key in ("mode", "max_new_tokens"):
+    for key in ("mode", "max_new_tokens", "formats"):
         sides = [_of_all(side, "decoding", key) for side in (evidence.current, evidence.baseline)]
-        if len({*sides[0], *sides[1]} - {None}) > 1:
+        if len({*sides[0], *sides[1]}) > 1:
             return f"decoding_mismatch: {key} {_shown(sides[0])} against {_shown(sides[1])}"
     return None
 
 
-def taken_apart(evidence: Evidence) -> bool:
-    """Whether one side was measured after the other, as far as the reports say (`measured_at`, Unix seconds).
+def why_truths_differ(evidence: Evidence) -> str | None:
+    """Why answers were not scored by the same right answers; None when they were, or no report says.
+
+    Returns:
+        A text that starts with `truth_mismatch`.
+    """
+    sides = [_of_all(side, "fingerprints", "truth") for side in (evidence.current, evidence.baseline)]
+    if len({*sides[0], *sides[1]}) > 1:
+        return f"truth_mismatch: {_shown(sides[0])} against {_shown(sides[1])}"
+    return None
+
+
+def why_not_by_turns(evidence: Evidence) -> str | None:
+    """Why the runs of both sides were not taken by turns, by their `measured_at` (Unix seconds); None when they were.
 
     A machine that has become slower in between cannot be told from a slower model then, by any number of runs.
 
     Example:
         >>> from kdfast.config.gates import GatesConfig
         >>> early, late = ([{"measured_at": when}] for when in (1.0, 2.0))
-        >>> taken_apart(Evidence(current=late, baseline=early, limits=GatesConfig()))
-        True
+        >>> why_not_by_turns(Evidence(current=late, baseline=early, limits=GatesConfig()))
+        'one side was measured after the other, which may be the machine'
     """
     said = [[report.get("measured_at") for report in side] for side in (evidence.current, evidence.baseline)]
     current, baseline = ([float(when) for when in side if isinstance(when, int | float)] for side in said)
     if (len(current), len(baseline)) != (len(evidence.current), len(evidence.baseline)):
-        return False
-    return max(current) < min(baseline) or max(baseline) < min(current)
+        return "not every report says when it was measured (measured_at): it may be the machine"
+    if max(current) < min(baseline) or max(baseline) < min(current):
+        return "one side was measured after the other, which may be the machine"
+    return None
 
 
 def _of_all(reports: Sequence[Report], section: str, key: str) -> list[Any]:
-    """What each report says, each value once."""
-    return list(dict.fromkeys((report.get(section) or {}).get(key) for report in reports))
+    """What each report says, each value once; a list as text."""
+    values = [(report.get(section) or {}).get(key) for report in reports]
+    return list(dict.fromkeys(str(one) if isinstance(one, list | dict) else one for one in values))
 
 
 def _shown(values: Sequence[Any]) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from kdfast.gates.bootstrap import CONFIDENCE, Floats, drawn_counts
-from kdfast.gates.comparable import why_prompts_differ
+from kdfast.gates.comparable import why_prompts_differ, why_truths_differ
 from kdfast.gates.evidence import Evidence, UnusableError, quality
 from kdfast.gates.result import GateResult, GateStatus
 
@@ -38,7 +38,7 @@ class QualityGate:
             return self._result("failed", f"{error}; measure it, or leave {self.name} out of gates.enabled")
         if self.name == "f1" and value == 0:
             return self._result("failed", "f1 is 0: no call was right", value)
-        skipped = why_prompts_differ(evidence)
+        skipped = why_prompts_differ(evidence) or why_truths_differ(evidence)
         if skipped:
             return self._result("skipped", skipped, value)
         try:

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from kdfast.gates.bootstrap import Floats
-from kdfast.gates.comparable import taken_apart, why_times_differ
+from kdfast.gates.comparable import why_not_by_turns, why_times_differ
 from kdfast.gates.evidence import Evidence, UnusableError, positive_number
 from kdfast.gates.paired import PairedDecision
 from kdfast.gates.result import GateResult, GateStatus
@@ -79,8 +79,9 @@ class TimingGate:
                 f"{ratio}; {evidence.limits.min_runs} runs a side, or `kdfast gate`, would decide,"
                 f" got {runs[0]} and {runs[1]}"
             )
-        if taken_apart(evidence):
-            return "report_only", f"{ratio}; one side was measured after the other, which may be the machine"
+        apart = why_not_by_turns(evidence)
+        if apart:
+            return "report_only", f"{ratio}; {apart}"
         p_value = _exchange_p(slow, blessed)
         within = slowdown <= math.log(limit) + _ROUNDING
         if not within and p_value <= RUNS_P:

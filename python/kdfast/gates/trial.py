@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from kdfast.config.gates import GatesConfig
@@ -11,7 +11,7 @@ from kdfast.gates.pairs import Pairs
 
 
 class PairedTrial:
-    """What a runner feeds with pairs, `ttft` and `tps` together, until it asks for no more.
+    """What a runner feeds with pairs, of all its metrics together, until it asks for no more.
 
     A pair is one generation by each model on one prompt, right after the other, in random order. For `tps` the
     times are milliseconds per output token. A decision once fallen stays, whatever the other metric still needs.
@@ -19,6 +19,10 @@ class PairedTrial:
     Attributes:
         limits: the section `gates`.
         seed: of the bootstrap's draws.
+        metrics: what to decide about: `ttft`, `tps` or both.
+
+    Raises:
+        ValueError: another metric, or none.
 
     Example:
         >>> trial = PairedTrial()
@@ -30,10 +34,20 @@ class PairedTrial:
         {'ttft': 'fail', 'tps': 'pass'}
     """
 
-    def __init__(self, limits: GatesConfig | None = None, *, seed: int = 0) -> None:
+    def __init__(
+        self,
+        limits: GatesConfig | None = None,
+        *,
+        seed: int = 0,
+        metrics: Collection[str] = ("ttft", "tps"),
+    ) -> None:
         self.limits = limits or GatesConfig()
         self.seed = seed
-        self._ratios = {"ttft": self.limits.ttft_limit_ratio, "tps": self.limits.tps_limit_ratio}
+        self.metrics = metrics
+        ratios = {"ttft": self.limits.ttft_limit_ratio, "tps": self.limits.tps_limit_ratio}
+        if not metrics or not set(metrics) <= set(ratios):
+            raise ValueError(f"metrics: must be of {sorted(ratios)}, got {list(metrics)}")
+        self._ratios = {name: ratios[name] for name in metrics}
         self._blocks: dict[Block, dict[str, Pairs]] = {
             block: dict.fromkeys(self._ratios, Pairs.none()) for block in ("first", "confirmation")
         }
@@ -53,7 +67,7 @@ class PairedTrial:
         """Takes what was run.
 
         Args:
-            pairs: for `ttft` and `tps` the fresh pairs; no runs of an earlier call. A pair that has no time for
+            pairs: for each of `metrics` the fresh pairs; no runs of an earlier call. A pair that has no time for
                 a metric (one output token has no `tps`) is left out of that metric; a metric without any fails.
 
         Raises:

@@ -13,8 +13,8 @@ def ttfa_gate(evidence: Evidence) -> GateResult:
     """The p95 of the configured TTFA metric against its limit; of several runs the worst.
 
     It needs no baseline and no equal hardware: tokens are counted, not seconds. A prompt on which no valid call
-    ever came counts as infinite. Where even the shortest correct calls are longer than the limit, no student could
-    pass, and the gate says so instead.
+    ever came counts as infinite, and an infinite p95 fails. Else, where even the shortest correct calls are longer
+    than the limit of `ttfa_tokens`, no student could pass, and the gate says so instead.
     """
     metric, limit = evidence.limits.ttfa_metric, evidence.limits.ttfa_p95_tokens
     try:
@@ -23,14 +23,14 @@ def ttfa_gate(evidence: Evidence) -> GateResult:
         return _result("failed", str(error), None, limit)
     if value <= limit:
         return _result("passed", f"{metric} p95 = {value:g}", value, limit)
-    shortest = max(_shortest_call(report) for report in evidence.current)
-    if metric == "ttfa_tokens" and shortest > limit:
-        reason = f"infeasible: the shortest correct calls need p95 = {shortest:g} tokens"
-        return _result("skipped", reason, value, limit)
     if math.isinf(value):
         counts = [_count(report, metric) for report in evidence.current]
         reason = f"{metric} p95 is infinite: {max(counts)} prompts got no valid call"
         return _result("failed", reason, value, limit)
+    shortest = max(_shortest_call(report) for report in evidence.current)
+    if metric == "ttfa_tokens" and shortest > limit:
+        reason = f"infeasible: the shortest correct calls need p95 = {shortest:g} tokens"
+        return _result("skipped", reason, value, limit)
     return _result("failed", f"{metric} p95 = {value:g} > {limit:g}", value, limit)
 
 

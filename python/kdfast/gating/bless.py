@@ -11,10 +11,10 @@ from rich.console import Console
 from kdfast.config import GatesConfig
 from kdfast.display import Display
 from kdfast.files import check_file
-from kdfast.gates import baseline_bundle, noise_floor, write_baseline
+from kdfast.gates import PairedDecision, baseline_bundle, noise_floor, write_baseline
 from kdfast.gating.contest import Contest, Side
 from kdfast.gating.gate import report_of
-from kdfast.gating.trial import Outcome, decide
+from kdfast.gating.trial import check_prompts, decide
 from kdfast.speed import SpeedSample, absences, aggregate_speed_metrics, speed_table
 from kdfast.subject import Settings, open_subject
 
@@ -48,12 +48,15 @@ def bless(request: BlessRequest) -> int:
 
     Raises:
         ConfigError: there is no such model or device.
-        DataError: bad records, or none; a prompt that is too long; logits that are NaN; an answer without any time.
+        DataError: bad records, or fewer than ten; a prompt that is too long; logits that are NaN; an answer without any
+            time.
         OSError: a file cannot be read or written.
     """
     check_file(request.out)
     display = Display()
-    model, twin = (open_subject(request.model, request) for _ in range(2))
+    model = open_subject(request.model, request)
+    check_prompts(model)
+    twin = open_subject(request.model, request)
     side = Side.of(model)
     contest = Contest(Side.of(twin), side, seed=request.seed)
     contest.warm_up()
@@ -61,14 +64,22 @@ def bless(request: BlessRequest) -> int:
         samples = side.answers(lambda done: on_progress(done, ""))
     outcome = decide(contest, request.limits, display, seed=request.seed)
     noise = {name: noise_floor(pairs) for name, pairs in outcome.pairs.items()}
-    bundle = baseline_bundle([report_of(model, samples)], noise)
+    unsteady = {
+        name: _why(decision) for name, decision in outcome.decisions.items() if decision.status != "pass"
+    }
+    bundle = baseline_bundle([report_of(model, samples)], noise, unsteady)
     write_baseline(request.out, bundle)
-    _show(display.console, samples, bundle, outcome)
+    _show(display.console, samples, bundle)
     display.console.print(f"  {'baseline':<12} {request.out}", highlight=False, soft_wrap=True, markup=False)
     return 0
 
 
-def _show(console: Console, samples: list[SpeedSample], bundle: dict[str, Any], outcome: Outcome) -> None:
+def _why(decision: PairedDecision) -> str:
+    """Why a decision is no pass."""
+    return (decision.p95 if decision.median.status == "pass" else decision.median).reason
+
+
+def _show(console: Console, samples: list[SpeedSample], bundle: dict[str, Any]) -> None:
     speed = aggregate_speed_metrics(samples)
     console.print(speed_table(speed))
     for line in absences(speed):
@@ -80,12 +91,10 @@ def _show(console: Console, samples: list[SpeedSample], bundle: dict[str, Any], 
             highlight=False,
             soft_wrap=True,
         )
-    unsteady = {name for name, decision in outcome.decisions.items() if decision.status != "pass"}
-    if unsteady:
-        named = " and ".join(_LABELS[name] for name in sorted(unsteady))
+    for name, reason in bundle["unsteady"].items():
         console.print(
-            f"[bold red]unsteady[/bold red]: in {named} the model did not pass against itself; a gate on this machine "
-            "cannot be trusted now. Quiet it and bless again",
+            f"[bold red]unsteady[/bold red]: in the {_LABELS[name]} the model did not pass against itself ({reason}); "
+            "a gate on this machine cannot be trusted now. Quiet it and bless again",
             highlight=False,
             soft_wrap=True,
         )

@@ -121,11 +121,19 @@ class Contest:
         blessed: the model to judge it by.
         seed: of both orders.
         clock: seconds.
+
+    Raises:
+        ValueError: answers of less than two tokens.
     """
 
     def __init__(
         self, candidate: Side, blessed: Side, *, seed: int = 0, clock: Clock = time.perf_counter
     ) -> None:
+        fewest = min(candidate.options.max_new_tokens, blessed.options.max_new_tokens)
+        if fewest < 2:
+            raise ValueError(
+                f"max_new_tokens: a token's time takes a second token; give at least 2, got {fewest}"
+            )
         self.candidate, self.blessed, self.clock = candidate, blessed, clock
         rng = np.random.default_rng(seed)
         self._first = _of_two(rng)

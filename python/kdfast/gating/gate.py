@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from kdfast.display import Display
-from kdfast.errors import ConfigError, DataError
+from kdfast.errors import ConfigError
 from kdfast.gates.evidence import Report
 from kdfast.gating.contest import Contest, Side
 from kdfast.gating.judging import Judging
-from kdfast.gating.trial import decide
+from kdfast.gating.runs import check_runs
+from kdfast.gating.trial import check_prompts, decide
 from kdfast.scoring import quality
 from kdfast.speed import (
     Engine,
@@ -23,8 +24,7 @@ from kdfast.speed import (
 )
 from kdfast.subject import Settings, Subject, open_subject
 
-_TTFT_GATES = frozenset({"ttft_p50", "ttft_p95"})
-_TPS_GATES = frozenset({"tps_p50", "tps_p95"})
+_OF_TIME = {"ttft": {"ttft_p50", "ttft_p95"}, "tps": {"tps_p50", "tps_p95"}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,8 @@ def gate(
     Raises:
         ConfigError: there is no such model or device; the models do not read the same prompts; the blessed model is
             not the one that the baseline is of.
-        DataError: bad records, or none; a prompt that is too long; a damaged baseline; logits that are NaN.
+        DataError: bad records, or none; fewer than ten for the gates of time; a prompt that is too long; a damaged
+            baseline; logits that are NaN.
         OSError: a file cannot be read or written.
     """
     judging.check()
@@ -72,6 +73,9 @@ def gate(
     candidate = open_subject(request.candidate, request, name="candidate")
     if request.blessed is None:
         return _alone(request, judging, candidate, baseline, display, candidate_engine)
+    metrics = _metrics(judging)
+    if metrics:
+        check_prompts(candidate)
     blessed = open_subject(request.blessed, request, name="blessed")
     _check_alike(candidate, blessed, judging)
     _check_blessed(blessed, baseline)
@@ -80,8 +84,8 @@ def gate(
     with display.working("answers", len(candidate.prompts)) as on_progress:
         answers = contest.answers(lambda done: on_progress(done, ""))
     outcome = None
-    if _times(judging):
-        outcome = decide(contest, judging.limits, display, seed=request.seed)
+    if metrics:
+        outcome = decide(contest, judging.limits, display, seed=request.seed, metrics=metrics)
     reports = [
         report_of(subject, samples) for subject, samples in zip((candidate, blessed), answers, strict=True)
     ]
@@ -106,17 +110,12 @@ def gate_reports(files: Sequence[Path], judging: Judging) -> int:
         The exit code: 0, or 3 when a gate failed.
 
     Raises:
-        DataError: a file is damaged, or no speed report.
+        DataError: a file is damaged, or no speed report; see also `check_runs`.
         OSError: it cannot be read, or a result cannot be written.
     """
     judging.check()
     current = [read_speed_report(file) for file in files]
-    for section, key in (("fingerprints", "model"), ("fingerprints", "prompts"), ("hardware", "key")):
-        named = {str(report[section].get(key)) for report in current}
-        if len(named) > 1:
-            raise DataError(
-                f"candidate reports: {section}.{key} must be the same in all of them, got {', '.join(sorted(named))}"
-            )
+    check_runs("candidate", list(zip(files, current, strict=True)))
     baseline = judging.baseline()
     return judging.conclude(
         current, baseline, Display().console, context=_context([current[0], *baseline[:1]])
@@ -129,7 +128,7 @@ def report_of(subject: Subject, samples: list[SpeedSample]) -> dict[str, Any]:
         samples,
         subject.options,
         subject.provenance(),
-        quality=quality([sample.score() for sample in samples]),
+        quality=quality([sample.score(subject.options.formats) for sample in samples]),
     )
 
 
@@ -148,7 +147,7 @@ def _alone(
         samples = side.answers(lambda done: on_progress(done, ""))
     report = report_of(candidate, samples)
     _keep(request, [report])
-    if _times(judging):
+    if _metrics(judging):
         display.console.print(
             "one model alone: its times decide nothing; name the model to run against by --blessed",
             highlight=False,
@@ -157,9 +156,9 @@ def _alone(
     return judging.conclude([report], baseline, display.console, context=_context([report, *baseline[:1]]))
 
 
-def _times(judging: Judging) -> bool:
-    """Whether any gate of time is to be evaluated."""
-    return not (_TPS_GATES | _TTFT_GATES).isdisjoint(judging.limits.enabled)
+def _metrics(judging: Judging) -> list[str]:
+    """The times that a gate is to be evaluated of."""
+    return [name for name, gates in _OF_TIME.items() if not gates.isdisjoint(judging.limits.enabled)]
 
 
 def _check_alike(candidate: Subject, blessed: Subject, judging: Judging) -> None:
@@ -170,7 +169,7 @@ def _check_alike(candidate: Subject, blessed: Subject, judging: Judging) -> None
                 "template: the models' own chat templates write the prompts differently; give both the same one by "
                 f"--template (hermes, or a .jinja file); first in line {ours.line} of {candidate.settings.prompts}"
             )
-    if not _TPS_GATES.isdisjoint(judging.limits.enabled):
+    if "tps" in _metrics(judging):
         for prompt in candidate.prompts:
             if candidate.tokenizer.encode(prompt.text) != blessed.tokenizer.encode(prompt.text):
                 raise ConfigError(

@@ -16,6 +16,7 @@ from kdfast.files import check_file, write_text_whole
 from kdfast.gates import GateReport, PairedDecision, evaluate_speed_gates, load_baseline_speed_metrics
 from kdfast.gates.display import gate_table
 from kdfast.gates.evidence import Report, reports_of
+from kdfast.gating.runs import check_runs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,14 +43,18 @@ class Judging:
         """The reports of the blessed model; [] = there is no baseline.
 
         Raises:
-            DataError: a file is damaged, or no baseline.
+            DataError: a file is damaged, or no baseline; see also `check_runs`.
             OSError: it is not there, or cannot be read.
         """
         configured = () if self.limits.baseline is None else (self.limits.baseline,)
         paths = self.baselines or configured
-        return [
-            report for path in paths for report in reports_of(load_baseline_speed_metrics(path), str(path))
+        files = [
+            (path, report)
+            for path in paths
+            for report in reports_of(load_baseline_speed_metrics(path), str(path))
         ]
+        check_runs("baseline", files)
+        return [report for _, report in files]
 
     def check(self) -> None:
         """Said before the work, not after it; makes the folders of the files to write.

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from kdfast.config import GatesConfig
 from kdfast.display import Display
+from kdfast.errors import DataError
 from kdfast.gates import PairedDecision, PairedTrial, Pairs
+from kdfast.gates.paired import MIN_PROMPTS
 from kdfast.gating.contest import Contest
+from kdfast.subject import Subject
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +20,7 @@ class Outcome:
     """What the pairs said.
 
     Attributes:
-        decisions: by metric, `ttft` and `tps`.
+        decisions: by metric, `ttft` and `tps`, those that were asked for.
         pairs: all that were run, of both blocks, by metric.
     """
 
@@ -38,7 +41,28 @@ class Outcome:
         }
 
 
-def decide(contest: Contest, limits: GatesConfig, display: Display, *, seed: int = 0) -> Outcome:
+def check_prompts(subject: Subject) -> None:
+    """Whether the prompts are enough to decide about times: said before the work, not after it.
+
+    Raises:
+        DataError: they are not.
+    """
+    if len(subject.prompts) < MIN_PROMPTS:
+        raise DataError(
+            f"times are judged on at least {MIN_PROMPTS} prompts; give more (--prompts, --limit), "
+            f"got {len(subject.prompts)}",
+            str(subject.settings.prompts),
+        )
+
+
+def decide(
+    contest: Contest,
+    limits: GatesConfig,
+    display: Display,
+    *,
+    seed: int = 0,
+    metrics: Collection[str] = ("ttft", "tps"),
+) -> Outcome:
     """Runs pairs until a `PairedTrial` asks for no more.
 
     Args:
@@ -46,16 +70,20 @@ def decide(contest: Contest, limits: GatesConfig, display: Display, *, seed: int
         limits: the section `gates`.
         display: shows how many pairs are done, and how many are needed by now.
         seed: of the bootstrap's draws.
+        metrics: what to decide about: `ttft`, `tps` or both; the noise of the other asks for no pairs.
 
     Raises:
         DataError: a model's logits are NaN.
     """
-    trial = PairedTrial(limits, seed=seed)
-    ran: dict[str, Pairs] = {name: Pairs.none() for name in trial.decisions()}
+    trial = PairedTrial(limits, seed=seed, metrics=metrics)
+    ran: dict[str, Pairs] = {name: Pairs.none() for name in metrics}
+    done = 0
     while trial.need_pairs:
-        fresh = _fresh(contest, trial, display, len(ran["ttft"]))
-        trial.add(fresh)
+        count = trial.need_pairs
+        fresh = _fresh(contest, trial, display, done)
+        trial.add({name: fresh[name] for name in metrics})
         ran = {name: pairs.joined(fresh[name]) for name, pairs in ran.items()}
+        done += count
     return Outcome(decisions=trial.decisions(), pairs=ran)
 
 

@@ -19,6 +19,8 @@ COLUMNS = {
 """The shares of a category that are shown."""
 
 _REASONS = {
+    "no_call": "no call",
+    "no_truth": "no right answer in the data",
     "count": "number of calls",
     "function": "other function",
     "required": "required argument not given",

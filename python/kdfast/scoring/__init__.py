@@ -2,14 +2,17 @@
 
 from kdfast.scoring.accepted import read_accepted
 from kdfast.scoring.match import Call, Mismatch, accepted_from_calls, count_right_calls, match_calls
+from kdfast.scoring.parameters import Parameters
 from kdfast.scoring.quality import quality
 from kdfast.scoring.required_fields import compute_required_fields_present
-from kdfast.scoring.score import FORMATS, Score, Share, score_answer, score_calls, summarise
+from kdfast.scoring.score import FORMATS, NO_TRUTH, Score, Share, score_answer, score_calls, summarise
 
 __all__ = [
     "FORMATS",
+    "NO_TRUTH",
     "Call",
     "Mismatch",
+    "Parameters",
     "Score",
     "Share",
     "accepted_from_calls",

@@ -6,9 +6,10 @@ for a float; a value of the accepted value's own type passes as a "variable"), a
 ones, where text is compared without case, spaces and `,./-_*^`. Objects are compared key by key, one level
 deep.
 
-It differs on purpose in three points: values are JSON values in every language (BFCL parses Java and
-JavaScript source text), list items of any type are not held to be text, and what makes BFCL's check crash is
-a mismatch.
+It differs on purpose in four points: values are JSON values in every language (BFCL parses Java and
+JavaScript source text), list items of any type are not held to be text, what makes BFCL's check crash is
+a mismatch, and tools may have any JSON Schema: where it leaves a type open that BFCL's own data always say,
+the accepted values' types are the ones asked for.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from kdfast.scoring.parameters import Parameters, Schema
 
 Call = tuple[str, Any]  # function name, arguments
 
@@ -37,7 +40,8 @@ class Mismatch:
     """Why calls are not what was asked for.
 
     Attributes:
-        reason: one of `count`, `function`, `required`, `unexpected`, `type`, `value`, `missing`.
+        reason: one of `count`, `function`, `required`, `unexpected`, `type`, `value`, `missing`; of a score also
+            `no_truth`.
         detail: the argument or function at fault, in words.
     """
 
@@ -94,11 +98,11 @@ def _pair(
     calls: Sequence[Call], accepted: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]
 ) -> Iterator[Mismatch | None]:
     """For each ground-truth call, None if an unused call matches it (the first one is taken), else why none does."""
-    parameters = {tool["name"]: tool.get("parameters", {}) for tool in map(_definition, tools)}
+    parameters = {tool.get("function", tool)["name"]: Parameters(tool) for tool in tools}
     unused = list(calls)
     for truth in accepted:
         ((name, values),) = truth.items()
-        asked = parameters.get(name, {}) if tools else _parameters_of(values)
+        asked = parameters.get(name, _NO_ARGUMENTS) if tools else _ANY_ARGUMENTS
         failures = [_match_call(call, name, values, asked) for call in unused]
         if None in failures:
             del unused[failures.index(None)]
@@ -130,37 +134,29 @@ def _accepting(value: Any) -> Any:
     return value
 
 
-def _definition(tool: Mapping[str, Any]) -> Mapping[str, Any]:
-    function: Mapping[str, Any] = tool.get("function", tool)
-    return function
+def _asked_by(accepted: list[Any]) -> Schema:
+    """What the accepted values themselves ask for."""
+    own = _type_of_accepted(accepted)
+    return next(({"type": name} for name, python in _PYTHON_TYPES.items() if python is own), {})
 
 
-def _parameters_of(accepted: Mapping[str, list[Any]]) -> dict[str, Any]:
-    return {"properties": {key: _schema_of(values) for key, values in accepted.items()}}
-
-
-def _schema_of(accepted: list[Any]) -> dict[str, Any]:
-    kind = next(
-        (name for name, python in _PYTHON_TYPES.items() if python is _type_of_accepted(accepted)), None
-    )
-    lists = [answer for answer in accepted if isinstance(answer, list)]
-    of_objects = any(isinstance(entry, dict) for answer in lists for entry in answer)
-    return ({"type": kind} if kind else {}) | ({"items": {"type": "object"}} if of_objects else {})
+def _has_objects(accepted: list[Any]) -> bool:
+    entries = [entry for answer in accepted for entry in (answer if isinstance(answer, list) else [answer])]
+    return any(isinstance(entry, dict) for entry in entries)
 
 
 def _match_call(
-    call: Call, name: str, accepted: Mapping[str, list[Any]], parameters: Mapping[str, Any]
+    call: Call, name: str, accepted: Mapping[str, list[Any]], parameters: Parameters
 ) -> Mismatch | None:
     called, arguments = call
     if called != name:
         return Mismatch("function", f"{called} instead of {name}")
     if not isinstance(arguments, dict):
         return Mismatch("type", f"arguments are no object: {arguments!r}")
-    for key in parameters.get("required", []):
+    for key in parameters.required:
         if key not in arguments:
             return Mismatch("required", f"{key} is not given")
-    properties = parameters.get("properties", {})
-    failures = (_argument_failure(key, value, accepted, properties) for key, value in arguments.items())
+    failures = (_argument_failure(key, value, accepted, parameters) for key, value in arguments.items())
     missing = (
         Mismatch("missing", f"{key} is not given and not optional")
         for key, values in accepted.items()
@@ -170,17 +166,20 @@ def _match_call(
 
 
 def _argument_failure(
-    key: str, value: Any, accepted: Mapping[str, list[Any]], properties: Mapping[str, Any]
+    key: str, value: Any, accepted: Mapping[str, list[Any]], parameters: Parameters
 ) -> Mismatch | None:
-    if key not in properties or key not in accepted:
+    if key not in accepted or not parameters.may_be(key):
         return Mismatch("unexpected", f"{key} is not asked for")
-    reason = _value_failure(value, accepted[key], properties[key])
+    schema = parameters.asked(key, value)
+    if schema is None or ("type" not in schema and _has_objects(accepted[key])):
+        schema = _asked_by(accepted[key])
+    reason = _value_failure(value, accepted[key], schema)
     if reason == "type":
-        return Mismatch("type", f"{key}: {value!r} is no {properties[key].get('type', 'string')}")
+        return Mismatch("type", f"{key}: {value!r} is no {schema.get('type', 'string')}")
     return Mismatch("value", f"{key}: {value!r} is none of {accepted[key]!r}") if reason else None
 
 
-def _value_failure(value: Any, accepted: list[Any], schema: Mapping[str, Any]) -> str | None:
+def _value_failure(value: Any, accepted: list[Any], schema: Schema) -> str | None:
     """None when `value` is right, else "type" or "value"."""
     expected = _python_type(schema)
     items = schema.get("items", {})
@@ -196,10 +195,8 @@ def _value_failure(value: Any, accepted: list[Any], schema: Mapping[str, Any]) -
         return None if value in accepted else "value"
     if expected is dict:
         right = any(_object_matches(value, answer) for answer in accepted if answer != "")
-    elif expected is list and item is dict:
-        right = any(_objects_match(value, answer) for answer in accepted)
     elif expected is list:
-        right = _plain_items(value) in [_plain_items(answer) for answer in accepted]
+        right = any(_items_match(value, answer) for answer in accepted)
     elif expected is str:
         right = _plain(value) in [_plain(answer) for answer in accepted if isinstance(answer, str)]
     else:
@@ -207,7 +204,7 @@ def _value_failure(value: Any, accepted: list[Any], schema: Mapping[str, Any]) -
     return None if right else "value"
 
 
-def _python_type(schema: Mapping[str, Any]) -> type[Any]:
+def _python_type(schema: Schema) -> type[Any]:
     # A schema without a type is BFCL's `any`, which its check reads as text.
     return _PYTHON_TYPES.get(schema.get("type", "string"), str)
 
@@ -232,24 +229,28 @@ def _plain(value: Any) -> Any:
     return _IGNORED.sub("", value).lower().replace("'", '"') if isinstance(value, str) else value
 
 
-def _plain_items(value: Any) -> Any:
-    # An accepted "" stands for an empty list.
-    return [_plain(entry) for entry in value] if isinstance(value, (list, str)) else value
-
-
 def _object_matches(value: Any, answer: Any) -> bool:
     if not isinstance(value, dict) or not isinstance(answer, dict):
         return False
     return all(
-        key in answer and _plain(entry) in _plain_items(_as_list(answer[key])) for key, entry in value.items()
+        key in answer and _plain(entry) in [_plain(choice) for choice in _as_list(answer[key])]
+        for key, entry in value.items()
     ) and all(key in value or "" in _as_list(choices) for key, choices in answer.items())
 
 
-def _objects_match(values: list[Any], answers: Any) -> bool:
+def _items_match(values: list[Any], answers: Any) -> bool:
+    # An accepted "" stands for an empty list.
     if not isinstance(answers, (list, str)) or len(values) != len(answers):
         return False
-    return all(_object_matches(value, answer) for value, answer in zip(values, answers, strict=True))
+    return all(
+        _object_matches(value, answer) if isinstance(answer, dict) else _plain(value) == _plain(answer)
+        for value, answer in zip(values, answers, strict=True)
+    )
 
 
 def _as_list(choices: Any) -> list[Any]:
     return choices if isinstance(choices, list) else [choices]
+
+
+_NO_ARGUMENTS = Parameters({"parameters": {"properties": {}}})  # of a function that is no tool of the prompt
+_ANY_ARGUMENTS = Parameters({})  # without tools

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from kdfast.scoring.bootstrap import Interval, interval_of_share
 from kdfast.scoring.match import Call, Mismatch, accepted_from_calls, count_right_calls, match_calls
 
+NO_TRUTH = "no_truth"
+"""The reason of a mismatch where a call is due and the right answer has none that can be read."""
 FORMATS = ("hermes",)
-"""The format that students are trained to write: what stands in another one beside it is no call of theirs."""
+"""The formats that count unless others are named: the one that students are trained to write."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +29,7 @@ class Score:
         calls_right: calls that match a call of the ground truth, one to one; also where the whole is no exact match.
         calls_made: calls found in the answer.
         calls_due: calls of the ground truth, at least one where the prompt asks for a call; else 0.
+        calls_not_counted: calls found in other formats than those that count.
         mismatch: why there is no exact match, for a prompt that asks for a call.
     """
 
@@ -39,6 +42,7 @@ class Score:
     calls_made: int
     calls_due: int
     mismatch: Mismatch | None = None
+    calls_not_counted: int = 0
 
     @property
     def false_call(self) -> bool:
@@ -77,14 +81,17 @@ def score_calls(
         >>> score.false_call, score.missed_call
         (False, False)
     """
-    mismatch = match_calls(calls, accepted, tools) if should_call else None
+    mismatch = None
+    if should_call:
+        unknown = Mismatch(NO_TRUTH, "the right answer has no call that can be read")
+        mismatch = match_calls(calls, accepted, tools) if accepted else unknown
     wanted = sorted(name for call in accepted for name in call)
     return Score(
         should_call=should_call,
         parsed=bool(calls),
-        right_function=should_call and sorted(name for name, _ in calls) == wanted,
+        right_function=should_call and bool(calls) and sorted(name for name, _ in calls) == wanted,
         schema_valid=bool(calls) and all_valid,
-        exact_match=should_call and bool(calls) and mismatch is None,
+        exact_match=should_call and mismatch is None,
         calls_right=count_right_calls(calls, accepted, tools) if should_call else 0,
         calls_made=len(calls),
         calls_due=max(len(accepted), 1) if should_call else 0,
@@ -99,6 +106,7 @@ def score_answer(
     accepted: Sequence[Mapping[str, Any]] | None,
     reference_text: str,
     should_call: bool,
+    formats: Sequence[str] = FORMATS,
 ) -> Score:
     """Finds the tool calls in an answer's text and scores them, see `score_calls`.
 
@@ -108,25 +116,27 @@ def score_answer(
         accepted: BFCL's ground truth; None = exactly the calls of `reference_text`.
         reference_text: the right answer.
         should_call: whether the prompt asks for a call.
+        formats: what counts as a call, in the answer and in `reference_text`; see `kdfast.find_tool_calls`.
 
     Raises:
         SchemaError: a tool's parameters are no valid JSON Schema.
     """
     from kdfast._rust import ToolSchema, find_tool_calls
 
-    found = find_tool_calls(text, FORMATS)
+    found = find_tool_calls(text, formats)
     schema = ToolSchema([dict(tool) for tool in tools]) if tools else None
     if accepted is None:
         accepted = accepted_from_calls(
-            [(call.name, call.arguments) for call in find_tool_calls(reference_text, FORMATS)]
+            [(call.name, call.arguments) for call in find_tool_calls(reference_text, formats)]
         )
-    return score_calls(
+    score = score_calls(
         [(call.name, call.arguments) for call in found],
         all_valid=schema is None or all(schema.is_valid(call) for call in found),
         accepted=accepted,
         tools=tools,
         should_call=should_call,
     )
+    return replace(score, calls_not_counted=max(len(find_tool_calls(text)) - len(found), 0))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ from kdfast.speed.proxy import (
     warm_up,
 )
 from kdfast.speed.report import Provenance, read_speed_report, speed_report, write_speed_report
-from kdfast.speed.sample import SpeedPrompt, SpeedSample, prompts_fingerprint
+from kdfast.speed.sample import SpeedPrompt, SpeedSample, prompts_fingerprint, truth_fingerprint
 from kdfast.speed.shortest import shortest_call_tokens
 from kdfast.speed.table import absences, headline, speed_table
 
@@ -53,6 +53,7 @@ __all__ = [
     "speed_prompts",
     "speed_report",
     "speed_table",
+    "truth_fingerprint",
     "warm_up",
     "write_speed_report",
 ]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from kdfast._rust import Tokenizer, TokenStore
-from kdfast.scoring import read_accepted
+from kdfast.scoring import FORMATS, read_accepted
 from kdfast.speed.sample import SpeedPrompt
 from kdfast.speed.shortest import shortest_call_tokens
 
@@ -39,13 +39,16 @@ class Rows(Protocol):
         ...
 
 
-def speed_prompts(dataset: Rows, count: int = 0, *, spread: bool = False) -> list[SpeedPrompt]:
+def speed_prompts(
+    dataset: Rows, count: int = 0, *, spread: bool = False, formats: Sequence[str] = FORMATS
+) -> list[SpeedPrompt]:
     """The prompts of a dataset, one a record (of two rows the one with the ground truth).
 
     Args:
         dataset: a `KDDataset`.
         count: at most so many; 0 = all.
         spread: choose them from all shapes in turn, those that need a call first; else the first ones of the file.
+        formats: call formats that count, see `kdfast.find_tool_calls`.
 
     Raises:
         DataError: a record's accepted values have another form than BFCL's.
@@ -55,7 +58,7 @@ def speed_prompts(dataset: Rows, count: int = 0, *, spread: bool = False) -> lis
     if spread:
         chosen = _spread(dataset, chosen)
     places = list(chosen)
-    return [_prompt(dataset, place) for place in (places[:count] if count else places)]
+    return [_prompt(dataset, place, formats) for place in (places[:count] if count else places)]
 
 
 def _spread(dataset: Rows, places: Iterable[int]) -> Iterator[int]:
@@ -73,7 +76,7 @@ def _shape(dataset: Rows, place: int) -> int:
     return next(shape for shape in dataset.shapes if shape >= dataset.lengths[place])
 
 
-def _prompt(dataset: Rows, place: int) -> SpeedPrompt:
+def _prompt(dataset: Rows, place: int, formats: Sequence[str]) -> SpeedPrompt:
     row = dataset.store.row(int(dataset.rows[place]), dataset.shapes[-1])
     ids, start = row["ids"].tolist(), int(row["response_start"])
     tools, needed = row["tools"] or "", bool(row["tool_should_be_used"])
@@ -83,7 +86,7 @@ def _prompt(dataset: Rows, place: int) -> SpeedPrompt:
     )
     shortest = None
     if needed and (accepted is not None or int(row["source"]) == _TRUTH):
-        shortest = shortest_call_tokens(reference, accepted, tools, dataset.tokenizer)
+        shortest = shortest_call_tokens(reference, accepted, tools, dataset.tokenizer, formats)
     return SpeedPrompt(
         text=dataset.tokenizer.decode(ids[:start]),
         tools=tools,

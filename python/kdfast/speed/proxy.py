@@ -14,6 +14,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from kdfast._rust import Tokenizer, ToolCallStream
+from kdfast.scoring import FORMATS
 from kdfast.speed.engine import Engine, TransformersEngine
 from kdfast.speed.sample import SpeedPrompt, SpeedSample
 
@@ -34,13 +35,13 @@ class SpeedOptions:
         max_new_tokens: an answer is cut after so many tokens.
         warmup: generations before the first measured one (first use allocates memory and picks kernels).
         eos_ids: token ids that end an answer; () = the model's own.
-        formats: call formats that count, see `kdfast.find_tool_calls`; None = all.
+        formats: call formats that count, see `kdfast.find_tool_calls`.
     """
 
     max_new_tokens: int = 128
     warmup: int = 1
     eos_ids: Sequence[int] = ()
-    formats: Sequence[str] | None = None
+    formats: Sequence[str] = FORMATS
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:

@@ -30,7 +30,8 @@ class Provenance:
     Attributes:
         hardware: the machine.
         measured_at: Unix seconds.
-        fingerprints: hashes: `prompts`, and what is known of `model`, `tokenizer`, `template`, `config`.
+        fingerprints: hashes: `prompts`, `truth` (what answers are scored by), and what is known of `dataset` (the file
+            of the prompts), `model`, `tokenizer`, `template`, `config`.
         step: of training; None = a finished model.
         export: whether the exported model ran; a PyTorch model is a proxy of it.
     """
@@ -82,6 +83,8 @@ def speed_report(
             "batch_size": 1,
             "max_new_tokens": options.max_new_tokens,
             "warmup": options.warmup,
+            "formats": list(options.formats),
+            "eos_ids": sorted(options.eos_ids),
         },
         **speed.to_json(),
         "shapes": {str(shape): part.to_json(samples=False) for shape, part in by_shape(samples).items()},

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kdfast.scoring import Score, score_answer
+from kdfast.scoring import FORMATS, Score, score_answer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +41,23 @@ def prompts_fingerprint(prompts: Iterable[SpeedPrompt]) -> str:
     total = hashlib.sha256()
     for prompt in prompts:
         total.update(json.dumps([prompt.text, prompt.tools, prompt.needs_call]).encode() + b"\n")
+    return total.hexdigest()
+
+
+def truth_fingerprint(prompts: Iterable[SpeedPrompt]) -> str:
+    """SHA-256 (hex) over what the answers to prompts are scored by, in their order.
+
+    That is whether a call is due, and where one is, the accepted values, else the right answer.
+
+    Example:
+        >>> one, other = (SpeedPrompt(text="x", needs_call=True, accepted=[{"f": {"n": [n]}}]) for n in (1, 2))
+        >>> truth_fingerprint([one]) == truth_fingerprint([other])
+        False
+    """
+    total = hashlib.sha256()
+    for prompt in prompts:
+        known = prompt.reference if prompt.accepted is None else prompt.accepted
+        total.update(json.dumps(known if prompt.needs_call else None).encode() + b"\n")
     return total.hexdigest()
 
 
@@ -98,8 +115,11 @@ class SpeedSample:
         shortest = self.prompt.shortest_call_tokens
         return None if self.ttfa_tokens is None or shortest is None else self.ttfa_tokens - shortest
 
-    def score(self) -> Score:
+    def score(self, formats: Sequence[str] = FORMATS) -> Score:
         """Whether the answer calls tools rightly.
+
+        Args:
+            formats: call formats that count, see `kdfast.find_tool_calls`.
 
         Raises:
             SchemaError: the parameters of the prompt's tools are no valid JSON Schema.
@@ -110,6 +130,7 @@ class SpeedSample:
             accepted=self.prompt.accepted,
             reference_text=self.prompt.reference,
             should_call=self.prompt.needs_call,
+            formats=formats,
         )
 
     def values(self) -> dict[str, float | Sequence[float]]:
@@ -136,6 +157,7 @@ class SpeedSample:
         numbers = {name: value for name, value in self.values().items() if isinstance(value, float)}
         return {
             "line": self.prompt.line,
+            "fingerprint": prompts_fingerprint([self.prompt]),
             "shape": self.prompt.shape,
             "needs_call": self.prompt.needs_call,
             "shortest_call_tokens": self.prompt.shortest_call_tokens,

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kdfast._rust import Tokenizer, ToolCall, ToolCallStream, ToolSchema, find_tool_calls
-from kdfast.scoring import accepted_from_calls, match_calls
+from kdfast.scoring import FORMATS, Parameters, accepted_from_calls, match_calls
 
 _LIST_OPENING = re.compile(r"(\[TOOL_CALLS\]\s*)?\[\s*$")
 
@@ -16,7 +16,11 @@ Accepted = Sequence[Mapping[str, Mapping[str, Any]]]
 
 
 def shortest_call_tokens(
-    reference: str, accepted: Accepted | None, tools: str, tokenizer: Tokenizer
+    reference: str,
+    accepted: Accepted | None,
+    tools: str,
+    tokenizer: Tokenizer,
+    formats: Sequence[str] = FORMATS,
 ) -> int | None:
     """Tokens up to and with the one that completes the shortest right call.
 
@@ -29,6 +33,7 @@ def shortest_call_tokens(
         accepted: BFCL's accepted values, one `{function: {argument: [values]}}` a call; None = the reference's own.
         tools: the tool definitions as JSON text ("" = none).
         tokenizer: the student's.
+        formats: call formats that count, see `kdfast.find_tool_calls`.
 
     Returns:
         None where nothing right is known: no call in the reference, or none that is valid.
@@ -37,20 +42,19 @@ def shortest_call_tokens(
         SchemaError: a tool's parameters are no valid JSON Schema.
     """
     schema = ToolSchema(tools) if tools else None
-    lengths = [
-        _tokens(text, schema, tokenizer) for text in _candidates(reference, accepted, tools, tokenizer)
-    ]
-    return min((length for length in lengths if length is not None), default=None)
+    lengths = []
+    for text in _candidates(reference, accepted, tools, tokenizer, formats):
+        stream = ToolCallStream(schema, formats, tokenizer)
+        stream.feed_tokens(tokenizer.encode(text))
+        if stream.complete_at_token is not None:
+            lengths.append(stream.complete_at_token + 1)
+    return min(lengths, default=None)
 
 
-def _tokens(text: str, schema: ToolSchema | None, tokenizer: Tokenizer) -> int | None:
-    stream = ToolCallStream(schema, None, tokenizer)
-    stream.feed_tokens(tokenizer.encode(text))
-    return None if stream.complete_at_token is None else stream.complete_at_token + 1
-
-
-def _candidates(reference: str, accepted: Accepted | None, tools: str, tokenizer: Tokenizer) -> Iterator[str]:
-    calls = find_tool_calls(reference)
+def _candidates(
+    reference: str, accepted: Accepted | None, tools: str, tokenizer: Tokenizer, formats: Sequence[str]
+) -> Iterator[str]:
+    calls = find_tool_calls(reference, formats)
     if not calls:
         return
     made = [(call.name, call.arguments) for call in calls]
@@ -59,7 +63,7 @@ def _candidates(reference: str, accepted: Accepted | None, tools: str, tokenizer
     if match_calls(made, accepted, definitions) is None:
         for call in calls:
             yield _opening(reference, call) + reference[call.body[0] : call.body[1]]
-    required = {tool["name"]: tool.get("parameters", {}).get("required", []) for tool in definitions}
+    required = {tool["name"]: Parameters(tool).required for tool in definitions}
     for truth in accepted:
         for name, values in truth.items():
             arguments = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from kdfast.display import Display
 from kdfast.errors import DataError
 from kdfast.evaluate import EVALUATION_KIND, SCHEMA_VERSION, Decoding, EvalPrompt, eval_prompts, evaluate
 from kdfast.files import write_text_whole
+from kdfast.scoring import FORMATS
+from kdfast.speed import SpeedPrompt, prompts_fingerprint, truth_fingerprint
 
 
 def choose_prompts(dataset: KDDataset, tools: int, others: int) -> list[EvalPrompt]:
@@ -60,7 +63,7 @@ def evaluate_once(
             return saved
     train = config.train
     prompts = choose_prompts(dataset, train.eval_prompts, train.eval_irrelevance_prompts)
-    ends = dataset.turn_end_ids
+    ends = dataset.turn_end_ids  # the last one is the end of sequence that a saved student has
     decoding = Decoding(eos_ids=ends[-1:], pad_id=ends[-1], max_new_tokens=train.eval_max_new_tokens)
     display.console.print("[bold]evaluation[/bold] by generation on held-out prompts")
     with display.working("evaluate", len(prompts)) as on_progress:
@@ -75,12 +78,34 @@ def evaluate_once(
         "schema_version": SCHEMA_VERSION,
         "kind": EVALUATION_KIND,
         "step": step,
-        "decoding": {"sampling": "greedy", "max_new_tokens": decoding.max_new_tokens},
+        "fingerprints": _fingerprints(dataset, prompts),
+        "decoding": {
+            "mode": "free",
+            "sampling": "greedy",
+            "max_new_tokens": decoding.max_new_tokens,
+            "formats": list(FORMATS),
+            "eos_ids": sorted(decoding.eos_ids),
+        },
         **evaluation.to_json(),
     }
     text = json.dumps(result, ensure_ascii=False, indent=1, allow_nan=False)
     write_text_whole(file, text + "\n")
     return result
+
+
+def _fingerprints(dataset: KDDataset, prompts: Sequence[EvalPrompt]) -> dict[str, str]:
+    """The hashes of the same prompts, and of what they are scored by, in a speed report."""
+    same = [
+        SpeedPrompt(
+            text=dataset.tokenizer.decode(list(prompt.ids)),
+            tools=prompt.tools,
+            needs_call=prompt.should_call,
+            reference=prompt.reference_text,
+            accepted=prompt.accepted,
+        )
+        for prompt in prompts
+    ]
+    return {"prompts": prompts_fingerprint(same), "truth": truth_fingerprint(same)}
 
 
 def _read(file: Path) -> dict[str, Any]:

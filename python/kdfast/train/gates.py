@@ -16,7 +16,7 @@ from kdfast.gates.display import gate_table
 from kdfast.gates.evidence import Report, reports_of
 from kdfast.speed import SpeedPrompt, prompts_fingerprint, read_speed_report, speed_prompts
 from kdfast.train.run_folder import RunFolder
-from kdfast.train.speed import SpeedProbe
+from kdfast.train.speed import FAILURES, SpeedProbe, in_words
 
 _QUALITY = {"f1": "eval_prompts", "false_call_rate": "eval_irrelevance_prompts"}
 
@@ -37,7 +37,7 @@ class FinalGates:
     """The gates of a run.
 
     Where there is a baseline whose prompts are among `data.validation`, the student answers these prompts, so that
-    the two compare. Else the run's last speed report and its evaluation are judged as they are.
+    the two compare. Else that is said, and the run's last speed report and its evaluation are judged as they are.
 
     Attributes:
         config: of the run.
@@ -64,27 +64,30 @@ class FinalGates:
         Raises:
             OSError: a file cannot be read or written.
         """
-        report = self._on_the_baselines_prompts(student, step) or self._at_hand(step, evaluation)
-        result = self._result(report)
+        measured = self._on_the_baselines_prompts(student, step)
+        sides = self._at_hand(step, evaluation) if measured is None else (measured, measured)
+        result = self._result(*sides)
         text = json.dumps(result.to_json(), ensure_ascii=False, indent=1, allow_nan=False)
         write_text_whole(self.folder.gates, text + "\n")
         self.display.console.print(gate_table(result))
         return result
 
-    def _result(self, report: Report) -> GateReport:
+    def _result(self, speed: Report, answers: Report) -> GateReport:
         """Gates whose measurement this run's config leaves out are skipped; one that went wrong fails."""
-        limits = self.config.gates
-        left_out = {name: self._left_out(name, report) for name in limits.enabled}
-        judged = tuple(name for name, reason in left_out.items() if reason is None)
-        results = {
-            name: GateResult(name=name, status="skipped", reason=f"not_measured: {reason}")
-            for name, reason in left_out.items()
-            if reason is not None
-        }
-        if judged:
-            found = evaluate_speed_gates(report, list(self.baseline) or None, replace(limits, enabled=judged))
-            results |= {result.name: result for result in found.results}
-        return GateReport(results=tuple(results[name] for name in GATE_NAMES if name in results))
+        return GateReport(
+            results=tuple(
+                self._gate(name, answers if name in _QUALITY else speed)
+                for name in GATE_NAMES
+                if name in self.config.gates.enabled
+            )
+        )
+
+    def _gate(self, name: str, report: Report) -> GateResult:
+        reason = self._left_out(name, report)
+        if reason is not None:
+            return GateResult(name=name, status="skipped", reason=f"not_measured: {reason}")
+        alone = replace(self.config.gates, enabled=(name,))
+        return evaluate_speed_gates(report, list(self.baseline) or None, alone)[name]
 
     def _left_out(self, gate: str, report: Report) -> str | None:
         """Why a gate's numbers were not to be measured; None = they were, or it was tried."""
@@ -106,31 +109,45 @@ class FinalGates:
     def _on_the_baselines_prompts(self, student: Any, step: int) -> Report | None:
         if not self.baseline:
             return None
-        prompts = _same_prompts(self.data, self.baseline[0])
+        try:
+            prompts = _same_prompts(self.data, self.baseline[0])
+        except FAILURES as error:
+            self._say(f"the held-out prompts cannot be made: {in_words(error)}")
+            return None
         if prompts is None:
+            self._say(
+                "the baseline's prompts are not all in data.validation, word for word (other records or another "
+                "template?)"
+            )
             return None
         probe = SpeedProbe(self.config, student, self.data, self.folder.speed)
         most = (self.baseline[0].get("decoding") or {}).get("max_new_tokens", probe.options.max_new_tokens)
         with self.display.working("gates", len(prompts)) as on_progress:
             return probe.report_on(prompts, most, step, lambda done: on_progress(done, ""))
 
-    def _at_hand(self, step: int, evaluation: Mapping[str, Any] | None) -> Report:
-        """The last speed report, where it is of the last step, with the quality of the evaluation."""
-        report: dict[str, Any] = {}
+    def _say(self, why: str) -> None:
+        """Why the baseline's prompts are not answered."""
+        text = f"gates: {why}: the run's own measurements are judged instead"
+        self.display.console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    def _at_hand(self, step: int, evaluation: Mapping[str, Any] | None) -> tuple[Report, Report]:
+        """The last speed report, where it is of the last step; and what the quality is judged by.
+
+        That is the evaluation, else the speed report too. Each names the prompts that it is of: they differ.
+        """
+        speed: Report = {}
         if self.folder.speed.exists():
             saved = read_speed_report(self.folder.speed)
-            report = saved if saved.get("step") == step else {}
-        if evaluation is not None and "quality" in evaluation:
-            quality = dict(evaluation["quality"])
-            absent = (report.get("absent") or {}) | quality.pop("absent", {})
-            report = report | {"quality": quality, "absent": absent}
-        return report
+            speed = saved if saved.get("step") == step else {}
+        if evaluation is None or "quality" not in evaluation:
+            return speed, speed
+        answers = {name: evaluation.get(name) for name in ("quality", "fingerprints", "decoding")}
+        return speed, answers | {"absent": evaluation["quality"].get("absent", {})}
 
 
 def _same_prompts(data: KDDataset, baseline: Report) -> list[SpeedPrompt] | None:
     """The baseline's prompts among the held-out records; None where they are not all there, word for word."""
-    known = {prompt.line: prompt for prompt in speed_prompts(data)}
-    lines = [prompt.get("line") for prompt in baseline.get("prompts") or ()]
-    prompts = [known[line] for line in lines if line in known]
-    same = prompts_fingerprint(prompts) == (baseline.get("fingerprints") or {}).get("prompts")
-    return prompts if prompts and same else None
+    known = {prompts_fingerprint([prompt]): prompt for prompt in speed_prompts(data)}
+    asked = [prompt.get("fingerprint") for prompt in baseline.get("prompts") or ()]
+    prompts = [known[one] for one in asked if one in known]
+    return prompts if prompts and len(prompts) == len(asked) else None

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
 from torch import nn
 
 from kdfast.config import Config
@@ -30,13 +31,14 @@ from kdfast.speed import (
     prompts_fingerprint,
     speed_prompts,
     speed_report,
+    truth_fingerprint,
     write_speed_report,
 )
 from kdfast.train.metrics import MetricsLog
 
-# What a model may raise on a prompt (no memory on the device, NaN logits, too many positions, a schema that does not
-# compile). Not OSError: a disk that is full must stop the run.
-_FAILURES = (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
+FAILURES = (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
+"""What a model or a prompt may raise (no memory on the device, NaN logits, too many positions, a schema that does not
+compile). Not OSError: a disk that is full must stop the run."""
 _SHOWN = ("ttft_ms", "tps", "ttfa_tokens")
 
 
@@ -60,11 +62,16 @@ class SpeedProbe:
 
     def __post_init__(self) -> None:
         settings = self.config.speed
-        self.prompts: list[SpeedPrompt] = speed_prompts(self.data, settings.prompts, spread=True)
+        self.prompts: list[SpeedPrompt] = []
+        self._no_prompts: str | None = None
+        try:
+            self.prompts = speed_prompts(self.data, settings.prompts, spread=True)
+        except FAILURES as error:
+            self._no_prompts = in_words(error)
         self.options = SpeedOptions(
             max_new_tokens=settings.max_new_tokens,
             warmup=settings.warmup,
-            eos_ids=tuple(self.data.turn_end_ids[-1:]),
+            eos_ids=tuple(self.data.turn_end_ids[-1:]),  # the end of sequence that a saved student has
         )
 
     def run_when_due(self, step: int, log: MetricsLog, display: Display) -> None:
@@ -80,8 +87,14 @@ class SpeedProbe:
         every = train.validate_every_steps
         if not settings.due(step=step, num_steps=train.num_steps, validate_every_steps=every):
             return
-        with display.validating(len(self.prompts), "speed") as on_progress:
-            samples, qualities, failure = self._measure(self.prompts, self.options, lambda _: on_progress(1))
+        samples: list[SpeedSample] = []
+        qualities: dict[str, Any] | None = None
+        failure = self._no_prompts
+        if failure is None:
+            with display.validating(len(self.prompts), "speed") as on_progress:
+                samples, qualities, failure = self._measure(
+                    self.prompts, self.options, lambda _: on_progress(1)
+                )
         speed = aggregate_speed_metrics(samples) if failure is None else SpeedMetrics.failed(failure)
         values = headline(speed)
         for shape, part in by_shape(samples).items():
@@ -90,7 +103,7 @@ class SpeedProbe:
         provenance = self._provenance(self.prompts, step)
         report = speed_report(samples, self.options, provenance, quality=qualities, failure=failure)
         write_speed_report(self.file, report)
-        text = _summary(speed) if failure is None else f"[bold red]not measured[/bold red]: {failure}"
+        text = _summary(speed) if failure is None else f"[bold red]not measured[/bold red]: {escape(failure)}"
         display.console.print(f"[bold]speed at step {step}[/bold]  {text}", highlight=False, soft_wrap=True)
 
     def report_on(
@@ -129,9 +142,9 @@ class SpeedProbe:
                 clock=self.clock,
                 on_progress=lambda done, _: on_progress(done),
             )
-            qualities = quality([sample.score() for sample in samples])
-        except _FAILURES as error:
-            return [], None, f"{type(error).__name__}: {' '.join(str(error).split())}"
+            qualities = quality([sample.score(options.formats) for sample in samples])
+        except FAILURES as error:
+            return [], None, in_words(error)
         return samples, qualities, None
 
     def _provenance(self, prompts: Sequence[SpeedPrompt], step: int) -> Provenance:
@@ -142,11 +155,23 @@ class SpeedProbe:
             step=step,
             fingerprints={
                 "prompts": prompts_fingerprint(prompts),
+                "truth": truth_fingerprint(prompts),
+                "dataset": self.data.fingerprint,
                 "tokenizer": self.data.tokenizer.fingerprint,
                 "template": hashlib.sha256(self.data.template.source.encode()).hexdigest(),
                 "config": self.config.fingerprint(),
             },
         )
+
+
+def in_words(error: BaseException) -> str:
+    r"""A failure in one line.
+
+    Example:
+        >>> in_words(RuntimeError("no memory\nleft"))
+        'RuntimeError: no memory left'
+    """
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _summary(speed: SpeedMetrics) -> str:

@@ -1,0 +1,146 @@
+"""What a tool's JSON Schema asks of its arguments, as far as the matching rules need it: names and types."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import unquote
+
+Schema = Mapping[str, Any]
+
+_TYPES: dict[type[Any], tuple[str, ...]] = {
+    str: ("string",),
+    bool: ("boolean",),
+    int: ("integer", "number"),
+    float: ("number",),
+    list: ("array",),
+    dict: ("object",),
+    type(None): ("null",),
+}
+_ALTERNATIVES = ("anyOf", "oneOf")
+_FORMS: dict[str, Any] = {"properties": Mapping, "type": str | list} | dict.fromkeys(
+    ("required", "allOf", *_ALTERNATIVES), list
+)
+# Where one of these stands, `properties` need not have every argument's name.
+_NAMES_ELSEWHERE = frozenset(
+    {"anyOf", "oneOf", "$ref", "$dynamicRef", "$recursiveRef", "if", "dependentSchemas", "dependencies"}
+    | {"patternProperties", "additionalProperties"}
+)
+
+
+class Parameters:
+    """The arguments of a tool, from any schema that `ToolSchema` takes.
+
+    A local `$ref` and `allOf` are taken into the schema that they stand in; `true` is a schema without a type. Of
+    several types (a list of them, `anyOf`, `oneOf`) the first that fits the value is the one asked for, else the first.
+
+    Args:
+        tool: its definition, plain or in OpenAI's form.
+
+    Attributes:
+        required: the names of the arguments that must be given.
+
+    Examples:
+        >>> unit = {"type": ["string", "null"]}
+        >>> given = Parameters({"name": "f", "parameters": {"properties": {"unit": unit}, "required": ["unit"]}})
+        >>> given.required, given.may_be("unit"), given.may_be("size")
+        (['unit'], True, False)
+        >>> given.asked("unit", "cm"), given.asked("unit", None)
+        ({'type': 'string'}, {'type': 'null'})
+        >>> Parameters({"name": "f", "parameters": None}).may_be("anything")
+        True
+    """
+
+    def __init__(self, tool: Schema) -> None:
+        root = tool.get("function", tool).get("parameters")
+        self._root: Schema = root if isinstance(root, Mapping) else {}
+        flat = self._flat(self._root, set())
+        self.required = [name for name in flat.get("required", ()) if isinstance(name, str)]
+        self._properties: Schema = flat.get("properties", {})
+        if flat.get("additionalProperties") is False:
+            del flat["additionalProperties"]
+        self._open = "properties" not in flat or not _NAMES_ELSEWHERE.isdisjoint(flat)
+
+    def may_be(self, name: str) -> bool:
+        """Whether there is an argument of this name, as far as can be told."""
+        return self._open or name in self._properties
+
+    def asked(self, name: str, value: Any) -> Schema | None:
+        """What is asked of an argument that has this value: a `type`, if any, and the `type` of `items`, if any.
+
+        Returns:
+            None where the schema does not say it, or says it where it cannot be followed to.
+        """
+        if name not in self._properties:
+            return None
+        found = self._fitting(self._properties[name], value)
+        if "$ref" in found and "type" not in found:
+            return None
+        kind = {"type": found["type"]} if "type" in found else {}
+        if "items" not in found:
+            return kind
+        entries = value if isinstance(value, list) and value else [None]
+        kinds = {self._fitting(found["items"], entry).get("type") for entry in entries}
+        # entries of several types are held to none
+        return kind | ({"items": {"type": kinds.pop()}} if len(kinds) == 1 and None not in kinds else {})
+
+    def _fitting(self, schema: Any, value: Any) -> Schema:
+        choices, types = self._choices(schema, set()), _TYPES.get(type(value), ())
+        fitting = (choice for choice in choices if "type" not in choice or choice["type"] in types)
+        return next(fitting, choices[0])
+
+    def _choices(self, schema: Any, seen: set[str]) -> list[dict[str, Any]]:
+        """The schema, once for each type that it allows; every one flat, with one type or none. At least one."""
+        flat = self._flat(schema, seen)
+        branches = [branch for key in _ALTERNATIVES for branch in flat.pop(key, ())]
+        if branches:
+            return [
+                choice for branch in branches for choice in self._choices({"allOf": [flat, branch]}, seen)
+            ]
+        types = flat.get("type")
+        if not isinstance(types, list):
+            return [flat]
+        return [{**flat, "type": one} for one in types if isinstance(one, str)] or [{}]
+
+    def _flat(self, schema: Any, seen: set[str]) -> dict[str, Any]:
+        """The schema with its local `$ref` and its `allOf` taken in; a `$ref` that cannot be followed stays.
+
+        Args:
+            schema: what stands where a schema is due; true, false and what is none are {}.
+            seen: the references that were followed; each is once.
+        """
+        stated = dict(schema) if isinstance(schema, Mapping) else {}
+        flat = {key: value for key, value in stated.items() if isinstance(value, _FORMS.get(key, object))}
+        parts = list(flat.pop("allOf", ()))
+        reference = flat.get("$ref")
+        if isinstance(reference, str):
+            target = None if reference in seen else self._target(reference)
+            seen.add(reference)
+            if target is not None:
+                del flat["$ref"]
+                parts.append(target)
+        for part in parts:
+            for key, found in self._flat(part, seen).items():
+                if key == "properties" and key in flat:
+                    flat[key] = {**found, **flat[key]}
+                elif key == "required" and key in flat:
+                    flat[key] = [*flat[key], *found]
+                else:
+                    flat.setdefault(key, found)
+        return flat
+
+    def _target(self, reference: str) -> Any:
+        """What a JSON pointer in this document (`#/$defs/size`) points to; None = nothing, or elsewhere."""
+        file, _, pointer = unquote(reference).partition("#")
+        if file or not (pointer == "" or pointer.startswith("/")):
+            return None
+        found: Any = self._root
+        for step in pointer.split("/")[1:]:
+            key = step.replace("~1", "/").replace("~0", "~")
+            if isinstance(found, Mapping):
+                found = found.get(key)
+            elif isinstance(found, list) and key.isdecimal() and int(key) < len(found):
+                found = found[int(key)]
+            else:
+                return None
+        return found
