@@ -2,6 +2,8 @@
 
 import copy
 
+from kdfast.gates import evaluate_speed_gates
+
 
 def metric(unit, **values):
     return {"unit": unit, "infinite": 0, "count": 40, **values}
@@ -52,3 +54,15 @@ def runs(count=6, **changes):
                     one["metrics"][name][key] *= 1 + 0.005 * (number - (count - 1) / 2)
         made.append(one)
     return made
+
+
+TIMES = ("ttft_p50", "ttft_p95", "tps_p50", "tps_p95")
+RELATIVE = (*TIMES, "f1", "false_call_rate")
+
+
+def statuses(gate_report):
+    return {result.name: result.status for result in gate_report.results}
+
+
+def gate(name, current, baseline, limits=None, **options):
+    return evaluate_speed_gates(current, baseline, limits, **options)[name]
