@@ -201,7 +201,8 @@ def test_prompts_that_cannot_be_made_do_not_stop_the_run(folder: Path, tmp_path:
         record["metadata"] = {"accepted": "none"}
     prompts = tmp_path / "validation.jsonl"
     prompts.write_text("".join(json.dumps(record) + "\n" for record in records))
-    run, shown = train(folder, tmp_path / "run", f"data.validation={prompts}", "train.num_steps=1")
+    steps = ("train.num_steps=1", "optimizer.warmup_steps=1")
+    run, shown = train(folder, tmp_path / "run", f"data.validation={prompts}", *steps)
     assert run.progress.step == 1
     assert "not measured: DataError: " in shown
     assert "{argument: [accepted values]}" in shown  # no markup
