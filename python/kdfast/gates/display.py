@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich import box
 from rich.markup import escape
 from rich.table import Table
 
@@ -29,19 +30,27 @@ def gate_table(report: GateReport) -> Table:
         >>> Console(width=100).print(gate_table(GateReport(results=(result,))))
         Gates: passed
         ...
-        │ f1   │ passed │   0.8 │  0.79 │        - │ fell by 0.002 │
+         f1    passed    0.8   0.79         -  fell by 0.002
         ...
     """
-    table = Table(title=f"Gates: {_verdict(report)}", title_justify="left")
+    # The reason is what one has to read: on 80 columns the rest leaves room for it.
+    table = Table(
+        title=f"Gates: {_verdict(report)}",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
     for heading in ("gate", "status"):
         table.add_column(heading, no_wrap=True)
     for heading in ("value", "limit", "baseline"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("reason")
+    table.add_column("reason", min_width=16)
     for result in report.results:
-        numbers = [_number(number, result.unit) for number in (result.value, result.limit, result.baseline)]
+        name = f"{result.name}, {result.unit}" if result.unit else result.name
+        numbers = [_number(number) for number in (result.value, result.limit, result.baseline)]
         status = f"[{_STYLES[result.status]}]{result.status}[/]"
-        table.add_row(escape(result.name), status, *numbers, escape(result.reason))
+        table.add_row(escape(name), status, *numbers, escape(result.reason))
     return table
 
 
@@ -52,5 +61,5 @@ def _verdict(report: GateReport) -> str:
     return "passed" if any(result.status == "passed" for result in report.results) else "none was judged"
 
 
-def _number(number: float | None, unit: str) -> str:
-    return "-" if number is None else f"{number:.4g} {unit}".strip()
+def _number(number: float | None) -> str:
+    return "-" if number is None else f"{number:.4g}"
