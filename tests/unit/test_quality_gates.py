@@ -48,7 +48,7 @@ def test_infeasible_limit_is_said_instead_of_failing_every_student():
     result = gate("ttfa_p95", never, None)
     assert (result.status, result.reason) == (
         "failed",
-        "ttfa_tokens p95 is infinite: 9 prompts got no valid call",
+        "ttfa_tokens p95 is infinite; prompts without a valid call: 9",
     )
     # The closed name and the overhead can be had in fewer tokens than a whole call.
     name = report(ttfa_name_tokens__p95=30.0, shortest_call_tokens={"p95": 63})

@@ -120,7 +120,7 @@ def test_null_beside_a_count_of_infinities_is_infinite():
     never = report(ttfa_tokens={"p95": None, "infinite": 3})
     result = gate("ttfa_p95", never, None)
     assert (result.status, result.value) == ("failed", math.inf)
-    assert result.reason == "ttfa_tokens p95 is infinite: 3 prompts got no valid call"
+    assert result.reason == "ttfa_tokens p95 is infinite; prompts without a valid call: 3"
     assert "got inf" in gate("ttft_p50", report(ttft_ms={"p50": None, "infinite": 1}), None).reason
     assert gate("ttfa_p95", report(ttfa_tokens={"p95": None, "infinite": 0}), None).reason == (
         "missing: ttfa_tokens.p95"

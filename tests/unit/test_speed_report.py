@@ -210,7 +210,7 @@ def test_the_gates_read_it(samples, tmp_path: Path) -> None:
     gates = evaluate_speed_gates(read_speed_report(file), baseline)
     assert gates["ttft_p50"].value == 25.0
     assert gates["ttft_p50"].status == "report_only"  # one run a side decides nothing
-    assert gates["ttfa_p95"].reason == "ttfa_tokens p95 is infinite: 1 prompts got no valid call"
+    assert gates["ttfa_p95"].reason == "ttfa_tokens p95 is infinite; prompts without a valid call: 1"
     assert gates["f1"].reason.startswith("missing: f1 (not measured with the speed)")
     failed = speed_report([], OPTIONS, provenance(), failure="RuntimeError: no memory")
     gate = evaluate_speed_gates(failed, baseline)["ttft_p50"]

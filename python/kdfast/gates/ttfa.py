@@ -25,7 +25,7 @@ def ttfa_gate(evidence: Evidence) -> GateResult:
         return _result("passed", f"{metric} p95 = {value:g}", value, limit)
     if math.isinf(value):
         counts = [_count(report, metric) for report in evidence.current]
-        reason = f"{metric} p95 is infinite: {max(counts)} prompts got no valid call"
+        reason = f"{metric} p95 is infinite; prompts without a valid call: {max(counts)}"
         return _result("failed", reason, value, limit)
     shortest = max(_shortest_call(report) for report in evidence.current)
     if metric == "ttfa_tokens" and shortest > limit:
