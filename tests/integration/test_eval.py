@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kdfast._rust import tool_call_formats
-from kdfast.cli import main
 from kdfast.data import KDDataset
 from kdfast.evaluate import eval_prompts
 from kdfast.scoring import quality, score_answer
+from model_commands import fails, run_on_model, write_nan_model
 from tiny_run import record, write_config
 
 
@@ -24,32 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def evaluate(
-    folder: Path, out: Path, *options: str, model: Path | None = None, prompts: Path | None = None
-) -> int:
-    return main(
-        [
-            "eval",
-            str(model or folder / "teacher"),
-            "--prompts",
-            str(prompts or folder / "validation.jsonl"),
-            "--out",
-            str(out),
-            "--template=hermes",
-            "--device=cpu",
-            "--threads=1",
-            "--max-new-tokens=4",
-            *options,
-        ]
-    )
-
-
-def fails(capsys: pytest.CaptureFixture[str], code: int, *names: str) -> None:
-    assert code == 2
-    error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith("error: ")
-    for name in names:
-        assert name in error, error
+evaluate = partial(run_on_model, "eval")
 
 
 def write(path: Path, records: list[dict[str, Any]]) -> Path:
@@ -234,15 +210,7 @@ def test_a_category_that_is_no_text_is_none(folder: Path, tmp_path: Path) -> Non
 
 
 def test_nan_logits(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(folder / "teacher")
-    with torch.no_grad():
-        model.model.norm.weight.fill_(float("nan"))
-    model.save_pretrained(tmp_path / "nan")
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        os.link(folder / "teacher" / name, tmp_path / "nan" / name)
+    write_nan_model(folder / "teacher", tmp_path / "nan")
     fails(
         capsys, evaluate(folder, tmp_path / "out.json", model=tmp_path / "nan"), "cannot be evaluated", "NaN"
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 from kdfast.cli import main
 from kdfast.gates import GateReport, load_baseline_speed_metrics
 from kdfast.speed import read_speed_report
+from model_commands import fails, write_nan_model
 from tiny import write_tokenizer
 from tiny_run import write_config
 
@@ -42,14 +42,6 @@ def gate(folder: Path, *arguments: str | Path, candidate: Path | None = None) ->
     model = ("--candidate", str(candidate or folder / "teacher"))
     prompts = ("--prompts", str(folder / "validation.jsonl"))
     return main(["gate", *model, *prompts, *RUN, *map(str, arguments)])
-
-
-def fails(capsys: pytest.CaptureFixture[str], code: int, *names: str) -> None:
-    assert code == 2
-    error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith("error: ")
-    for name in names:
-        assert name in error, error
 
 
 def changed(report: Path, out: Path, **changes: Any) -> Path:
@@ -342,15 +334,7 @@ def test_models_that_are_none(folder: Path, tmp_path: Path, capsys: pytest.Captu
 
 
 def test_nan_logits(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(folder / "teacher")
-    with torch.no_grad():
-        model.model.norm.weight.fill_(float("nan"))
-    model.save_pretrained(tmp_path / "nan")
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        os.link(folder / "teacher" / name, tmp_path / "nan" / name)
+    write_nan_model(folder / "teacher", tmp_path / "nan")
     out = ("--json", tmp_path / "gates.json")
     for extra in ((), ("--blessed", folder / "teacher")):
         code = gate(folder, *extra, *out, "--warmup=0", candidate=tmp_path / "nan")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import yaml
 
 from kdfast.cli import main
 from kdfast.speed import read_speed_report
+from model_commands import fails, run_on_model, write_nan_model
 from tiny_run import write_config
 
 
@@ -22,32 +24,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def measure(
-    folder: Path, out: Path, *options: str, model: Path | None = None, prompts: Path | None = None
-) -> int:
-    return main(
-        [
-            "measure",
-            str(model or folder / "teacher"),
-            "--prompts",
-            str(prompts or folder / "validation.jsonl"),
-            "--out",
-            str(out),
-            "--template=hermes",
-            "--device=cpu",
-            "--threads=1",
-            "--max-new-tokens=4",
-            *options,
-        ]
-    )
-
-
-def fails(capsys: pytest.CaptureFixture[str], code: int, *names: str) -> None:
-    assert code == 2
-    error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith("error: ")
-    for name in names:
-        assert name in error, error
+measure = partial(run_on_model, "measure")
 
 
 def test_a_model(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -173,15 +150,7 @@ def test_a_model_of_another_family(folder: Path, tmp_path: Path) -> None:
 
 
 def test_nan_logits(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(folder / "teacher")
-    with torch.no_grad():
-        model.model.norm.weight.fill_(float("nan"))
-    model.save_pretrained(tmp_path / "nan")
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        os.link(folder / "teacher" / name, tmp_path / "nan" / name)
+    write_nan_model(folder / "teacher", tmp_path / "nan")
     fails(
         capsys, measure(folder, tmp_path / "report.json", model=tmp_path / "nan"), "cannot be measured", "NaN"
     )
