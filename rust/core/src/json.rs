@@ -10,9 +10,9 @@ use memchr::memchr2;
 pub(crate) mod flat;
 mod strings;
 
+use strings::plain_length;
 pub use strings::quote;
-pub(crate) use strings::unescape;
-use strings::{ENDS_PLAIN, SHORT};
+pub(crate) use strings::{same, unescape};
 
 /// Objects and arrays inside each other; one level more is an error.
 pub const MAX_DEPTH: usize = 128;
@@ -185,7 +185,7 @@ impl<'a> Cursor<'a> {
         let mut escaped = false;
         loop {
             let rest = &self.text.as_bytes()[self.position..];
-            let short = rest.iter().take(SHORT).position(|&byte| ENDS_PLAIN[usize::from(byte)]);
+            let short = plain_length(rest);
             let Some(plain) = short.or_else(|| memchr2(b'"', b'\\', rest)) else {
                 self.no_control(rest.len())?;
                 return Err(self.error_at(self.text.len(), "the text ends inside a string"));

@@ -2,7 +2,7 @@
 //!
 //! Only what is usual: escaped or repeated keys, objects with many keys and deep nesting are left to the caller's slower way.
 
-use super::{Cursor, ENDS_PLAIN, Kind, SHORT};
+use super::{Cursor, Kind, plain_length, same};
 
 /// Objects with more keys are unusual: a key is looked for one by one.
 const MAX_KEYS: usize = 32;
@@ -60,6 +60,7 @@ impl Reader<'_> {
     fn object(&mut self, at: usize, depth: usize) -> Option<usize> {
         let index = self.add(Kind::Object, at, at);
         let mut count = 0;
+        let mut marks = 0;
         let mut at = self.space(at + 1);
         if *self.bytes.get(at)? != b'}' {
             loop {
@@ -68,9 +69,11 @@ impl Reader<'_> {
                 }
                 let key = self.entries.len();
                 at = self.string(at)?;
-                if self.entries[key].escaped || self.is_repeated(index, key) {
+                let mark = self.mark(key);
+                if self.entries[key].escaped || (marks & mark != 0 && self.is_repeated(index, key)) {
                     return None;
                 }
+                marks |= mark;
                 count += 1;
                 at = self.space(at);
                 if *self.bytes.get(at)? != b':' {
@@ -107,15 +110,21 @@ impl Reader<'_> {
         Some(self.close(index, count, at + 1))
     }
 
+    #[inline]
     fn string(&mut self, at: usize) -> Option<usize> {
         let start = at + 1;
-        let mut bytes = self.bytes[start..].iter().take(SHORT);
-        if let Some(length) = bytes.position(|&byte| ENDS_PLAIN[usize::from(byte)])
+        if let Some(length) = plain_length(&self.bytes[start..])
             && self.bytes[start + length] == b'"'
         {
             self.add(Kind::String, start, start + length);
             return Some(start + length + 1);
         }
+        self.other_string(at)
+    }
+
+    /// A string that is long, or in which something is escaped.
+    #[inline(never)]
+    fn other_string(&mut self, at: usize) -> Option<usize> {
         let mut cursor = Cursor::new(self.text, at);
         let string = cursor.string().ok()?;
         let index = self.add(Kind::String, string.span.start, string.span.end);
@@ -123,18 +132,25 @@ impl Reader<'_> {
         Some(cursor.position())
     }
 
+    #[inline]
     fn number(&mut self, start: usize) -> Option<usize> {
         let digits = start + usize::from(self.bytes[start] == b'-');
         let more = self.bytes[digits..].iter().take_while(|byte| byte.is_ascii_digit()).count();
         let mut end = digits + more;
         let whole = !matches!(self.bytes.get(end), Some(b'.' | b'e' | b'E')) && more <= FINITE_DIGITS;
         if !whole || more == 0 || (more > 1 && self.bytes[digits] == b'0') {
-            let mut cursor = Cursor::new(self.text, start);
-            cursor.number().ok()?;
-            end = cursor.position();
+            end = self.other_number(start)?;
         }
         self.add(Kind::Number, start, end);
         Some(end)
+    }
+
+    /// The end of a number with a fraction or exponent, or of none.
+    #[inline(never)]
+    fn other_number(&mut self, start: usize) -> Option<usize> {
+        let mut cursor = Cursor::new(self.text, start);
+        cursor.number().ok()?;
+        Some(cursor.position())
     }
 
     fn literal(&mut self, at: usize, word: &str, kind: Kind) -> Option<usize> {
@@ -146,6 +162,7 @@ impl Reader<'_> {
     }
 
     /// The first byte from `at` on that is no white space.
+    #[inline]
     fn space(&self, mut at: usize) -> usize {
         while matches!(self.bytes.get(at), Some(b' ' | b'\n' | b'\r' | b'\t')) {
             at += 1;
@@ -153,6 +170,7 @@ impl Reader<'_> {
         at
     }
 
+    #[inline]
     fn add(&mut self, kind: Kind, start: usize, end: usize) -> usize {
         let index = self.entries.len();
         let after = index as u32 + 1;
@@ -168,13 +186,21 @@ impl Reader<'_> {
         end
     }
 
+    /// A bit that equal keys have in common, and few others.
+    #[inline]
+    fn mark(&self, key: usize) -> u64 {
+        let Entry { start, end, .. } = self.entries[key];
+        let (first, last) = (self.bytes[start as usize], self.bytes[end as usize - 1]);
+        1 << ((u32::from(first) * 5 + u32::from(last) * 3 + (end - start)) % 64)
+    }
+
     /// True when the object at `index` has a key before the one at `key` that says the same.
     fn is_repeated(&self, index: usize, key: usize) -> bool {
         let says = |entry: Entry| &self.bytes[entry.start as usize..entry.end as usize];
         let last = says(self.entries[key]);
         let mut earlier = index + 1;
         while earlier < key {
-            if says(self.entries[earlier]) == last {
+            if same(says(self.entries[earlier]), last) {
                 return true;
             }
             earlier = self.entries[earlier + 1].after as usize;

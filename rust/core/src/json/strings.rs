@@ -2,21 +2,51 @@
 
 use std::fmt::Write;
 
-/// Strings up to this length are read byte by byte, longer ones many bytes at a time: most keys and values are short.
-pub(super) const SHORT: usize = 24;
+/// Strings up to this length are read eight bytes at a time, longer ones many at a time: most keys and values are short.
+const SHORT: usize = 32;
 
-/// The bytes that are no plain characters of a string.
-pub(super) static ENDS_PLAIN: [bool; 256] = {
-    let mut ends = [false; 256];
-    let mut byte = 0;
-    while byte < 0x20 {
-        ends[byte] = true;
-        byte += 1;
+/// A byte in each place of a word.
+const fn all(byte: u8) -> u64 {
+    u64::from_le_bytes([byte; 8])
+}
+
+/// Where in `bytes` the first one stands that is no plain character of a string (a quote, a backslash, a control
+/// character); `None`: not among the first few.
+#[inline]
+pub(super) fn plain_length(bytes: &[u8]) -> Option<usize> {
+    let (words, rest) = bytes[..bytes.len().min(SHORT)].as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let (quote, backslash) = (word ^ all(b'"'), word ^ all(b'\\'));
+        // The lowest high bit stands in the first byte that is below the subtrahend: 1 (equal to what it was xored with) or a space.
+        let ends = (quote.wrapping_sub(all(1)) & !quote)
+            | (backslash.wrapping_sub(all(1)) & !backslash)
+            | (word.wrapping_sub(all(b' ')) & !word);
+        let ends = ends & all(0x80);
+        if ends != 0 {
+            return Some(index * 8 + ends.trailing_zeros() as usize / 8);
+        }
     }
-    ends[b'"' as usize] = true;
-    ends[b'\\' as usize] = true;
-    ends
-};
+    let end = rest.iter().position(|&byte| byte < b' ' || byte == b'"' || byte == b'\\')?;
+    Some(words.len() * 8 + end)
+}
+
+/// `a == b`, without a call where they are short.
+#[inline]
+pub(crate) fn same(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
+    match a.len() {
+        16..=32 => {
+            a.first_chunk::<16>() == b.first_chunk::<16>() && a.last_chunk::<16>() == b.last_chunk::<16>()
+        }
+        8..16 => a.first_chunk::<8>() == b.first_chunk::<8>() && a.last_chunk::<8>() == b.last_chunk::<8>(),
+        4..8 => a.first_chunk::<4>() == b.first_chunk::<4>() && a.last_chunk::<4>() == b.last_chunk::<4>(),
+        2..4 => a.first_chunk::<2>() == b.first_chunk::<2>() && a.last() == b.last(),
+        _ => a == b,
+    }
+}
 
 /// Resolves the escapes of a validated string.
 pub(crate) fn unescape(raw: &str) -> String {
@@ -75,6 +105,24 @@ mod tests {
     use crate::json::Cursor;
 
     #[test]
+    fn plain_characters_end_where_they_do_one_by_one() {
+        let ends = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
+        for first in 0..=255 {
+            for second in [b'"', b'a', 0x1F, 0x80, 0xFF, first] {
+                for place in 0..40 {
+                    let mut bytes = vec![b'z'; 40];
+                    bytes[place] = first;
+                    bytes[(place * 7 + 1) % 40] = second;
+                    let slow = bytes.iter().take(SHORT).position(|&byte| ends(byte));
+                    assert_eq!(plain_length(&bytes), slow, "{bytes:?}");
+                    let cut = &bytes[..place];
+                    assert_eq!(plain_length(cut), cut.iter().take(SHORT).position(|&byte| ends(byte)));
+                }
+            }
+        }
+    }
+
+    #[test]
     fn strings_are_unescaped_and_quoted() {
         let text = "\"a\\\"\\\\\\/\\b\\f\\n\\r\\t\\u00e9\\ud83d\\ude00z\"";
         let string = Cursor::new(text, 0).string().unwrap();
@@ -82,5 +130,19 @@ mod tests {
         let mut quoted = String::new();
         quote("a\"\\\n\u{1}é", &mut quoted);
         assert_eq!(quoted, "\"a\\\"\\\\\\n\\u0001é\"");
+    }
+
+    #[test]
+    fn short_texts_are_compared_byte_for_byte() {
+        let text: Vec<u8> = (0..40).collect();
+        for length in 0..text.len() {
+            let a = &text[..length];
+            assert!(same(a, &a.to_vec()) && !same(a, &text));
+            for place in 0..length {
+                let mut b = a.to_vec();
+                b[place] ^= 0x80;
+                assert!(!same(a, &b), "{length} {place}");
+            }
+        }
     }
 }

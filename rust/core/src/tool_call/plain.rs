@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use crate::json::Kind as JsonKind;
 use crate::json::flat::{self, Entry};
+use crate::json::same;
 use crate::schema::FlatNode;
 
 use super::ToolCall;
@@ -63,18 +64,19 @@ fn object<'a>(text: &'a str, at: usize, kind: Kind, entries: &'a mut Vec<Entry>)
     while key < entries.len() {
         let value = key + 1;
         let Entry { kind, escaped, start, end, .. } = entries[value];
-        let said = &text[entries[key].start as usize..entries[key].end as usize];
-        if let Some(which) = NAME_KEYS.iter().position(|known| *known == said) {
+        let said = &text.as_bytes()[entries[key].start as usize..entries[key].end as usize];
+        let one_of = |keys: &[&str]| keys.iter().position(|known| same(known.as_bytes(), said));
+        if let Some(which) = one_of(&NAME_KEYS) {
             if kind != JsonKind::String || escaped || start == end || name.is_some() {
                 return None;
             }
             name = Some((which, value));
-        } else if let Some(which) = ARGUMENTS_KEYS.iter().position(|known| *known == said) {
+        } else if let Some(which) = one_of(&ARGUMENTS_KEYS) {
             if kind != JsonKind::Object || arguments.is_some() {
                 return None;
             }
             arguments = Some((which, value));
-        } else if said == LIST_KEY {
+        } else if said == LIST_KEY.as_bytes() {
             return None;
         } else {
             others = true;
