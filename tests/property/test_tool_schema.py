@@ -22,23 +22,57 @@ from tool_call_texts import (
     JSON,
 )
 
-PROPERTY = st.sampled_from(
+NAMES = st.sampled_from(["a", "b", "c", "", "é", "a longer name than usual", "a longer name than unusual"])
+TYPES = st.sampled_from(["null", "boolean", "number", "integer", "string", "array", "object"])
+CHOICES = st.lists(
+    st.sampled_from(["a", "é", "abc", 1, 1.5, 0, True, None, [], ["x"], {"a": 1}]), min_size=1, max_size=4
+)
+
+
+def usual_object(draw: st.DrawFn, inner: st.SearchStrategy[Any]) -> dict[str, Any]:
+    """An object's schema, in which some of the keywords stand."""
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": draw(st.dictionaries(NAMES, inner, max_size=3)),
+        "required": draw(st.lists(NAMES, max_size=2, unique=True)),
+        "additionalProperties": draw(inner),
+    }
+    dropped = draw(st.sets(st.sampled_from(sorted(schema)), max_size=3))
+    return {key: value for key, value in schema.items() if key not in dropped}
+
+
+# What ToolSchema judges itself ...
+USUAL: st.SearchStrategy[Any] = st.recursive(
+    st.one_of(
+        st.sampled_from([True, False, {}, {"title": "t", "default": 1, "description": "d", "examples": [1]}]),
+        st.builds(lambda kind: {"type": kind}, st.one_of(TYPES, st.lists(TYPES, min_size=1, unique=True))),
+        st.builds(lambda choices: {"enum": choices}, CHOICES),
+        st.builds(lambda kind, choices: {"type": kind, "enum": choices}, TYPES, CHOICES),
+    ),
+    lambda inner: st.one_of(
+        st.builds(lambda items: {"type": "array", "items": items}, inner),
+        st.builds(lambda items: {"items": items}, inner),
+        st.builds(lambda schemas: {"anyOf": schemas}, st.lists(inner, min_size=1, max_size=3)),
+        st.composite(usual_object)(inner),
+    ),
+    max_leaves=6,
+)
+# ... and what it has a library for.
+UNUSUAL = st.sampled_from(
     [
-        {"type": "string"},
         {"type": "integer", "minimum": 0},
-        {"type": "number"},
-        {"type": "boolean"},
-        {"enum": ["a", 1, None]},
         {"type": "array", "items": {"type": "string"}, "maxItems": 2},
-        {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]},
         {"anyOf": [{"type": "null"}, {"type": "string", "pattern": "^a"}]},
-        {"type": ["string", "null"]},
+        {"type": "array", "uniqueItems": True},
+        {"const": 1},
+        {"type": "string", "format": "email"},
         {"$ref": "#/$defs/positive"},
     ]
 )
-NAMES = st.sampled_from(["a", "b", "c"])
 VALUES = st.one_of(
-    JSON, st.sampled_from(["a", "abc", 1, 0, -1, 2.0, True, None, [], ["x"], {"x": 1}, {"x": "1"}, {}])
+    JSON,
+    st.sampled_from(["a", "é", "abc", 1, 0, -1, 2.0, 1.5, 1e300, True, None, [], ["x"], {"a": 1}, {"b": "1"}, {}]),
+    st.dictionaries(NAMES, st.one_of(JSON, st.lists(st.sampled_from(["a", 1, 1.0])))),
 )
 DRAFTS = {
     "http://json-schema.org/draft-07/schema#": jsonschema.Draft7Validator,
@@ -50,16 +84,18 @@ DRAFTS = {
 
 @st.composite
 def schemas(draw: st.DrawFn) -> dict[str, Any]:
+    properties = USUAL if draw(st.booleans()) else st.one_of(USUAL, UNUSUAL)
     schema: dict[str, Any] = {
         "type": "object",
-        "properties": draw(st.dictionaries(NAMES, PROPERTY, max_size=3)),
+        "properties": draw(st.dictionaries(NAMES, properties, max_size=3)),
         "required": draw(st.lists(NAMES, max_size=2, unique=True)),
-        "$defs": {"positive": {"type": "integer", "exclusiveMinimum": 0}},
     }
+    if "#/$defs/positive" in json.dumps(schema):
+        schema["$defs"] = {"positive": {"type": "integer", "exclusiveMinimum": 0}}
     if draft := draw(st.sampled_from(list(DRAFTS))):
         schema["$schema"] = draft
     if draw(st.booleans()):
-        schema["additionalProperties"] = False
+        schema["additionalProperties"] = draw(USUAL)
     return schema
 
 
@@ -83,7 +119,7 @@ def in_format(kind: str, name: str, arguments: dict[str, Any], ascii_only: bool)
     }[kind]
 
 
-@settings(max_examples=400)
+@settings(max_examples=800)
 @given(
     schemas(),
     st.dictionaries(NAMES, VALUES, max_size=3),

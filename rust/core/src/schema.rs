@@ -15,8 +15,10 @@ use crate::jsonl::pool;
 use crate::tool_call::{Formats, Plain, Seen, ToolCall, scan, walk};
 use crate::{Error, Result};
 
+mod compact;
 mod flat;
 
+use compact::{Builder, Compact};
 use flat::FlatJson;
 pub(crate) use flat::FlatNode;
 
@@ -32,9 +34,11 @@ const PARALLEL_TEXTS: usize = 512;
 /// The compiled argument schemas of a set of tools.
 #[derive(Debug)]
 pub struct ToolSchema {
+    /// Finds tools by name, and says whether arguments are valid under what is usual.
+    compact: Compact,
     /// In the order of the definitions.
     names: Vec<String>,
-    /// One for each name. Looked through one by one: they are few.
+    /// One for each name.
     tools: Vec<Tool>,
 }
 
@@ -42,9 +46,9 @@ pub struct ToolSchema {
 struct Tool {
     definition: Value,
     parameters: Value,
-    /// Says whether arguments are valid.
-    quick: Validator<FlatJson>,
-    /// Says what is wrong with them, and takes those that are unusual. Made when first needed.
+    /// Says whether arguments are valid, where the schema is unusual.
+    quick: Option<Validator<FlatJson>>,
+    /// Says what is wrong with arguments, and takes those that are unusual. Made when first needed.
     full: OnceLock<Validator>,
     required: Vec<String>,
 }
@@ -68,10 +72,12 @@ impl ToolSchema {
         let Value::Array(definitions) = parsed else {
             return Err(Error::schema("tools: expected an array of tool definitions"));
         };
-        let mut schema = Self { names: Vec::new(), tools: Vec::new() };
+        let mut schema = Self { compact: Compact::default(), names: Vec::new(), tools: Vec::new() };
+        let mut compact = Builder::default();
         for (index, definition) in definitions.iter().enumerate() {
-            schema.add(index, definition)?;
+            schema.add(index, definition, &mut compact)?;
         }
+        schema.compact = compact.build().ok_or_else(|| Error::schema("tools: longer than 4 GiB"))?;
         Ok(schema)
     }
 
@@ -125,18 +131,29 @@ impl ToolSchema {
 
     /// [`Self::is_valid`] for the call of `name` with `arguments`, a JSON text.
     fn accepts(&self, name: &str, arguments: &str) -> bool {
+        let mut entries = Vec::with_capacity(32);
+        if read_flat(arguments, 0, &mut entries) == Some(arguments.len()) {
+            return self.accepts_flat(name, FlatNode { text: arguments, entries: &entries, index: 0 });
+        }
         self.tool(name).is_some_and(|tool| {
-            let mut entries = Vec::with_capacity(32);
-            if read_flat(arguments, 0, &mut entries) == Some(arguments.len()) {
-                return tool.quick.is_valid(FlatNode { text: arguments, entries: &entries, index: 0 });
-            }
             serde_json::from_str(arguments).is_ok_and(|arguments: Value| tool.full().is_valid(&arguments))
         })
     }
 
+    /// [`Self::is_valid`] for the call of `name` with `arguments`.
+    fn accepts_flat(&self, name: &str, arguments: FlatNode<'_>) -> bool {
+        match self.compact.tool(name) {
+            None => false,
+            Some((_, Some(usual))) => usual.accepts(arguments),
+            Some((index, None)) => {
+                self.tools[index].quick.as_ref().is_some_and(|quick| quick.is_valid(arguments))
+            }
+        }
+    }
+
     /// [`Self::is_valid`] for a call that was not copied yet.
     pub(crate) fn accepts_plain(&self, call: &Plain<'_>) -> bool {
-        self.tool(call.name()).is_some_and(|tool| tool.quick.is_valid(call.arguments()))
+        self.accepts_flat(call.name(), call.arguments())
     }
 
     fn accepts_seen(&self, seen: &Seen<'_>) -> bool {
@@ -163,10 +180,10 @@ impl ToolSchema {
     }
 
     fn tool(&self, name: &str) -> Option<&Tool> {
-        self.names.iter().position(|known| known == name).map(|index| &self.tools[index])
+        self.compact.tool(name).map(|(index, _)| &self.tools[index])
     }
 
-    fn add(&mut self, index: usize, definition: &Value) -> Result<()> {
+    fn add(&mut self, index: usize, definition: &Value, compact: &mut Builder) -> Result<()> {
         let function = function(index, definition)?;
         let Some(Value::String(name)) = function.get("name") else {
             return Err(Error::schema(format!("tools[{index}]: no name")));
@@ -181,18 +198,20 @@ impl ToolSchema {
                 )));
             }
         };
-        if let Some(earlier) = self.tool(name) {
-            if earlier.definition == *definition {
+        if let Some(earlier) = self.names.iter().position(|earlier| earlier == name) {
+            if self.tools[earlier].definition == *definition {
                 return Ok(());
             }
             return Err(Error::schema(format!("tools[{index}]: a tool named {name:?} is already defined")));
         }
         let options = jsonschema::options_for::<FlatJson>().offline();
-        let quick = options.build(&parameters).map_err(|error| {
+        let validator = options.build(&parameters).map_err(|error| {
             let place = error.instance_path().as_str();
             let what = short(&error.to_string());
             Error::schema(format!("tool {name:?}: parameters{place}: not a valid JSON Schema: {what}"))
         })?;
+        let usual = compact.add(name, &parameters);
+        let quick = (!usual).then_some(validator);
         let required = parameters.get("required").and_then(Value::as_array).into_iter().flatten();
         let required = required.filter_map(|name| name.as_str().map(str::to_owned)).collect();
         self.names.push(name.clone());

@@ -29,7 +29,7 @@ impl<'a> FlatNode<'a> {
         &self.text[self.entry().start as usize..self.entry().end as usize]
     }
 
-    fn string(self) -> Option<Cow<'a, str>> {
+    pub(super) fn string(self) -> Option<Cow<'a, str>> {
         let entry = self.entry();
         let raw = || if entry.escaped { Cow::Owned(unescape(self.raw())) } else { Cow::Borrowed(self.raw()) };
         (entry.kind == Kind::String).then(raw)

@@ -5,17 +5,20 @@ use std::sync::LazyLock;
 use kdfast_core::schema::{ToolSchema, is_valid_text, text_issues};
 use kdfast_core::tool_call::{Format, Formats, Options, ToolCallStream, could_become, scan};
 
-/// Tools called as the fragments call them.
-static SCHEMA: LazyLock<ToolSchema> = LazyLock::new(|| {
-    ToolSchema::new(
-        r#"[{"name": "f", "parameters": {"type": "object", "properties": {"a": {"anyOf": [
-            {"type": "array", "items": {"type": ["integer", "string", "null"]}, "maxItems": 3, "uniqueItems": true},
-            {"type": "object", "minProperties": 1, "propertyNames": {"maxLength": 3}},
-            {"enum": [-500, "x", true, null, {"a": [1, "b"]}]},
-            {"type": "string", "pattern": "^[a-zé]"}
-        ]}}}}]"#,
-    )
-    .unwrap()
+/// Tools called as the fragments call them: with an unusual schema, and with one that is judged without `jsonschema`.
+static SCHEMAS: LazyLock<[ToolSchema; 2]> = LazyLock::new(|| {
+    let unusual = r#"[{"name": "f", "parameters": {"type": "object", "properties": {"a": {"anyOf": [
+        {"type": "array", "items": {"type": ["integer", "string", "null"]}, "maxItems": 3, "uniqueItems": true},
+        {"type": "object", "minProperties": 1, "propertyNames": {"maxLength": 3}},
+        {"enum": [-500, "x", true, null, {"a": [1, "b"]}]},
+        {"type": "string", "pattern": "^[a-zé]"}
+    ]}}}}]"#;
+    let usual = r#"[{"name": "f", "parameters": {"type": "object", "required": ["a"], "properties": {"a": {"anyOf": [
+        {"type": "array", "items": {"type": ["integer", "string", "null"]}},
+        {"type": "object", "properties": {"a": {"enum": ["x", 1, [1, "b"]]}}, "additionalProperties": {"type": "number"}},
+        {"enum": [-500, "x", true, null, {"a": [1, "b"]}]}
+    ]}}}}]"#;
+    [unusual, usual].map(|tools| ToolSchema::new(tools).unwrap())
 });
 
 /// Feeds `data` in chunks of the `sizes` (over and over) and compares with the whole text, at the end of each chunk.
@@ -46,8 +49,10 @@ pub fn check(data: &[u8], sizes: &[u8], chosen: u8) {
         }
     }
     // Quick and full validator. (Once: to say what is wrong takes its time.)
-    let issues = text_issues(&text, &SCHEMA, formats);
-    assert_eq!(is_valid_text(&text, Some(&SCHEMA), formats), issues.is_empty(), "{text:?}");
+    for schema in SCHEMAS.iter() {
+        let issues = text_issues(&text, schema, formats);
+        assert_eq!(is_valid_text(&text, Some(schema), formats), issues.is_empty(), "{text:?}");
+    }
     let mut whole = ToolCallStream::new(Options { formats, ..Options::default() });
     whole.feed(data);
     assert_eq!(whole.calls(), stream.calls(), "{text:?}");

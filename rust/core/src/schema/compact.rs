@@ -1,0 +1,237 @@
+//! The schemas that most tools have, in one piece of memory: a set of tools is looked through with few cache misses.
+//!
+//! Only what is usual: types, properties, required names, items, choices, alternatives. Any other keyword that asserts
+//! something leaves its tool to `jsonschema`, which also judges whether a schema is one; the tests hold both against each other.
+//!
+//! Layout (numbers are little-endian; a *piece* has its length before it, in two bytes):
+//!
+//! ```text
+//! tools     length of the names (4 bytes), names, schemas
+//! names     for each: length (4 bytes), name, place of its schema among the schemas (4 bytes)
+//! schema    types, parts (a byte each), then a piece for each part that it has:
+//! members     how many are required (2 bytes), a piece: the schema of members without an entry,
+//!             for each: is it required (a byte), pieces: key, schema
+//! items       schema
+//! choices     start and end of those that are no strings, in `values` (4 bytes each), a piece for each string
+//! any_of      a piece for each: schema
+//! ```
+
+use jsonschema::json::Node as _;
+use serde_json::Value;
+use smallvec::SmallVec;
+
+use crate::json::flat::Entry;
+use crate::json::{Kind, same};
+
+use super::FlatNode;
+use code::Code;
+
+pub(super) use build::Builder;
+
+mod build;
+mod code;
+
+/// A set of kinds, or of JSON Schema's types: a bit each.
+type Types = u8;
+
+const WHOLE: Types = 1 << 6;
+const ALL: Types = WHOLE - 1;
+
+/// The schema of anything, and of nothing.
+const ANYTHING: [u8; 2] = [ALL, 0];
+const NOTHING: [u8; 2] = [0, 0];
+
+/// The parts that a schema may have besides its types.
+const MEMBERS: u8 = 1;
+const ITEMS: u8 = 2;
+const CHOICES: u8 = 4;
+const ANY_OF: u8 = 8;
+
+/// Bytes that most sets of tools need no more than.
+const SHORT: usize = 256;
+
+/// Stands for a schema that is unusual.
+const UNUSUAL: u32 = u32::MAX;
+
+const fn bit(kind: Kind) -> Types {
+    1 << kind as u8
+}
+
+/// A set of tools.
+#[derive(Debug, Default)]
+pub(super) struct Compact {
+    /// Here itself where it is short, as it is for most sets of tools: one place less to fetch.
+    code: SmallVec<[u8; SHORT]>,
+    values: Box<[Value]>,
+}
+
+/// The argument schema of a tool.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Usual<'a> {
+    schema: Code<'a>,
+    values: &'a [Value],
+}
+
+impl Compact {
+    /// The tool called `name`: its index, and its schema where that is usual.
+    pub fn tool(&self, name: &str) -> Option<(usize, Option<Usual<'_>>)> {
+        let mut schemas = Code(&self.code);
+        let mut names = schemas.long();
+        let mut index = 0;
+        while !names.is_empty() {
+            let found = same(names.long().0, name.as_bytes());
+            let place = names.number();
+            if found {
+                let usual = place != UNUSUAL as usize;
+                let usual = usual.then(|| Usual { schema: Code(&schemas.0[place..]), values: &self.values });
+                return Some((index, usual));
+            }
+            index += 1;
+        }
+        None
+    }
+}
+
+impl Usual<'_> {
+    pub fn accepts(self, arguments: FlatNode<'_>) -> bool {
+        let FlatNode { text, entries, index } = arguments;
+        Judge { json: text.as_bytes(), arguments, entries, values: self.values }.accepts(self.schema, index)
+    }
+}
+
+/// Holds values, each the index of an entry, against schemas.
+struct Judge<'a> {
+    arguments: FlatNode<'a>,
+    json: &'a [u8],
+    entries: &'a [Entry],
+    values: &'a [Value],
+}
+
+impl Judge<'_> {
+    fn accepts(&self, mut schema: Code<'_>, value: usize) -> bool {
+        let [types, parts] = schema.bytes();
+        let kind = self.entries[value].kind;
+        if types & bit(kind) == 0 && (kind != Kind::Number || types & WHOLE == 0 || !self.is_whole(value)) {
+            return false;
+        }
+        if parts == 0 {
+            return true;
+        }
+        if parts & MEMBERS != 0 {
+            let members = Code(schema.short());
+            if kind == Kind::Object && !self.accepts_members(members, value) {
+                return false;
+            }
+        }
+        if parts & ITEMS != 0 {
+            let items = Code(schema.short());
+            if kind == Kind::Array && !self.accepts_items(items, value) {
+                return false;
+            }
+        }
+        if parts & CHOICES != 0 && !self.is_choice(Code(schema.short()), value) {
+            return false;
+        }
+        parts & ANY_OF == 0 || self.accepts_any(Code(schema.short()), value)
+    }
+
+    /// No key stands twice in an object of entries.
+    fn accepts_members(&self, mut members: Code<'_>, object: usize) -> bool {
+        let required = u16::from_le_bytes(members.bytes());
+        let others = Code(members.short());
+        let (mut seen, mut next) = (0, members);
+        let (mut key, end) = (object + 1, self.entries[object].after as usize);
+        while key < end {
+            let said = self.raw(key);
+            // Most often the members stand in the schema's order.
+            let mut member = Member::find(&mut next, said);
+            if member.is_none() {
+                next = members;
+                member = Member::find(&mut next, said);
+            }
+            let schema = match member {
+                Some(Member { required, schema }) => {
+                    seen += u16::from(required);
+                    schema
+                }
+                None => others,
+            };
+            if !self.accepts(schema, key + 1) {
+                return false;
+            }
+            key = self.entries[key + 1].after as usize;
+        }
+        seen == required
+    }
+
+    fn accepts_items(&self, items: Code<'_>, array: usize) -> bool {
+        let (mut item, end) = (array + 1, self.entries[array].after as usize);
+        while item < end {
+            if !self.accepts(items, item) {
+                return false;
+            }
+            item = self.entries[item].after as usize;
+        }
+        true
+    }
+
+    fn is_choice(&self, mut choices: Code<'_>, value: usize) -> bool {
+        let others = choices.number()..choices.number();
+        let value = FlatNode { index: value, ..self.arguments };
+        let Some(string) = value.string() else {
+            return self.values[others].iter().any(|choice| value.equals_value(choice));
+        };
+        while !choices.is_empty() {
+            if same(choices.short(), string.as_bytes()) {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn accepts_any(&self, mut schemas: Code<'_>, value: usize) -> bool {
+        while !schemas.is_empty() {
+            if self.accepts(Code(schemas.short()), value) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// A number without a fraction, such as `1.0`.
+    fn is_whole(&self, number: usize) -> bool {
+        let raw = self.raw(number);
+        let digits = raw.strip_prefix(b"-").unwrap_or(raw);
+        let number = || std::str::from_utf8(raw).ok().and_then(|raw| raw.parse::<f64>().ok());
+        digits.iter().all(u8::is_ascii_digit) || number().is_some_and(|number| number.fract() == 0.0)
+    }
+
+    /// As it stands in the text.
+    fn raw(&self, index: usize) -> &[u8] {
+        let Entry { start, end, .. } = self.entries[index];
+        &self.json[start as usize..end as usize]
+    }
+}
+
+struct Member<'a> {
+    required: bool,
+    schema: Code<'a>,
+}
+
+impl<'a> Member<'a> {
+    /// The first of `members` with that key; they go on behind it.
+    fn find(members: &mut Code<'a>, key: &[u8]) -> Option<Self> {
+        while !members.is_empty() {
+            let required = members.byte() != 0;
+            let found = same(members.short(), key);
+            let schema = Code(members.short());
+            if found {
+                return Some(Self { required, schema });
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests;
