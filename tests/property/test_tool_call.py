@@ -169,6 +169,14 @@ def test_tokens_are_counted_where_their_bytes_are(
         by_bytes.complete_at_byte,
         by_bytes.name_at_byte,
     )
+    singly = ToolCallStream(tokenizer=tokenizer)
+    fed = next((n for n, token in enumerate(ids, 1) if singly.feed_tokens([token])), None)
+    for tokens in (ids, pieces):
+        stream, taken = ToolCallStream(tokenizer=tokenizer), iter(tokens)
+        assert stream.feed_until_complete(taken) == (fed is not None)
+        assert len(list(taken)) == (0 if fed is None else len(ids) - fed)
+        assert stream.complete_at_token == singly.complete_at_token == by_tokens.complete_at_token
+        assert stream.name_at_token == singly.name_at_token == by_tokens.name_at_token
     ends = [len(b"".join(pieces[: index + 1])) for index in range(len(pieces))]
     for byte, token in (
         (by_tokens.complete_at_byte, by_tokens.complete_at_token),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -72,6 +74,51 @@ def test_a_call_that_is_too_long_ends_the_stream() -> None:
 def test_tokens_need_a_tokenizer() -> None:
     with pytest.raises(ValueError, match="tokenizer must be given"):
         ToolCallStream().feed_tokens([1])
+
+
+def test_tokens_are_taken_from_an_iterator_until_a_call_is_complete() -> None:
+    stream = ToolCallStream([WEATHER])
+    seen: list[str] = []
+
+    def tokens() -> Iterator[bytes]:
+        for character in "Well: " + call('{"city": "Rome"}') + " and more":
+            seen.append(stream.state)  # it may be looked at meanwhile
+            yield character.encode()
+
+    pieces = tokens()
+    assert stream.feed_until_complete(pieces)
+    assert stream.complete_at_byte == stream.complete_at_token == len(seen) - 1
+    assert set(seen) == {"prose", "inside"}
+    rest = b"".join(pieces).decode()
+    assert rest == "\n</tool_call> and more"
+    assert stream.feed_until_complete(iter([b"never taken"]))
+    stream.feed(rest.encode())
+    assert [found.closed for found in stream.calls] == [True]
+
+
+def test_an_iterator_that_ends_or_fails_leaves_the_stream_as_it_is() -> None:
+    text = call('{"city": "Rome"}')
+    stream = ToolCallStream([WEATHER])
+    assert not stream.feed_until_complete([text[:20].encode(), b""])
+
+    def failing() -> Iterator[bytes]:
+        yield text[20:25].encode()
+        raise RuntimeError("the model is gone")
+
+    with pytest.raises(RuntimeError, match="the model is gone"):
+        stream.feed_until_complete(failing())
+    with pytest.raises(TypeError, match="tokens must be ids or bytes, got <class 'str'>"):
+        stream.feed_until_complete(["x"])
+    with pytest.raises(ValueError, match="tokenizer must be given"):
+        stream.feed_until_complete([1])
+    assert stream.feed_until_complete([text[25:].encode()])
+    assert stream.complete_at_token == 3
+
+
+def test_nothing_more_is_taken_once_no_call_can_come() -> None:
+    stream = ToolCallStream(max_call_bytes=100)
+    assert not stream.feed_until_complete(itertools.chain([b'{"name": "'], itertools.repeat(b"x")))
+    assert stream.state == "impossible"
 
 
 def test_time_is_linear_in_the_text() -> None:

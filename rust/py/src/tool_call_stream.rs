@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use kdfast_core::tokenize;
-use kdfast_core::tool_call::{self, Mark, Options};
-use pyo3::exceptions::PyValueError;
+use kdfast_core::tool_call::{self, Mark, Options, State};
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
 use crate::boundary::enter_if_long;
 use crate::tokenize::Tokenizer;
@@ -49,14 +50,31 @@ impl ToolCallStream {
 
     /// True once a valid call is complete.
     fn feed_tokens(&mut self, py: Python<'_>, ids: Vec<u32>) -> PyResult<bool> {
-        let Some(tokenizer) = &self.tokenizer else {
-            return Err(PyValueError::new_err("tokenizer must be given to the stream to feed it tokens"));
-        };
+        let tokenizer = known(self.tokenizer.as_deref())?;
         enter_if_long(py, ids.len() * BYTES_A_TOKEN, || {
             self.core.feed_tokens(ids.iter().map(|&id| tokenizer.token_bytes(id)));
             Ok(())
         })?;
         Ok(self.core.complete_at().is_some())
+    }
+
+    /// Takes tokens from an iterable until a valid call is complete. Between two of them the stream is free: whoever
+    /// makes the tokens may look at it.
+    fn feed_until_complete(slf: &Bound<'_, Self>, tokens: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let more = tokens.try_iter()?;
+        let mut complete = slf.try_borrow()?.core.complete_at().is_some();
+        if complete {
+            return Ok(true);
+        }
+        for token in more {
+            let mut stream = slf.try_borrow_mut()?;
+            stream.take(&token?)?;
+            complete = stream.core.complete_at().is_some();
+            if complete || stream.core.state() == State::Impossible {
+                break;
+            }
+        }
+        Ok(complete)
     }
 
     #[getter]
@@ -93,6 +111,27 @@ impl ToolCallStream {
     fn more_expected(&self) -> bool {
         self.core.more_expected()
     }
+}
+
+impl ToolCallStream {
+    /// Takes a token: an id, or its bytes.
+    fn take(&mut self, token: &Bound<'_, PyAny>) -> PyResult<()> {
+        if let Ok(bytes) = token.cast::<PyBytes>() {
+            self.core.feed_token(bytes.as_bytes());
+            return Ok(());
+        }
+        let Ok(id) = token.extract() else {
+            let found = token.get_type();
+            return Err(PyTypeError::new_err(format!("tokens must be ids or bytes, got {found}")));
+        };
+        self.core.feed_token(known(self.tokenizer.as_deref())?.token_bytes(id));
+        Ok(())
+    }
+}
+
+fn known(tokenizer: Option<&tokenize::Tokenizer>) -> PyResult<&tokenize::Tokenizer> {
+    tokenizer
+        .ok_or_else(|| PyValueError::new_err("tokenizer must be given to the stream to feed it token ids"))
 }
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {

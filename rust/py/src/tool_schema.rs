@@ -142,7 +142,8 @@ fn is_valid_tool_json_each(
     let formats = formats_named(formats)?;
     let texts: Vec<&str> = texts.iter().map(|text| text.to_str()).collect::<PyResult<_>>()?;
     enter(py, || {
-        let pairs: Vec<_> = texts.into_iter().zip(schemas.iter().map(Option::as_deref)).collect();
+        let schemas = schemas.iter().map(|schema| schema.as_ref().map(Compiled::schema));
+        let pairs: Vec<_> = texts.into_iter().zip(schemas).collect();
         schema::are_valid_texts(&pairs, formats, threads)
     })
 }
@@ -234,23 +235,47 @@ fn required_fields_present_each(
     let answers: Vec<_> = answers.iter().map(Answer::new).collect::<PyResult<_>>()?;
     enter(py, || {
         let pairs = answers.iter().zip(&schemas);
-        Ok(pairs.map(|(answer, schema)| answer.required_present(schema.as_deref())).collect())
+        Ok(pairs
+            .map(|(answer, schema)| answer.required_present(schema.as_ref().map(Compiled::schema)))
+            .collect())
     })
 }
 
+/// A schema that Python holds, or one that was compiled for the occasion.
+enum Compiled<'a> {
+    Held(&'a schema::ToolSchema),
+    Made(Arc<schema::ToolSchema>),
+}
+
+impl<'a> Compiled<'a> {
+    fn new(tools: &'a Bound<'_, PyAny>) -> PyResult<Self> {
+        match tools.cast::<ToolSchema>() {
+            Ok(held) => Ok(Self::Held(&held.get().core)),
+            Err(_) => compile(tools).map(Self::Made),
+        }
+    }
+
+    fn schema(&self) -> &schema::ToolSchema {
+        match self {
+            Self::Held(schema) => schema,
+            Self::Made(schema) => schema,
+        }
+    }
+}
+
 /// The compiled schema of each entry of `given`, the argument called `name`, which must have one for each of `count` `others`.
-fn compiled_each(
+fn compiled_each<'a>(
     name: &str,
-    given: &[Option<Bound<'_, PyAny>>],
+    given: &'a [Option<Bound<'_, PyAny>>],
     others: &str,
     count: usize,
-) -> PyResult<Vec<Option<Arc<schema::ToolSchema>>>> {
+) -> PyResult<Vec<Option<Compiled<'a>>>> {
     if given.len() != count {
         let found = given.len();
         let message = format!("{name} must have one entry for each of the {count} {others}, got {found}");
         return Err(PyValueError::new_err(message));
     }
-    given.iter().map(|tools| tools.as_ref().map(compile).transpose()).collect()
+    given.iter().map(|tools| tools.as_ref().map(Compiled::new).transpose()).collect()
 }
 
 /// A schema from a `ToolSchema`, tool definitions, or their JSON text.
