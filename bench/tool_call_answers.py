@@ -40,6 +40,11 @@ class Answer:
     msgspec: dict[str, msgspec.json.Decoder[Any]]
 
 
+def jsonschema_rs_validator(parameters: dict[str, Any]) -> Validate:
+    """jsonschema-rs's question."""
+    return jsonschema_rs.validator_for(parameters).is_valid
+
+
 def fast_validator(parameters: dict[str, Any]) -> Validate:
     """fastjsonschema's compiled function, as a question."""
     check = fastjsonschema.compile(parameters, use_default=False)
@@ -95,32 +100,39 @@ def written(calls: Sequence[dict[str, Any]], rng: random.Random) -> str:
     return PROSE + "\n".join(f"{OPENING}\n{body}\n{CLOSING}" for body in bodies)
 
 
-def answer_of(record: dict[str, Any], tokenizer: Tokenizer, rng: random.Random) -> Answer:
-    """The record's answer."""
-    functions = [tool["function"] for tool in record["tools"]]
-    tools = {function["name"]: function["parameters"] for function in functions}
-    text = written([call["function"] for call in record["truth_message"]["tool_calls"]], rng)
-    ids = tokenizer.encode(text)
-    pieces = [tokenizer.token_bytes(token) for token in ids]
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    return Answer(
-        text=text,
-        data=text.encode(),
-        ids=ids,
-        pieces=pieces,
-        tokens=[decoder.decode(piece) for piece in pieces],
-        schema=ToolSchema(functions),
-        jsonschema_rs={name: jsonschema_rs.validator_for(schema).is_valid for name, schema in tools.items()},
-        fastjsonschema={name: fast_validator(schema) for name, schema in tools.items()},
-        msgspec={name: msgspec_decoder(schema) for name, schema in tools.items()},
-    )
-
-
 def answers_of(wheel: Path, tokenizer: Tokenizer) -> list[Answer]:
-    """All records that call a tool, in the order of the import."""
+    """All records that call a tool, in the order of the import.
+
+    Everyone's validators are made apart from the others', as in a program that uses them alone: so nobody's lie
+    scattered between the others' in memory.
+    """
     rng = random.Random(0)
     with tempfile.TemporaryDirectory() as folder:
         summary = import_bfcl(wheel, Path(folder), categories=CALL_CATEGORIES)
         lines = summary.train_path.read_text().splitlines()
         lines += summary.validation_path.read_text().splitlines()
-    return [answer_of(json.loads(line), tokenizer, rng) for line in lines]
+    records = [json.loads(line) for line in lines]
+    functions = [[tool["function"] for tool in record["tools"]] for record in records]
+    calls = [[call["function"] for call in record["truth_message"]["tool_calls"]] for record in records]
+    texts = [written(each, rng) for each in calls]
+    ids = [tokenizer.encode(text) for text in texts]
+    pieces = [[tokenizer.token_bytes(token) for token in each] for each in ids]
+    columns = [
+        texts,
+        [text.encode() for text in texts],
+        ids,
+        pieces,
+        [decoded(each) for each in pieces],
+        [ToolSchema(tools) for tools in functions],
+        *(
+            [{tool["name"]: make(tool["parameters"]) for tool in tools} for tools in functions]
+            for make in (jsonschema_rs_validator, fast_validator, msgspec_decoder)
+        ),
+    ]
+    return [Answer(*fields) for fields in zip(*columns, strict=True)]
+
+
+def decoded(pieces: list[bytes]) -> list[str]:
+    """The tokens' texts: a character that is cut comes with its last token."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    return [decoder.decode(piece) for piece in pieces]

@@ -110,6 +110,16 @@ def kdfast_feed(answers: list[Answer]) -> list[int | None]:
     return [one(answer) for answer in answers]
 
 
+def kdfast_until(answers: list[Answer]) -> list[int | None]:
+    """kdfast, taking each token from an iterator until a call is complete."""
+    found = []
+    for answer in answers:
+        stream = ToolCallStream(answer.schema)
+        stream.feed_until_complete(iter(answer.pieces))
+        found.append(stream.complete_at_token)
+    return found
+
+
 def kdfast_feed_nothing(answers: list[Answer]) -> list[None]:
     """One call of `feed` a token, with nothing in it: the cost of calls from Python."""
     for answer in answers:
@@ -194,6 +204,7 @@ def stream_candidates(tokenizer: Tokenizer) -> Candidates:
     """Who streams."""
     return {
         "kdfast, a token at a time": kdfast_feed,
+        "kdfast, tokens out of an iterator": kdfast_until,
         "kdfast, all tokens at once": lambda answers: kdfast_tokens(answers, tokenizer),
         "kdfast, empty tokens": kdfast_feed_nothing,
         "incremental Python scanner + jsonschema-rs": lambda answers: scanner(answers, "jsonschema_rs"),
