@@ -10,8 +10,8 @@ are compared. Schemas are compiled beforehand, by everyone. One thread each, but
 *find + validate*: does the text hold calls, all complete and valid under their tools' schemas? *stream*: with which
 token is the first valid call complete? The tokens are the tokenizer's; peers get them as text. The scanners of the
 peers are the shortest that are right on these texts; kdfast's is right on others too. A Python scanner has to loop
-over the tokens; kdfast takes them one by one (`feed`), out of an iterator that may be a model (`feed_until_complete`), or
-all at once (`feed_tokens`).
+over the tokens; kdfast takes them one by one (`feed`), out of an iterator that may be a model
+(`feed_until_complete`), or all at once (`feed_tokens`).
 """
 
 from __future__ import annotations

@@ -71,7 +71,9 @@ UNUSUAL = st.sampled_from(
 )
 VALUES = st.one_of(
     JSON,
-    st.sampled_from(["a", "é", "abc", 1, 0, -1, 2.0, 1.5, 1e300, True, None, [], ["x"], {"a": 1}, {"b": "1"}, {}]),
+    st.sampled_from(
+        ["a", "é", "abc", 1, 0, -1, 2.0, 1.5, 1e300, True, None, [], ["x"], {"a": 1}, {"b": "1"}, {}]
+    ),
     st.dictionaries(NAMES, st.one_of(JSON, st.lists(st.sampled_from(["a", 1, 1.0])))),
 )
 DRAFTS = {

@@ -72,6 +72,6 @@ mod tests {
         assert!(code.long().is_empty());
         assert_eq!(code.number(), 70_000);
         assert!(code.is_empty());
-        assert_eq!(put_short(&mut out, &[0; 70_000]), None);
+        assert_eq!(put_short(&mut out, &vec![0; 70_000]), None);
     }
 }
