@@ -302,6 +302,15 @@ def test_a_command_returns_its_exit_code(returned, code):
     assert run(click.Command("test", callback=lambda: returned), [], "test") == code
 
 
+@pytest.fixture
+def sigint_is_heard():
+    """As in a terminal: what a script starts in the background ignores SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("sigint_is_heard")
 def test_ctrl_c_and_sigterm_clean_up_and_exit_130(capsys):
     for number in (signal.SIGINT, signal.SIGTERM):
         cleaned = []
