@@ -109,6 +109,8 @@ def test_an_iterator_that_ends_or_fails_leaves_the_stream_as_it_is() -> None:
         stream.feed_until_complete(failing())
     with pytest.raises(TypeError, match="tokens must be ids or bytes, got <class 'str'>"):
         stream.feed_until_complete(["x"])
+    with pytest.raises(OverflowError):
+        stream.feed_until_complete([-1])
     with pytest.raises(ValueError, match="tokenizer must be given"):
         stream.feed_until_complete([1])
     assert stream.feed_until_complete([text[25:].encode()])
@@ -119,6 +121,9 @@ def test_nothing_more_is_taken_once_no_call_can_come() -> None:
     stream = ToolCallStream(max_call_bytes=100)
     assert not stream.feed_until_complete(itertools.chain([b'{"name": "'], itertools.repeat(b"x")))
     assert stream.state == "impossible"
+    rest = iter([b"x"])
+    assert not stream.feed_until_complete(rest)
+    assert next(rest) == b"x"
 
 
 def test_time_is_linear_in_the_text() -> None:

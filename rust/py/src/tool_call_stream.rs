@@ -62,19 +62,17 @@ impl ToolCallStream {
     /// makes the tokens may look at it.
     fn feed_until_complete(slf: &Bound<'_, Self>, tokens: &Bound<'_, PyAny>) -> PyResult<bool> {
         let more = tokens.try_iter()?;
-        let mut complete = slf.try_borrow()?.core.complete_at().is_some();
-        if complete {
-            return Ok(true);
+        if let Some(complete) = slf.try_borrow()?.decided() {
+            return Ok(complete);
         }
         for token in more {
             let mut stream = slf.try_borrow_mut()?;
             stream.take(&token?)?;
-            complete = stream.core.complete_at().is_some();
-            if complete || stream.core.state() == State::Impossible {
-                break;
+            if let Some(complete) = stream.decided() {
+                return Ok(complete);
             }
         }
-        Ok(complete)
+        Ok(false)
     }
 
     #[getter]
@@ -114,16 +112,27 @@ impl ToolCallStream {
 }
 
 impl ToolCallStream {
+    /// Whether a valid call is complete; `None` while one may still come.
+    fn decided(&self) -> Option<bool> {
+        if self.core.complete_at().is_some() {
+            return Some(true);
+        }
+        (self.core.state() == State::Impossible).then_some(false)
+    }
+
     /// Takes a token: an id, or its bytes.
     fn take(&mut self, token: &Bound<'_, PyAny>) -> PyResult<()> {
         if let Ok(bytes) = token.cast::<PyBytes>() {
             self.core.feed_token(bytes.as_bytes());
             return Ok(());
         }
-        let Ok(id) = token.extract() else {
+        let id = token.extract().map_err(|error: PyErr| {
+            if !error.is_instance_of::<PyTypeError>(token.py()) {
+                return error; // a number that no id can be
+            }
             let found = token.get_type();
-            return Err(PyTypeError::new_err(format!("tokens must be ids or bytes, got {found}")));
-        };
+            PyTypeError::new_err(format!("tokens must be ids or bytes, got {found}"))
+        })?;
         self.core.feed_token(known(self.tokenizer.as_deref())?.token_bytes(id));
         Ok(())
     }
