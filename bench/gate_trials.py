@@ -91,7 +91,7 @@ def write_student(model: Path, layers: int, directory: Path) -> Path:
 def one_trial(options: argparse.Namespace) -> int:
     """One run of the gate in this process."""
     from kdfast.config import GatesConfig, load_section
-    from kdfast.gating import GateRequest, Judging, gate
+    from kdfast.recipes.gate import GateRequest, Judging, gate
 
     student = options.one
     request = GateRequest(

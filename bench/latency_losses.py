@@ -41,17 +41,17 @@ import torch
 from kdfast._rust import find_tool_calls
 from kdfast.config import config_from_dict
 from kdfast.data import KDDataset
+from kdfast.distributed.ranks import Ranks
 from kdfast.evaluate import Decoding, EvalPrompt, generate
 from kdfast.losses import IGNORE_INDEX, CombinedLoss, LengthPlan, length_plan, linear_log_odds, term_weights
-from kdfast.losses.combined_kd_loss import length_options
-from kdfast.losses.length_aware_kd_loss import length_loss_from_log_odds
+from kdfast.losses.combined.combined_kd_loss import length_options
+from kdfast.losses.latency.length_aware_kd_loss import length_loss_from_log_odds
+from kdfast.recipes.train.evaluation import choose_prompts
+from kdfast.recipes.train.objective import Batch, Objective, StepWeights
+from kdfast.recipes.train.run import Run
 from kdfast.scoring import score_answer, summarise
 from kdfast.scoring.score import FORMATS
 from kdfast.student import supervised_logits
-from kdfast.train.final_evaluation import choose_prompts
-from kdfast.train.objective import Batch, Objective, StepWeights
-from kdfast.train.ranks import Ranks
-from kdfast.train.recipe import Run
 from latency_records import TEMPLATE, Kind, write_records, write_tokenizer
 from latency_report import write_report
 

@@ -8,7 +8,6 @@ import signal
 from pathlib import Path
 
 import pytest
-
 from tiny_run import kdfast, write_config
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from tiny import write_tokenizer
+from tiny_run import TOOL
 from torch.utils.data import DataLoader
 
 from kdfast import KDDataset, collate_kd_batch
 from kdfast.errors import DataError
-from tiny import write_tokenizer
-from tiny_run import TOOL
 
 CALL = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris", "days": 2}}\n</tool_call>'
 LACKING = '<tool_call>\n{"name": "get_weather", "arguments": {"days": 2}}\n</tool_call>'

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from model_commands import fails, run_on_model, write_nan_model
+from tiny_run import record, write_config
 
 from kdfast._rust import tool_call_formats
 from kdfast.data import KDDataset
 from kdfast.evaluate import eval_prompts
 from kdfast.scoring import quality, score_answer
-from model_commands import fails, run_on_model, write_nan_model
-from tiny_run import record, write_config
 
 
 @pytest.fixture(scope="module")

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_run import write_config
 
 from kdfast.cli import main
 from kdfast.data import KDDataset
 from kdfast.errors import DataError
+from kdfast.recipes.loaded_model import Settings, open_subject
+from kdfast.recipes.train.evaluation import choose_prompts
 from kdfast.speed import prompts_fingerprint, speed_prompts, truth_fingerprint
-from kdfast.subject import Settings, open_subject
-from kdfast.train.final_evaluation import choose_prompts
-from tiny_run import write_config
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import yaml
+from tiny_run import write_config
 
 from kdfast.cli import main
 from kdfast.gates import GateReport
-from tiny_run import write_config
 
 
 @pytest.fixture(scope="module")

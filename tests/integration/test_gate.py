@@ -9,13 +9,13 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
+from model_commands import fails, write_nan_model
+from tiny import write_tokenizer
+from tiny_run import write_config
 
 from kdfast.cli import main
 from kdfast.gates import GateReport, load_baseline_speed_metrics
 from kdfast.speed import read_speed_report
-from model_commands import fails, write_nan_model
-from tiny import write_tokenizer
-from tiny_run import write_config
 
 FEW = ("gates.min_pairs=20", "gates.max_pairs=20")
 QUALITY = "gates.enabled=[false_call_rate]"  # a random student calls nothing: its F1 is 0

@@ -10,7 +10,6 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-
 from made_run import write_run
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -5,12 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import linear_kd_ranks
 import pytest
 import torch
-from safetensors.torch import load_file
-
-import linear_kd_ranks
 from linear_kd_ranks import CASES, STEP_ROWS, step, student
+from safetensors.torch import load_file
 
 
 @pytest.fixture(scope="module")

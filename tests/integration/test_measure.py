@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 import yaml
+from model_commands import fails, run_on_model, write_nan_model
+from tiny_run import write_config
 
 from kdfast.cli import main
 from kdfast.speed import read_speed_report
-from model_commands import fails, run_on_model, write_nan_model
-from tiny_run import write_config
 
 
 @pytest.fixture(scope="module")

@@ -6,15 +6,15 @@ import json
 from pathlib import Path
 
 import pytest
-
 from html_page import Page
+from tiny_run import kdfast, write_config
+
 from kdfast.cli import main
 from kdfast.page.speed import speed_section
-from kdfast.report import read_run
+from kdfast.recipes.report import read_run
+from kdfast.runs.folder import RunFolder
+from kdfast.runs.metrics import read_metrics
 from kdfast.speed import read_speed_report
-from kdfast.train.metrics import read_metrics
-from kdfast.train.run_folder import RunFolder
-from tiny_run import kdfast, write_config
 
 
 @pytest.fixture(scope="module")

@@ -12,17 +12,17 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
+from tiny_run import write_config
 
 from kdfast.config import load_config
 from kdfast.data import KDDataset
 from kdfast.display import Display
+from kdfast.distributed.ranks import Ranks
 from kdfast.gates import evaluate_speed_gates
+from kdfast.recipes.train.run import Run
+from kdfast.recipes.train.speed import SpeedProbe
+from kdfast.runs.metrics import MetricsLog
 from kdfast.speed import read_speed_report, speed_prompts
-from kdfast.train.metrics import MetricsLog
-from kdfast.train.ranks import Ranks
-from kdfast.train.recipe import Run
-from kdfast.train.speed import SpeedProbe
-from tiny_run import write_config
 
 SHORT = (
     "train.num_steps=4",

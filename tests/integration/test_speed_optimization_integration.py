@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_run import record, write_teacher
 from torch import Tensor
 
 from kdfast.config import KDConfig
 from kdfast.data import KDDataset, collate_kd_batch
+from kdfast.distributed.ranks import Ranks
 from kdfast.losses import (
     LossSettings,
     combined_kd_loss,
@@ -24,17 +26,15 @@ from kdfast.losses import (
     plan_batch,
     term_weights,
 )
-from kdfast.losses.length_aware_kd_loss import expected_length
+from kdfast.losses.latency.length_aware_kd_loss import expected_length
 from kdfast.pretrained import load_causal_lm
+from kdfast.recipes.train.objective import Objective
+from kdfast.recipes.train.step import Runner, StudentLoss
 from kdfast.shapes import StepSampler, sample_enumerated_shape
 from kdfast.speed import SpeedOptions, aggregate_speed_metrics, measure_proxy, speed_prompts
 from kdfast.student import hidden_and_head
-from kdfast.teacher.plan import CALL_OPENINGS
-from kdfast.teacher.scores import call_opening_ids
-from kdfast.train.objective import Objective
-from kdfast.train.ranks import Ranks
-from kdfast.train.step import Runner, StudentLoss
-from tiny_run import record, write_teacher
+from kdfast.teacher.local.plan import CALL_OPENINGS
+from kdfast.teacher.local.scores import call_opening_ids
 
 SHAPES = (192, 256, 512)
 ONLY = {

@@ -12,12 +12,13 @@ import numpy as np
 import pyarrow.ipc
 import pytest
 import torch
+from tiny_run import command, kdfast, record, write_config, write_records
 from transformers import AutoModelForCausalLM
 
-from kdfast import KDDataset, collate_kd_batch, load_config, teach
+from kdfast import KDDataset, collate_kd_batch, load_config
+from kdfast.recipes.teach import run as teach
 from kdfast.teacher import LocalTeacher
-from kdfast.teacher.plan import plan_teaching
-from tiny_run import command, kdfast, record, write_config, write_records
+from kdfast.teacher.local.plan import plan_teaching
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-
 from tiny_run import command, kdfast, write_config
 
 TIMES = {"seconds", "tokens_per_second"}

@@ -1,12 +1,12 @@
 import json
 
+import naive_annotate
 import pytest
+import tiny
+import tiny_store
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import naive_annotate
-import tiny
-import tiny_store
 from kdfast import _rust
 
 VISIBLE = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20).filter(str.strip)

@@ -1,10 +1,10 @@
+import naive_collate
 import numpy as np
 import pytest
+import tiny_store
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import naive_collate
-import tiny_store
 from kdfast import _rust
 
 K, VOCAB = 3, 486

@@ -7,12 +7,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import naive_jsonl
 import orjson
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-import naive_jsonl
 from kdfast._rust import read_jsonl
 from kdfast.errors import DataError
 

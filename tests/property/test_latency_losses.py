@@ -2,17 +2,26 @@
 
 import math
 
+import naive_latency
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-import naive_latency
-from kdfast.losses.early_tool_call_loss import PARTS, EarlyToolOptions, early_tool_call_loss, early_tool_plan
-from kdfast.losses.expected_length import expected_length
-from kdfast.losses.length_aware_kd_loss import LengthOptions, length_aware_kd_loss, length_loss_from_log_odds
-from kdfast.losses.length_plan import length_plan
 from latency_batches import EOS, OPENING, VOCAB, batch_of, part_of, student
+
+from kdfast.losses.latency.early_tool_call_loss import (
+    PARTS,
+    EarlyToolOptions,
+    early_tool_call_loss,
+    early_tool_plan,
+)
+from kdfast.losses.latency.expected_length import expected_length
+from kdfast.losses.latency.length_aware_kd_loss import (
+    LengthOptions,
+    length_aware_kd_loss,
+    length_loss_from_log_odds,
+)
+from kdfast.losses.latency.length_plan import length_plan
 
 FORMS = ("log", "ratio", "quantile")
 EARLY = EarlyToolOptions(

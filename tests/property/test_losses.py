@@ -7,10 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loss_forms import FORMS, generator, student_logits, take, teacher_logits
 
 from kdfast.errors import DataError
 from kdfast.losses import DenseTeacher, SparseTeacher, linear_kd
-from loss_forms import FORMS, generator, student_logits, take, teacher_logits
 
 INF = math.inf
 VOCAB, K = 17, 5

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from tiny_models import write_tokenizer
 
 from kdfast._rust import Tokenizer, ToolSchema
 from kdfast.errors import SchemaError
 from kdfast.scoring import accepted_from_calls, match_calls, score_answer
 from kdfast.speed import shortest_call_tokens
-from tiny_models import write_tokenizer
 
 KEYS = st.sampled_from(["a", "b", "c"])
 TYPES = st.sampled_from(["string", "integer", "number", "boolean", "array", "object", "null"])

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from html_page import Page
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from made_run import AFTER, evaluation, gates, metrics, speed, write_run
 
-from html_page import Page
 from kdfast.errors import DataError
 from kdfast.page import render_page
-from kdfast.report import read_run
-from made_run import AFTER, evaluation, gates, metrics, speed, write_run
+from kdfast.recipes.report import read_run
 
 WHOLE: dict[str, Any] = {
     "metrics": metrics(4),

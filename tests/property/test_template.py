@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import chat_templates
 import jinja2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers.utils.chat_template_utils import render_jinja_template
 
-import chat_templates
 import kdfast
 from kdfast._rust import ChatTemplate
 from kdfast.errors import DataError

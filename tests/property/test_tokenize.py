@@ -1,9 +1,9 @@
+import naive_annotate
 import pytest
+import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-import naive_annotate
-import tiny
 from kdfast import _rust
 
 TEXTS = st.one_of(

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import json
 
+import naive_tool_call
 import pytest
+import tiny
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tool_call_texts import (
+    CHOICES,
+    MARKS,
+    SPACE,
+    TEXTS,
+    frames,
+    objects,
+)
 
-import naive_tool_call
-import tiny
 from kdfast._rust import (
     Tokenizer,
     ToolCall,
@@ -19,14 +27,6 @@ from kdfast._rust import (
     is_valid_tool_json,
     looks_like_tool_json,
     tool_call_formats,
-)
-from tool_call_texts import (
-    CHOICES,
-    MARKS,
-    SPACE,
-    TEXTS,
-    frames,
-    objects,
 )
 
 

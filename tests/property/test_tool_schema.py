@@ -6,10 +6,13 @@ import json
 from typing import Any
 
 import jsonschema
+import naive_tool_call
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tool_call_texts import (
+    JSON,
+)
 
-import naive_tool_call
 from kdfast import compute_required_fields_present
 from kdfast._rust import (
     ToolCallStream,
@@ -17,9 +20,6 @@ from kdfast._rust import (
     find_tool_calls,
     is_valid_tool_json,
     required_fields_present,
-)
-from tool_call_texts import (
-    JSON,
 )
 
 NAMES = st.sampled_from(["a", "b", "c", "", "é", "a longer name than usual", "a longer name than unusual"])

@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
+from latency_batches import EOS, OPENING, VOCAB, batch_of
 
 from kdfast import compute_required_fields_present
-from kdfast.losses.early_tool_call_loss import EarlyToolOptions, early_tool_call_loss, early_tool_ramp
-from kdfast.losses.length_aware_kd_loss import LengthOptions, length_aware_kd_loss
-from latency_batches import EOS, OPENING, VOCAB, batch_of
+from kdfast.losses.latency.early_tool_call_loss import EarlyToolOptions, early_tool_call_loss, early_tool_ramp
+from kdfast.losses.latency.length_aware_kd_loss import LengthOptions, length_aware_kd_loss
 
 RATIO = LengthOptions(form="ratio", max_new_tokens=4)
 TOOL = {"name": "f", "parameters": {"type": "object", "properties": {"n": {}}, "required": ["n"]}}

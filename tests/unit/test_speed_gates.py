@@ -8,6 +8,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from speed_reports import RELATIVE, TIMES, gate, report, runs, statuses
 
 from kdfast.config.gates import GATE_NAMES, GatesConfig
 from kdfast.gates import (
@@ -17,7 +18,6 @@ from kdfast.gates import (
     decide_paired,
     evaluate_speed_gates,
 )
-from speed_reports import RELATIVE, TIMES, gate, report, runs, statuses
 
 # ------------------------------------------------------------------ the plan's seven
 

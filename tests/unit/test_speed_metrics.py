@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from area_tool import CALL, TO_BRACE, TOOLS
+from tiny_models import tiny_llama, write_tokenizer
 
 import kdfast
-from area_tool import CALL, TO_BRACE, TOOLS
 from kdfast import aggregate_speed_metrics, is_valid_tool_json, measure_proxy
 from kdfast._rust import Tokenizer, tool_call_formats
 from kdfast.speed import (
@@ -29,7 +30,6 @@ from kdfast.speed import (
     shortest_call_tokens,
     truth_fingerprint,
 )
-from tiny_models import tiny_llama, write_tokenizer
 
 END = 258
 WRONG = '{"name":"area","arguments":{"side":"three"}} '

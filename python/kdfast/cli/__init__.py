@@ -9,15 +9,17 @@ from collections.abc import Sequence
 
 import click
 
+from kdfast.cli.bless import bless
 from kdfast.cli.config import config
 from kdfast.cli.convert import convert
 from kdfast.cli.data import data
 from kdfast.cli.door import run
-from kdfast.cli.eval import eval_
-from kdfast.cli.gate import bless, gate
+from kdfast.cli.evaluate import eval_
+from kdfast.cli.gate import gate
 from kdfast.cli.measure import measure
-from kdfast.cli.recipes import teach, train
 from kdfast.cli.report import report
+from kdfast.cli.teach import teach
+from kdfast.cli.train import train
 
 __all__ = ["kdfast", "main", "run", "train_main"]
 

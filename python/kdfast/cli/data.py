@@ -58,7 +58,7 @@ def inspect(
     Exit codes: 0 looked at (rejected lines are shown, not fatal); 1 the machine failed or a bug;
     2 no such file, or nothing in it could be read.
     """
-    from kdfast import prepare
+    from kdfast.recipes import data as prepare
 
     return prepare.inspect(file, tokenizer=tokenizer, template=template, shapes=shapes, line=line)
 
@@ -81,7 +81,7 @@ def prepare(config_file: Path, overrides: tuple[str, ...]) -> int | None:
     Exit codes: 0 prepared; 1 the machine failed or a bug; 2 bad config or data.
     """
     config = load_config(config_file, overrides)
-    from kdfast import prepare
+    from kdfast.recipes import data as prepare
 
     return prepare.prepare(config)
 
@@ -100,7 +100,7 @@ def audit(directory: Path) -> int | None:
     \b
     Exit codes: 0 whole; 1 the machine failed or a bug; 2 damaged (the error names the segment), or no store.
     """
-    from kdfast import prepare
+    from kdfast.recipes import data as prepare
 
     return prepare.audit(directory)
 
@@ -129,6 +129,6 @@ def export(file: Path, format_: str, out: Path, tokenizer: Path, template: str) 
     \b
     Exit codes: 0 written; 1 the machine failed or a bug; 2 bad data or an output that is in the way.
     """
-    from kdfast import prepare
+    from kdfast.recipes import data as prepare
 
     return prepare.export(file, out, format=format_, tokenizer=tokenizer, template=template)

@@ -1,4 +1,4 @@
-"""`kdfast gate` and `kdfast bless`: hold a student against the one that is in use."""
+"""`kdfast gate`: hold a student against the one that is in use."""
 
 # ruff: noqa: D301 (click's mark for a paragraph to leave alone is a real backspace)
 
@@ -10,14 +10,14 @@ from typing import Any
 import click
 
 from kdfast.cli.arguments import PATH
-from kdfast.cli.running import max_new_tokens, prompts_of, prompts_option, running_options
+from kdfast.cli.model_options import max_new_tokens, running_options
 from kdfast.config import GatesConfig, load_section
 
-_config = click.option(
+limits_config = click.option(
     "--config", type=PATH, help="A config whose section 'gates' has the limits; else the defaults."
 )
-_overrides = click.argument("overrides", metavar="[gates.KEY=VALUE]...", nargs=-1)
-_seed = click.option(
+gate_overrides = click.argument("overrides", metavar="[gates.KEY=VALUE]...", nargs=-1)
+seed = click.option(
     "--seed",
     type=click.IntRange(min=0),
     default=0,
@@ -28,7 +28,7 @@ _JUDGING = ("strict", "allow_cross_hardware", "json", "junit")
 
 
 @click.command()
-@_overrides
+@gate_overrides
 @click.option("--candidate", type=PATH, help="The model to judge: a Hugging Face directory or a run folder.")
 @click.option(
     "--blessed", type=PATH, help="The model in use, to run against it; without it, times decide nothing."
@@ -46,7 +46,7 @@ _JUDGING = ("strict", "allow_cross_hardware", "json", "junit")
     multiple=True,
     help="What `kdfast bless` wrote, or speed reports of the model in use.  [default: gates.baseline]",
 )
-@_config
+@limits_config
 @click.option("--strict", is_flag=True, help="Skipped and inconclusive count as failed.")
 @click.option("--allow-cross-hardware", is_flag=True, help="Compare times although the hardware differs.")
 @click.option("--json", type=PATH, help="Write the result here, for machines.")
@@ -54,7 +54,7 @@ _JUDGING = ("strict", "allow_cross_hardware", "json", "junit")
 @click.option("--reports", type=PATH, help="Folder that keeps the speed reports of both models.")
 @max_new_tokens(2)
 @running_options
-@_seed
+@seed
 def gate(overrides: tuple[str, ...], **options: Any) -> int:
     """Judge whether a candidate may take the blessed model's place.
 
@@ -81,8 +81,8 @@ def gate(overrides: tuple[str, ...], **options: Any) -> int:
     limits = load_section(GatesConfig, options.pop("config"), overrides)
     baselines = options.pop("baseline")
     given = {name: options.pop(name) for name in _JUDGING}
-    from kdfast.gating import GateRequest, Judging, gate_reports
-    from kdfast.gating import gate as run
+    from kdfast.recipes.gate import GateRequest, Judging, gate_reports
+    from kdfast.recipes.gate import gate as run
 
     judging = Judging(limits=limits, baselines=baselines, **given)
     return gate_reports(files, judging) if files else run(GateRequest(**options), judging)
@@ -101,35 +101,3 @@ def _check_form(options: dict[str, Any], files: tuple[Path, ...]) -> None:
         raise click.UsageError("Missing option '--candidate' (or '--candidate-report').")
     if options["prompts"] is None:
         raise click.UsageError("Missing option '--prompts'.")
-
-
-@click.command()
-@click.argument("model", metavar="RUN_OR_MODEL_DIR", type=PATH)
-@_overrides
-@prompts_option
-@click.option("--out", type=PATH, required=True, help="The baseline to write, JSON.")
-@_config
-@max_new_tokens(2)
-@running_options
-@_seed
-def bless(overrides: tuple[str, ...], **options: Any) -> int:
-    """Bless RUN_OR_MODEL_DIR: write the baseline that later candidates are held against.
-
-    The model answers every prompt, and then runs against itself as `kdfast gate` would run it against another model:
-    what differs then is the noise of this machine. The baseline is one JSON file: the speed report with its raw
-    samples and quality, the hashes of prompts and weights, the hardware, the noise.
-
-    \b
-    Examples:
-      kdfast bless runs/quickstart --out baseline.json
-      kdfast bless models/student --prompts held_out.jsonl --out baseline.json --limit 20 --threads 1
-
-    \b
-    Exit codes: 0 written; 1 the machine failed or a bug; 2 no such model or prompts, or bad records.
-    """
-    limits = load_section(GatesConfig, options.pop("config"), overrides)
-    from kdfast.gating import BlessRequest
-    from kdfast.gating import bless as run
-
-    options["prompts"] = prompts_of(options["model"], options["prompts"])
-    return run(BlessRequest(limits=limits, **options))

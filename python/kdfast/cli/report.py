@@ -33,7 +33,7 @@ def report(**options: Any) -> int:
     Exit codes: 0 written, whatever the verdict; 1 the machine failed or a bug; 2 no such run, or
     a damaged file.
     """
-    from kdfast.report import Request
-    from kdfast.report import run as run_report
+    from kdfast.recipes.report import Request
+    from kdfast.recipes.report import run as run_report
 
     return run_report(Request(**options))

@@ -9,33 +9,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kdfast.losses.combined_kd_loss import CombinedLoss, combined_kd_loss
-from kdfast.losses.cross_entropy import cross_entropy
-from kdfast.losses.divergence import Divergence
-from kdfast.losses.early_tool_call_loss import (
+from kdfast.losses.combined.combined_kd_loss import CombinedLoss, combined_kd_loss
+from kdfast.losses.combined.table import TERMS, BatchPlan, LossSettings, TermSpec, plan_batch, term_weights
+from kdfast.losses.latency.early_tool_call_loss import (
     EarlyToolOptions,
     EarlyToolTerms,
     early_tool_call_loss,
     early_tool_ramp,
 )
-from kdfast.losses.early_tool_plan import EarlyToolPlan, early_tool_plan
-from kdfast.losses.expected_length import expected_length
-from kdfast.losses.forward_kl import FORWARD_KL, forward_kl
-from kdfast.losses.generalized_jsd import generalized_jsd, jsd
-from kdfast.losses.length_aware_kd_loss import (
+from kdfast.losses.latency.early_tool_plan import EarlyToolPlan, early_tool_plan
+from kdfast.losses.latency.expected_length import expected_length
+from kdfast.losses.latency.length_aware_kd_loss import (
     LengthOptions,
     LengthTerm,
     length_aware_kd_loss,
     length_excess,
 )
-from kdfast.losses.length_plan import LengthPlan, length_plan
-from kdfast.losses.linear_kd import LinearKD, linear_kd
-from kdfast.losses.log_odds import linear_log_odds, log_odds
-from kdfast.losses.reverse_kl import REVERSE_KL, reverse_kl
-from kdfast.losses.row_loss import RowTargets
-from kdfast.losses.sampled_kl import sampled_kl
-from kdfast.losses.skew_kl import skew, skew_kl
-from kdfast.losses.teacher import DenseHead, DenseTeacher, SparseTeacher
+from kdfast.losses.latency.length_plan import LengthPlan, length_plan
+from kdfast.losses.latency.log_odds import linear_log_odds, log_odds
+from kdfast.losses.rows.autograd import RowTargets
+from kdfast.losses.rows.kernel import Divergence
+from kdfast.losses.rows.linear_kd import LinearKD, linear_kd
+from kdfast.losses.rows.teacher import DenseHead, DenseTeacher, SparseTeacher
 from kdfast.losses.term import (
     IGNORE_INDEX,
     Term,
@@ -44,7 +39,12 @@ from kdfast.losses.term import (
     span_weights,
     supervised_mask,
 )
-from kdfast.losses.terms import TERMS, BatchPlan, LossSettings, TermSpec, plan_batch, term_weights
+from kdfast.losses.token.cross_entropy import cross_entropy
+from kdfast.losses.token.forward_kl import FORWARD_KL, forward_kl
+from kdfast.losses.token.generalized_jsd import generalized_jsd, jsd
+from kdfast.losses.token.reverse_kl import REVERSE_KL, reverse_kl
+from kdfast.losses.token.sampled_kl import sampled_kl
+from kdfast.losses.token.skew_kl import skew, skew_kl
 
 __all__ = [
     "FORWARD_KL",

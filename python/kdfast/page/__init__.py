@@ -3,8 +3,8 @@
 The page is static: HTML, CSS and SVG in one file. `RunFiles` is what it is made of; `render_page` makes it.
 """
 
-from kdfast.page.node import Node
 from kdfast.page.render import render_page
-from kdfast.page.run_files import Missing, RunFiles
+from kdfast.runs.node import Node
+from kdfast.runs.reading import Missing, RunFiles
 
 __all__ = ["Missing", "Node", "RunFiles", "render_page"]

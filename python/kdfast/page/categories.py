@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kdfast.page.charts import Estimate
-from kdfast.page.node import Node
 from kdfast.page.shares import estimates
 from kdfast.page.wording import number
+from kdfast.runs.node import Node
 
 COLUMNS = {
     "schema_valid": "valid calls",

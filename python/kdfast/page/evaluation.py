@@ -9,10 +9,10 @@ from markupsafe import Markup
 
 from kdfast.page.categories import Category, answer_facts, categories
 from kdfast.page.charts import Estimate, interval, stack
-from kdfast.page.node import Node
 from kdfast.page.outcome import OUTCOMES, Answer, Outcome, parts, read_answers
-from kdfast.page.run_files import Missing, RunFiles, there
 from kdfast.page.shares import estimates, reason
+from kdfast.runs.node import Node
+from kdfast.runs.reading import Missing, RunFiles, there
 
 NO_INTERVAL = "no interval in this file"
 _LABELS = {

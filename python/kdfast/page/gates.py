@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kdfast.page.node import Node
-from kdfast.page.run_files import Missing, RunFiles
 from kdfast.page.wording import NEVER, number
+from kdfast.runs.node import Node
+from kdfast.runs.reading import Missing, RunFiles
 
 STATUSES = ("failed", "inconclusive", "passed", "report_only", "skipped")
 """Every status of a gate, in the order of their weight."""

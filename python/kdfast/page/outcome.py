@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kdfast.page.charts import Part
-from kdfast.page.node import Node
+from kdfast.runs.node import Node
 
 
 @dataclass(frozen=True)

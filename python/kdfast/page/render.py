@@ -15,13 +15,13 @@ from kdfast.page.evaluation import NO_INTERVAL, evaluation_section
 from kdfast.page.gates import gate_section
 from kdfast.page.history import History, read_history
 from kdfast.page.losses import loss_section
-from kdfast.page.run_files import Missing, RunFiles, there
 from kdfast.page.settings import settings_section
 from kdfast.page.shapes import shape_section
 from kdfast.page.shares import estimates
 from kdfast.page.speed import speed_section
 from kdfast.page.tiles import tiles
 from kdfast.page.wording import counted, duration, number, share
+from kdfast.runs.reading import Missing, RunFiles, there
 
 
 def render_page(files: RunFiles) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdfast.config import Config
-from kdfast.page.run_files import Missing, RunFiles
+from kdfast.runs.reading import Missing, RunFiles
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kdfast.page.charts import Estimate
-from kdfast.page.node import Node
+from kdfast.runs.node import Node
 
 _FROM_QUALITY = ("f1", "precision", "recall")
 

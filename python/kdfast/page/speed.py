@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from kdfast.page.history import History
-from kdfast.page.node import Node
-from kdfast.page.run_files import Missing, RunFiles
 from kdfast.page.speed_charts import distribution, marks_of, speed_history
 from kdfast.page.speed_metric import SpeedMetric, level, read_metric
 from kdfast.page.wording import counted, number
+from kdfast.runs.node import Node
+from kdfast.runs.reading import Missing, RunFiles
 
 _DRAWN = {
     "ttft_ms": "time to first token",

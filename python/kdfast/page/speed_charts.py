@@ -9,9 +9,9 @@ from markupsafe import Markup
 from kdfast.config import GatesConfig
 from kdfast.page.charts import Line, Mark, histogram, line_chart
 from kdfast.page.history import Entry, Points, series
-from kdfast.page.node import Node
 from kdfast.page.speed_metric import SpeedMetric, level
 from kdfast.page.wording import counted, share
+from kdfast.runs.node import Node
 
 
 def distribution(metric: SpeedMetric, title: str, marks: Sequence[Mark]) -> Markup:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kdfast.page.node import Node
+from kdfast.runs.node import Node
 
 _LABELS = {
     "ttft_ms": "time to first token",

@@ -1,0 +1,63 @@
+"""`kdfast eval`: the answers of a model, scored, as a file."""
+
+# ruff: noqa: D301 (click's mark for a paragraph to leave alone is a real backspace)
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from kdfast.cli.arguments import PATH
+from kdfast.cli.model_options import max_new_tokens, model_options, prompts_of, prompts_option
+
+
+@click.command("eval")
+@click.argument("model", metavar="RUN_OR_MODEL_DIR", type=PATH)
+@prompts_option
+@click.option(
+    "--out", type=PATH, default="evaluation.json", show_default=True, help="The file to write, JSON."
+)
+@click.option(
+    "--constrained", is_flag=True, help="And a second time with calls constrained to their schemas."
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=16,
+    show_default=True,
+    help="Most prompts that are answered at the same time.",
+)
+@click.option(
+    "--show",
+    type=click.IntRange(min=0),
+    default=3,
+    show_default=True,
+    help="Print so many wrong answers.",
+)
+@max_new_tokens()
+@model_options
+def eval_(**options: Any) -> int:
+    """Evaluate how rightly RUN_OR_MODEL_DIR calls tools.
+
+    The model (any Hugging Face directory with a tokenizer.json, or the student of a run folder) answers each prompt
+    greedily; its calls are held against the accepted values of the record (BFCL's rules), else against the calls of
+    the right answer. Every share, precision, recall and F1 comes with its 95 % interval (bootstrap over prompts), for
+    all prompts and for each category of the records' metadata. Every answer is kept in the file, to be read.
+
+    With --constrained the prompts are answered twice: freely, and so that every call is valid by construction (needs
+    `pip install 'kdfast[constrained]'`). The two are reported apart.
+
+    \b
+    Examples:
+      kdfast eval runs/quickstart
+      kdfast eval models/student --prompts held_out.jsonl --out student.json --constrained
+      kdfast eval models/teacher --prompts held_out.jsonl --out teacher.json --template hermes
+
+    \b
+    Exit codes: 0 evaluated; 1 the machine failed or a bug; 2 no such model or prompts, or bad records.
+    """
+    from kdfast.recipes.evaluate import Request, run
+
+    options["prompts"] = prompts_of(options["model"], options["prompts"])
+    return run(Request(**options))

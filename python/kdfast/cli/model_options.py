@@ -1,0 +1,118 @@
+"""Options of every command that runs a model on prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from kdfast.cli.arguments import PATH, Formats
+from kdfast.config import load_config
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_WARMUP = click.option(
+    "--warmup",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    help="Generations before the first measured one.",
+)
+_OPTIONS = (
+    click.option(
+        "--template",
+        default="tokenizer",
+        show_default=True,
+        help="Chat template of the records: the model's own, 'hermes', or a .jinja file.",
+    ),
+    click.option(
+        "--limit",
+        type=click.IntRange(min=0),
+        default=0,
+        show_default=True,
+        help="Only the first so many prompts; 0 = all.",
+    ),
+    click.option(
+        "--formats",
+        type=Formats(),
+        default="hermes",
+        show_default=True,
+        help="Formats of calls that count: names with commas, or 'all'.",
+    ),
+    click.option(
+        "--threads",
+        type=click.IntRange(min=0),
+        default=0,
+        show_default=True,
+        help="CPU threads; 0 = torch's default.",
+    ),
+    click.option(
+        "--device",
+        type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+        default="auto",
+        show_default=True,
+        help="Where the model runs.",
+    ),
+    click.option(
+        "--dtype",
+        type=click.Choice(["fp32", "bf16", "fp16"]),
+        default="fp32",
+        show_default=True,
+        help="Numbers of its weights.",
+    ),
+)
+
+
+def model_options(command: Command) -> Command:
+    """Adds what every command needs that runs a model; named as in `recipes.loaded_model.Settings`."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def running_options(command: Command) -> Command:
+    """The same, and `--warmup`, for commands that measure time."""
+    return model_options(_WARMUP(command))
+
+
+prompts_option = click.option(
+    "--prompts",
+    type=PATH,
+    help="Records, JSONL: their prompts are answered.  [default: a run folder's data.validation]",
+)
+
+
+def prompts_of(model: Path, prompts: Path | None) -> Path:
+    """The prompts that were named, else the held-out records of a run folder.
+
+    Args:
+        model: a Hugging Face directory, or a run folder.
+        prompts: of `prompts_option`.
+
+    Raises:
+        UsageError: none were named, and the model has none of its own.
+        ConfigError: the run's config is damaged.
+    """
+    config = model / "config.yaml"
+    if prompts is None and config.exists():
+        prompts = load_config(config).data.validation
+    if prompts is None:
+        raise click.UsageError("Missing option '--prompts' (only a run folder has its own).")
+    return prompts
+
+
+def max_new_tokens(minimum: int = 1) -> Callable[[Command], Command]:
+    """The option `--max-new-tokens`.
+
+    Args:
+        minimum: the least that makes sense to the command.
+    """
+    return click.option(
+        "--max-new-tokens",
+        type=click.IntRange(min=minimum),
+        default=128,
+        show_default=True,
+        help="Cut answers after so many tokens.",
+    )

@@ -1,0 +1,43 @@
+"""`kdfast train`, also called `kdfast-train`: a config in, a run out."""
+
+# ruff: noqa: D301 (click's mark for a paragraph to leave alone is a real backspace)
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from kdfast.cli.arguments import config_file, overrides
+from kdfast.config import load_config
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@config_file
+@overrides
+@click.option("--resume", is_flag=True, help="Go on from the run folder's newest checkpoint.")
+def train(config_file: Path, overrides: tuple[str, ...], resume: bool) -> int:
+    """Train the student that CONFIG describes.
+
+    Reads the records and the teacher store, trains, validates, saves checkpoints, evaluates the student on
+    held-out prompts before and after, and writes everything to io.run_dir. Any key of the config can be given
+    another value behind it; paths start at the current directory.
+
+    \b
+    Examples:
+      kdfast train configs/quickstart.yaml
+      kdfast train configs/quickstart.yaml train.num_steps=10 io.run_dir=runs/short
+      kdfast train configs/quickstart.yaml --resume
+      torchrun --nproc-per-node 2 -m kdfast.cli train configs/quickstart.yaml
+
+    Ctrl-C or SIGTERM saves a checkpoint and says how to resume. Resumed, a run may have another
+    train.num_steps and other validation, checkpoint and logging keys, nothing else.
+
+    \b
+    Exit codes: 0 trained; 1 the machine failed (disk full, no permission) or a bug; 2 bad config or
+    data; 3 too few valid calls (train.min_valid_calls_fraction); 130 stopped, resumable.
+    """
+    config = load_config(config_file, overrides)
+    from kdfast.recipes.train.run import run
+
+    return run(config, resume=resume)

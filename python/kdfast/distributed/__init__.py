@@ -1,0 +1,5 @@
+"""Several processes that share one run."""
+
+from kdfast.distributed.ranks import Ranks, join
+
+__all__ = ["Ranks", "join"]

@@ -1,0 +1,1 @@
+"""Losses of one position each: divergences from the teacher's distribution, and cross-entropies."""

@@ -1,0 +1,57 @@
+"""`kdfast data`: look at records, prepare their stores, audit these, export the rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kdfast.config import Config
+
+
+def inspect(
+    path: Path, *, tokenizer: Path, template: str = "hermes", shapes: tuple[int, ...], line: int | None = None
+) -> int:
+    """Shows what training would see of a JSONL file; see `kdfast.recipes.data.inspection`."""
+    from kdfast.recipes.data.inspection import inspect as show
+
+    show(path, tokenizer=tokenizer, template=template, shapes=shapes, line=line)
+    return 0
+
+
+def prepare(config: Config) -> int:
+    """Builds the token stores of a config's files, as training would.
+
+    Raises:
+        DataError: bad data.
+        OSError: a file cannot be read or written.
+    """
+    from kdfast.data import KDDataset
+
+    for file in (config.data.train, config.data.validation):
+        if file is not None:
+            dataset = KDDataset.from_config(config.data, file)
+            state = "was there already" if dataset.reused else "built"
+            print(
+                f"{file}: {len(dataset)} rows, {int(dataset.lengths.sum())} tokens; {state}: {dataset.store.path}"
+            )
+    return 0
+
+
+def audit(path: Path) -> int:
+    """Reads every byte of a store, or of all stores in a directory, and compares the checksums.
+
+    Raises:
+        DataError: a store is damaged, or there is none.
+    """
+    from kdfast.recipes.data.stores import audit as check
+
+    for message in check(path):
+        print(message)
+    return 0
+
+
+def export(path: Path, out: Path, *, format: str, tokenizer: Path, template: str = "hermes") -> int:  # noqa: A002
+    """Writes the rows of a JSONL file as Parquet or as a `datasets` directory; see `kdfast.recipes.data.stores`."""
+    from kdfast.recipes.data.stores import export as write
+
+    print(write(path, out, format=format, tokenizer=tokenizer, template=template))
+    return 0

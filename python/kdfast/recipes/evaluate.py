@@ -1,0 +1,177 @@
+"""`kdfast eval`: does a model call tools rightly?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from kdfast.display import Display
+from kdfast.errors import ConfigError, DataError
+from kdfast.evaluate import (
+    EVALUATION_KIND,
+    SCHEMA_VERSION,
+    Constraint,
+    Decoding,
+    EvalPrompt,
+    eval_prompts,
+    evaluate,
+)
+from kdfast.evaluate.constrained import SchemaConstraint, require_llguidance
+from kdfast.evaluate.table import category_table, evaluation_table, not_counted_text, wrong_answers_table
+from kdfast.files import check_file, write_text_whole
+from kdfast.recipes.loaded_model import Settings, Subject, model_folder, open_subject
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request(Settings):
+    """What to evaluate, and how (see `Settings`).
+
+    Attributes:
+        model: a Hugging Face directory, or a run folder.
+        out: the file to write.
+        constrained: evaluate a second time, with calls constrained to their schemas.
+        batch_size: most prompts that are answered at the same time.
+        show: print so many wrong answers.
+    """
+
+    model: Path
+    out: Path
+    constrained: bool = False
+    batch_size: int = 16
+    show: int = 3
+
+
+def run(request: Request) -> int:
+    """Evaluates and writes the file: once the free answers are there, and again with the constrained ones.
+
+    Returns:
+        0.
+
+    Raises:
+        ConfigError: there is no model, the device is not there, llguidance is asked for and not installed, or
+            constrained calls would not count.
+        DataError: bad records, or none; a prompt that is too long for the model; logits that are NaN.
+        SchemaError: the parameters of a tool are no valid JSON Schema, or cannot be made a grammar.
+        OSError: a file cannot be read or written.
+    """
+    if request.constrained:
+        require_llguidance()
+        if "hermes" not in request.formats:
+            raise ConfigError(
+                f"formats: must name hermes: constrained calls are written so, got {list(request.formats)}"
+            )
+    model_folder(request.model)
+    check_file(request.out)
+    subject = open_subject(request.model, request)
+    prompts = eval_prompts(subject.dataset, request.limit)
+    constraint = _constraint(subject, prompts) if request.constrained else None
+    display = Display()
+    document = _head(request, subject) | _answers(request, subject, prompts, display, None)
+    _write(request.out, document)
+    if constraint is not None:
+        document["constrained"] = _answers(request, subject, prompts, display, constraint) | {
+            "warnings": constraint.warnings
+        }
+        _write(request.out, document)
+    _show(display.console, document, request)
+    return 0
+
+
+def _head(request: Request, subject: Subject) -> dict[str, Any]:
+    provenance = subject.provenance()
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "kind": EVALUATION_KIND,
+        "evaluated_at": provenance.measured_at,
+        "model": str(request.model),
+        "prompts_file": str(request.prompts),
+        "fingerprints": dict(provenance.fingerprints),
+        "decoding": {
+            "sampling": "greedy",
+            "max_new_tokens": request.max_new_tokens,
+            "batch_size": request.batch_size,
+            "dtype": request.dtype,
+            "formats": list(request.formats),
+            "eos_ids": sorted(subject.options.eos_ids),
+        },
+    }
+
+
+def _constraint(subject: Subject, prompts: list[EvalPrompt]) -> SchemaConstraint:
+    tokenizer = (subject.directory / "tokenizer.json").read_text(encoding="utf-8")
+    try:
+        return SchemaConstraint(tokenizer, subject.options.eos_ids, prompts)
+    except ValueError as error:
+        error.add_note(f"of {subject.settings.prompts}")
+        raise
+
+
+def _answers(
+    request: Request,
+    subject: Subject,
+    prompts: list[EvalPrompt],
+    display: Display,
+    constraint: Constraint | None,
+) -> dict[str, Any]:
+    ends = subject.options.eos_ids
+    decoding = Decoding(
+        eos_ids=ends,
+        pad_id=ends[0],
+        max_new_tokens=request.max_new_tokens,
+        batch_size=request.batch_size,
+    )
+    with display.working("evaluate" if constraint is None else "constrain", len(prompts)) as on_progress:
+        try:
+            evaluation = evaluate(
+                subject.model,
+                prompts,
+                subject.tokenizer.decode,
+                decoding,
+                lambda done, tokens: on_progress(done, f"{tokens} tokens"),
+                constraint=constraint,
+                formats=request.formats,
+            )
+        except FloatingPointError as error:
+            raise DataError(f"cannot be evaluated: {error}", str(subject.named)) from error
+    return evaluation.to_json()
+
+
+def _write(out: Path, document: Mapping[str, Any]) -> None:
+    write_text_whole(out, json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
+
+
+def _show(console: Console, document: Mapping[str, Any], request: Request) -> None:
+    sides = {"free": document} | (
+        {"constrained": document["constrained"]} if "constrained" in document else {}
+    )
+    console.print(evaluation_table(sides))
+    for name, side in sides.items():
+        if len(side["categories"]) > 1:
+            title = "By category" if name == "free" else "By category, constrained"
+            console.print(category_table(side, title))
+        reasons = ", ".join(f"{reason} {count}" for reason, count in side["mismatches"].items())
+        if reasons:
+            _line(console, "no exact match" if name == "free" else "  constrained", reasons)
+    not_counted = not_counted_text(document["not_counted"])
+    if not_counted:
+        _line(console, "not counted", not_counted)
+    if document["no_truth"]:
+        text = f"{document['no_truth']} prompts need a call and have no right answer that can be read"
+        _line(console, "no right answer", text)
+    for name, reason in document["quality"].get("absent", {}).items():
+        _line(console, name, f"absent: {reason}")
+    for warning in document.get("constrained", {}).get("warnings", ()):
+        _line(console, "warning", f"the grammar leaves this to the schema: {warning}")
+    wrong = wrong_answers_table(document["answers"], request.show)
+    if wrong is not None:
+        console.print(wrong)
+    _line(console, "evaluation", str(request.out))
+
+
+def _line(console: Console, name: str, text: str) -> None:
+    console.print(f"  {name:<18} {text}", highlight=False, soft_wrap=True, markup=False)

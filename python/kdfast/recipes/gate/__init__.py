@@ -1,0 +1,21 @@
+"""`kdfast gate` and `kdfast bless`: the runs behind the gates."""
+
+from kdfast.recipes.gate.bless import BlessRequest, bless
+from kdfast.recipes.gate.contest import PAIR_TOKENS, Contest, Side
+from kdfast.recipes.gate.judging import Judging
+from kdfast.recipes.gate.run import GateRequest, gate, gate_reports
+from kdfast.recipes.gate.trial import Outcome, decide
+
+__all__ = [
+    "PAIR_TOKENS",
+    "BlessRequest",
+    "Contest",
+    "GateRequest",
+    "Judging",
+    "Outcome",
+    "Side",
+    "bless",
+    "decide",
+    "gate",
+    "gate_reports",
+]

@@ -1,0 +1,102 @@
+"""`kdfast bless`: the baseline bundle of the model that is in use, with the noise of the machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from kdfast.config import GatesConfig
+from kdfast.display import Display
+from kdfast.files import check_file
+from kdfast.gates import PairedDecision, baseline_bundle, noise_floor, write_baseline
+from kdfast.recipes.gate.contest import Contest, Side
+from kdfast.recipes.gate.run import report_of
+from kdfast.recipes.gate.trial import check_prompts, decide
+from kdfast.recipes.loaded_model import Settings, open_subject
+from kdfast.speed import SpeedSample, absences, aggregate_speed_metrics, speed_table
+
+_LABELS = {"ttft": "time to the first token", "tps": "time of a token"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlessRequest(Settings):
+    """What to bless, and how to run it (see `Settings`).
+
+    Attributes:
+        model: a Hugging Face directory, or a run folder.
+        out: the bundle to write.
+        limits: the section `gates`: how many pairs to run.
+        seed: of the order of the runs, and of the bootstrap's draws.
+    """
+
+    model: Path
+    out: Path
+    limits: GatesConfig = field(default_factory=GatesConfig)
+    seed: int = 0
+
+
+def bless(request: BlessRequest) -> int:
+    """Runs the model against itself (A/A), as a gate would run it against another, and writes the bundle.
+
+    It is loaded twice, as for a gate: where its weights come to lie in memory is part of the noise.
+
+    Returns:
+        0.
+
+    Raises:
+        ConfigError: there is no such model or device.
+        DataError: bad records, or fewer than ten; a prompt that is too long; logits that are NaN; an answer without any
+            time.
+        OSError: a file cannot be read or written.
+    """
+    check_file(request.out)
+    display = Display()
+    model = open_subject(request.model, request)
+    check_prompts(model)
+    twin = open_subject(request.model, request)
+    side = Side.of(model)
+    contest = Contest(Side.of(twin), side, seed=request.seed)
+    contest.warm_up()
+    with display.working("answers", len(model.prompts)) as on_progress:
+        samples = side.answers(lambda done: on_progress(done, ""))
+    outcome = decide(contest, request.limits, display, seed=request.seed)
+    noise = {name: noise_floor(pairs) for name, pairs in outcome.pairs.items()}
+    unsteady = {
+        name: _why(decision) for name, decision in outcome.decisions.items() if decision.status != "pass"
+    }
+    bundle = baseline_bundle([report_of(model, samples)], noise, unsteady)
+    write_baseline(request.out, bundle)
+    _show(display.console, samples, bundle)
+    display.console.print(f"  {'baseline':<12} {request.out}", highlight=False, soft_wrap=True, markup=False)
+    return 0
+
+
+def _why(decision: PairedDecision) -> str:
+    """Why a decision is no pass."""
+    return (decision.p95 if decision.median.status == "pass" else decision.median).reason
+
+
+def _show(console: Console, samples: list[SpeedSample], bundle: dict[str, Any]) -> None:
+    speed = aggregate_speed_metrics(samples)
+    console.print(speed_table(speed))
+    for line in absences(speed):
+        console.print(line, highlight=False, soft_wrap=True)
+    for name, noise in bundle["noise_floor"].items():
+        console.print(
+            f"  noise (A/A)  {_LABELS[name]}: {noise['sd_log_ratio']:.1%} over {noise['pairs']} pairs, median ratio "
+            f"{noise['median_ratio']:.3f}; a gate will take about {noise['planned_pairs']} pairs here",
+            highlight=False,
+            soft_wrap=True,
+        )
+    for name, reason in bundle["unsteady"].items():
+        console.print(
+            f"[bold red]unsteady[/bold red]: in the {_LABELS[name]} the model did not pass against itself ({reason}); "
+            "a gate on this machine cannot be trusted now. Quiet it and bless again",
+            highlight=False,
+            soft_wrap=True,
+        )
+    hardware = bundle["hardware"]["key"]
+    console.print(f"  {'hardware':<12} {hardware}", highlight=False, soft_wrap=True, markup=False)

@@ -1,0 +1,96 @@
+"""From two models to a decision about their times."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kdfast.config import GatesConfig
+from kdfast.display import Display
+from kdfast.errors import DataError
+from kdfast.gates import PairedDecision, PairedTrial, Pairs
+from kdfast.gates.paired import MIN_PROMPTS
+from kdfast.recipes.gate.contest import Contest
+from kdfast.recipes.loaded_model import Subject
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What the pairs said.
+
+    Attributes:
+        decisions: by metric, `ttft` and `tps`, those that were asked for.
+        pairs: all that were run, of both blocks, by metric.
+    """
+
+    decisions: Mapping[str, PairedDecision]
+    pairs: Mapping[str, Pairs]
+
+    def to_json(self) -> dict[str, Any]:
+        """By metric: how many pairs were run, how many their spread asks for, and what they say."""
+        return {
+            name: {
+                "status": decision.status,
+                "pairs": len(self.pairs[name]),
+                "planned_pairs": decision.planned_pairs,
+                "median": decision.median.reason,
+                "p95": decision.p95.reason,
+            }
+            for name, decision in self.decisions.items()
+        }
+
+
+def check_prompts(subject: Subject) -> None:
+    """Whether the prompts are enough to decide about times: said before the work, not after it.
+
+    Raises:
+        DataError: they are not.
+    """
+    if len(subject.prompts) < MIN_PROMPTS:
+        raise DataError(
+            f"times are judged on at least {MIN_PROMPTS} prompts; give more (--prompts, --limit), "
+            f"got {len(subject.prompts)}",
+            str(subject.settings.prompts),
+        )
+
+
+def decide(
+    contest: Contest,
+    limits: GatesConfig,
+    display: Display,
+    *,
+    seed: int = 0,
+    metrics: Collection[str] = ("ttft", "tps"),
+) -> Outcome:
+    """Runs pairs until a `PairedTrial` asks for no more.
+
+    Args:
+        contest: warmed up.
+        limits: the section `gates`.
+        display: shows how many pairs are done, and how many are needed by now.
+        seed: of the bootstrap's draws.
+        metrics: what to decide about: `ttft`, `tps` or both; the noise of the other asks for no pairs.
+
+    Raises:
+        DataError: a model's logits are NaN.
+    """
+    trial = PairedTrial(limits, seed=seed, metrics=metrics)
+    ran: dict[str, Pairs] = {name: Pairs.none() for name in metrics}
+    done = 0
+    while trial.need_pairs:
+        count = trial.need_pairs
+        fresh = _fresh(contest, trial, display, done)
+        trial.add({name: fresh[name] for name in metrics})
+        ran = {name: pairs.joined(fresh[name]) for name, pairs in ran.items()}
+        done += count
+    return Outcome(decisions=trial.decisions(), pairs=ran)
+
+
+def _fresh(contest: Contest, trial: PairedTrial, display: Display, before: int) -> dict[str, Pairs]:
+    """The pairs that the trial asks for; shown with those that were run before."""
+    count = trial.need_pairs
+    with display.working("pairs" if trial.block == "first" else "confirm", count) as on_progress:
+        return contest.pairs(
+            count, lambda done: on_progress(done, f"{before + done} in all" if before else "")
+        )

@@ -1,0 +1,1 @@
+"""The recipe behind `kdfast teach`; `run.run` fills the teacher store."""

@@ -1,0 +1,155 @@
+"""`kdfast teach`: a local teacher's log-probabilities for every answer, kept in the teacher store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdfast import _rust
+from kdfast.config import Config
+from kdfast.data import KDDataset
+from kdfast.display import Display
+from kdfast.errors import ConfigError
+from kdfast.stop import StopRequest
+from kdfast.student import check_vocabulary, read_pieces
+from kdfast.teacher import LocalTeacher, Scores, ScoringRow
+from kdfast.teacher.local.plan import Plan, plan_teaching
+
+INTERRUPTED = 130
+
+
+def run(config: Config) -> int:
+    """Scores the answers of all training and validation rows that the store does not hold yet.
+
+    Every scored batch is on disk before the next one starts: stopped or killed, the next call goes on behind it,
+    and no row is scored twice.
+
+    Returns:
+        0 when every row is scored, 130 when it was stopped before.
+
+    Raises:
+        ConfigError: no teacher is configured, or its vocabulary does not fit the data's.
+        TeacherError: the teacher cannot be loaded.
+        DataError: bad data, or a store that does not fit.
+    """
+    settings = config.teacher
+    if settings.model is None or settings.store is None:
+        raise ConfigError(
+            "teacher.model: needed by `kdfast teach`; set it to a Hugging Face directory or a .gguf file"
+        )
+    display = Display()
+    files = [file for file in (config.data.train, config.data.validation) if file is not None]
+    datasets = [KDDataset.from_config(config.data, file) for file in files]
+    teacher = LocalTeacher(settings.model, device=settings.device, dtype=settings.dtype)
+    usable = check_vocabulary(
+        config.data.tokenizer,
+        teacher.directory,
+        student_size=len(read_pieces(config.data.tokenizer)),
+        teacher_size=teacher.vocab_size,
+    )
+    plan = plan_teaching(settings, teacher.fingerprint, datasets[0], usable)
+    with _rust.TeacherWriter.open(
+        settings.store, plan.fingerprint, k=settings.k, vocab_size=usable, samples=settings.samples
+    ) as writer:
+        rows = list(_missing(datasets, plan, writer))
+        total = sum(len(dataset) for dataset in datasets)
+        text = f"{total} rows, {len(rows)} of them to be scored into {writer.path}"
+        display.console.print(text, highlight=False, soft_wrap=True)
+        with StopRequest() as stop:
+            finished = _score(teacher, rows, plan, writer, config, display, stop)
+        _report(display, writer, plan, finished)
+    return 0 if finished else INTERRUPTED
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A row that the store lacks.
+
+    Attributes:
+        key: its key in the store, 16 bytes.
+        scoring: what the teacher reads.
+        offsets: which of the tokens from `scoring.response_start` on are supervised.
+    """
+
+    key: NDArray[np.uint8]
+    scoring: ScoringRow
+    offsets: NDArray[np.int64]
+
+
+def _missing(datasets: Sequence[KDDataset], plan: Plan, writer: _rust.TeacherWriter) -> Iterator[_Row]:
+    seen: set[bytes] = set()
+    for number, dataset in enumerate(datasets):
+        keys = dataset.store.row_keys(plan.fingerprint)
+        for row in range(len(dataset)):
+            index = int(dataset.rows[row])
+            key = keys[index]
+            shown = number == 0 and row in plan.shown
+            if shown or key.tobytes() in seen or writer.contains(key[None])[0]:
+                continue
+            seen.add(key.tobytes())
+            supervised = dataset.store.row(index)["supervised"]
+            tokens = np.concatenate([np.arange(start, end) for start, end in supervised])
+            start = int(tokens[0])
+            yield _Row(key, ScoringRow(dataset.ids(row), start, key.tobytes()), tokens - start)
+
+
+def _score(
+    teacher: LocalTeacher,
+    rows: list[_Row],
+    plan: Plan,
+    writer: _rust.TeacherWriter,
+    config: Config,
+    display: Display,
+    stop: StopRequest,
+) -> bool:
+    """Scores batch by batch; False when it was asked to stop."""
+    started, tokens = time.perf_counter(), 0
+    with display.working("teach", len(rows)) as on_progress:
+        done = 0
+        batches = teacher.score(
+            [row.scoring for row in rows],
+            plan.wanted,
+            prefix_ids=plan.prefix_ids,
+            batch_tokens=config.teacher.batch_tokens,
+        )
+        for batch in batches:
+            _append(writer, [(rows[index], scores) for index, scores in batch])
+            done += len(batch)
+            tokens += sum(len(rows[index].scoring.ids) for index, _ in batch)
+            on_progress(done, f"{tokens / (time.perf_counter() - started):.0f} tokens/s")
+            if stop.requested:
+                return done == len(rows)
+    return True
+
+
+def _append(writer: _rust.TeacherWriter, batch: Sequence[tuple[_Row, Scores]]) -> None:
+    def column(name: str) -> NDArray[Any]:
+        return np.concatenate([getattr(scores, name)[row.offsets] for row, scores in batch])
+
+    sampled = writer.samples > 0
+    writer.append(
+        np.stack([row.key for row, _ in batch]),
+        column("topk_ids"),
+        column("topk_logp"),
+        column("tail_logp"),
+        np.array([len(row.offsets) for row, _ in batch], dtype=np.int64),
+        column("call_opening_logp"),
+        sample_ids=column("sample_ids") if sampled else None,
+        sample_counts=column("sample_counts").astype(np.uint16) if sampled else None,
+    )
+
+
+def _report(display: Display, writer: _rust.TeacherWriter, plan: Plan, finished: bool) -> None:
+    shown = f", {len(plan.shown)} demonstrations left out" if plan.shown else ""
+    display.console.print(
+        f"{len(writer)} rows in the store{shown}; {writer.bytes_per_token} bytes a token; {writer.path}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if not finished:
+        display.console.print("stopped; the same command goes on where it left off")

@@ -1,0 +1,153 @@
+"""The gates at the end of a run: what it measured, against the limits and the blessed baseline."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from kdfast.config import Config
+from kdfast.data import KDDataset
+from kdfast.display import Display
+from kdfast.files import write_text_whole
+from kdfast.gates import GATE_NAMES, GateReport, GateResult, evaluate_speed_gates, load_baseline_speed_metrics
+from kdfast.gates.display import gate_table
+from kdfast.gates.evidence import Report, reports_of
+from kdfast.recipes.train.speed import FAILURES, SpeedProbe, in_words
+from kdfast.runs.folder import RunFolder
+from kdfast.speed import SpeedPrompt, prompts_fingerprint, read_speed_report, speed_prompts
+
+_QUALITY = {"f1": "eval_prompts", "false_call_rate": "eval_irrelevance_prompts"}
+
+
+def blessed_reports(config: Config) -> list[Report]:
+    """The baseline of `gates.baseline`: read before training, so that a wrong path costs nothing.
+
+    Raises:
+        DataError: the file is damaged, or no baseline.
+        OSError: it is not there, or cannot be read.
+    """
+    path = config.gates.baseline
+    return [] if path is None else reports_of(load_baseline_speed_metrics(path), "gates.baseline")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinalGates:
+    """The gates of a run.
+
+    Where there is a baseline whose prompts are among `data.validation`, the student answers these prompts, so that
+    the two compare. Else that is said, and the run's last speed report and its evaluation are judged as they are.
+
+    Attributes:
+        config: of the run.
+        data: the held-out records.
+        baseline: of `blessed_reports`.
+        folder: of the run; the result goes to its gates.json.
+        display: shows the table.
+    """
+
+    config: Config
+    data: KDDataset
+    baseline: Sequence[Report]
+    folder: RunFolder
+    display: Display
+
+    def judge(self, student: Any, step: int, evaluation: Mapping[str, Any] | None) -> GateReport:
+        """Judges, shows the table and writes it.
+
+        Args:
+            student: the bare model, in whatever mode.
+            step: the last one.
+            evaluation: by generation, after training; None = there was none.
+
+        Raises:
+            OSError: a file cannot be read or written.
+        """
+        measured = self._on_the_baselines_prompts(student, step)
+        sides = self._at_hand(step, evaluation) if measured is None else (measured, measured)
+        result = self._result(*sides)
+        text = json.dumps(result.to_json(), ensure_ascii=False, indent=1, allow_nan=False)
+        write_text_whole(self.folder.gates, text + "\n")
+        self.display.console.print(gate_table(result))
+        return result
+
+    def _result(self, speed: Report, answers: Report) -> GateReport:
+        """Gates whose measurement this run's config leaves out are skipped; one that went wrong fails."""
+        return GateReport(
+            results=tuple(
+                self._gate(name, answers if name in _QUALITY else speed)
+                for name in GATE_NAMES
+                if name in self.config.gates.enabled
+            )
+        )
+
+    def _gate(self, name: str, report: Report) -> GateResult:
+        reason = self._left_out(name, report)
+        if reason is not None:
+            return GateResult(name=name, status="skipped", reason=f"not_measured: {reason}")
+        alone = replace(self.config.gates, enabled=(name,))
+        return evaluate_speed_gates(report, list(self.baseline) or None, alone)[name]
+
+    def _left_out(self, gate: str, report: Report) -> str | None:
+        """Why a gate's numbers were not to be measured; None = they were, or it was tried."""
+        if gate not in _QUALITY:
+            if "metrics" in report:
+                return None
+            never = self.config.speed.every_validations == 0
+            return "speed.every_validations is 0" if never else "the run has no speed report of its last step"
+        if gate in (report.get("quality") or {}):
+            return None
+        key, absent = _QUALITY[gate], report.get("absent") or {}
+        never = getattr(self.config.train, key) == 0
+        return str(
+            absent.get(gate)
+            or absent.get("quality")
+            or (f"train.{key} is 0" if never else "the run's evaluation does not have it")
+        )
+
+    def _on_the_baselines_prompts(self, student: Any, step: int) -> Report | None:
+        if not self.baseline:
+            return None
+        try:
+            prompts = _same_prompts(self.data, self.baseline[0])
+        except FAILURES as error:
+            self._say(f"the held-out prompts cannot be made: {in_words(error)}")
+            return None
+        if prompts is None:
+            self._say(
+                "the baseline's prompts are not all in data.validation, word for word (other records or another "
+                "template?)"
+            )
+            return None
+        probe = SpeedProbe(self.config, student, self.data, self.folder.speed)
+        most = (self.baseline[0].get("decoding") or {}).get("max_new_tokens", probe.options.max_new_tokens)
+        with self.display.working("gates", len(prompts)) as on_progress:
+            return probe.report_on(prompts, most, step, lambda done: on_progress(done, ""))
+
+    def _say(self, why: str) -> None:
+        """Why the baseline's prompts are not answered."""
+        text = f"gates: {why}: the run's own measurements are judged instead"
+        self.display.console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    def _at_hand(self, step: int, evaluation: Mapping[str, Any] | None) -> tuple[Report, Report]:
+        """The last speed report, where it is of the last step; and what the quality is judged by.
+
+        That is the evaluation, else the speed report too. Each names the prompts that it is of: they differ.
+        """
+        speed: Report = {}
+        if self.folder.speed.exists():
+            saved = read_speed_report(self.folder.speed)
+            speed = saved if saved.get("step") == step else {}
+        if evaluation is None or "quality" not in evaluation:
+            return speed, speed
+        answers = {name: evaluation.get(name) for name in ("quality", "fingerprints", "decoding")}
+        return speed, answers | {"absent": evaluation["quality"].get("absent", {})}
+
+
+def _same_prompts(data: KDDataset, baseline: Report) -> list[SpeedPrompt] | None:
+    """The baseline's prompts among the held-out records; None where they are not all there, word for word."""
+    known = {prompts_fingerprint([prompt]): prompt for prompt in speed_prompts(data)}
+    asked = [prompt.get("fingerprint") for prompt in baseline.get("prompts") or ()]
+    prompts = [known[one] for one in asked if one in known]
+    return prompts if prompts and len(prompts) == len(asked) else None

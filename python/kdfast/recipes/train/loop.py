@@ -1,0 +1,182 @@
+"""The loop: steps, validations, checkpoints, until the last step or a request to stop."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict, dataclass, field
+
+import torch
+from torch import nn
+from torch.nn.utils import clip_grad_norm_
+
+from kdfast.config import Config
+from kdfast.data import KDDataset
+from kdfast.display import Display
+from kdfast.errors import KdfastError
+from kdfast.recipes.train.batches import MicroBatches
+from kdfast.recipes.train.schedule import learning_rate
+from kdfast.recipes.train.speed import SpeedProbe
+from kdfast.recipes.train.step import Runner
+from kdfast.recipes.train.validate import validate
+from kdfast.runs.checkpoint import Checkpoints
+from kdfast.runs.metrics import MetricsLog
+from kdfast.shapes import StepSampler
+from kdfast.stop import StopRequest
+
+
+@dataclass
+class Progress:
+    """What the loop knows of itself; all of it is in the checkpoint.
+
+    Attributes:
+        step: optimiser updates done.
+        tokens: input tokens read.
+        seconds: spent in steps.
+        best_loss: lowest validation loss, and at which step it was.
+        first_validation: the values before training.
+        last_validation: the newest ones, and at which step they were taken.
+        validated_step: step of `last_validation`; -1 = none.
+        length_average: moving average of the length loss's mean excess, which opens its hinge; None = none yet.
+    """
+
+    step: int = 0
+    tokens: float = 0.0
+    seconds: float = 0.0
+    best_loss: float | None = None
+    best_step: int | None = None
+    first_validation: dict[str, float] = field(default_factory=dict)
+    last_validation: dict[str, float] = field(default_factory=dict)
+    validated_step: int = -1
+    length_average: float | None = None
+
+
+@dataclass
+class Loop:
+    """One run's moving parts; `progress` is updated in place."""
+
+    config: Config
+    runner: Runner
+    student: nn.Module
+    optimizer: torch.optim.AdamW
+    sampler: StepSampler
+    train_data: KDDataset
+    validation_data: KDDataset | None
+    checkpoints: Checkpoints
+    progress: Progress
+    log: MetricsLog
+    display: Display
+    speed: SpeedProbe | None = None
+
+    def run(self) -> bool:
+        """Trains to the last step.
+
+        Returns:
+            False when it was asked to stop before (the state is saved then).
+        """
+        train = self.config.train
+        batches = MicroBatches(
+            self.train_data,
+            self.sampler,
+            self.runner.ranks,
+            micro_batch_size=train.micro_batch_size,
+            first_step=self.progress.step,
+            num_steps=train.num_steps,
+            workers=self.config.data.workers,
+        )
+        with StopRequest() as stop, self.display.training(train.num_steps, self.progress.step):
+            self._validate_when_due()
+            while self.progress.step < train.num_steps:
+                self._step(batches)
+                self._validate_when_due()
+                stopped = self.runner.ranks.any(stop.requested)
+                best = self.progress.best_step == self.progress.step
+                if stopped or best or self._due(train.checkpoint_every_steps):
+                    self.save()
+                if stopped:
+                    return False
+        return True
+
+    def _due(self, every: int) -> bool:
+        last = self.progress.step == self.config.train.num_steps
+        return last or (every > 0 and self.progress.step % every == 0)
+
+    def _step(self, batches: MicroBatches) -> None:
+        config, progress = self.config, self.progress
+        started = time.perf_counter()
+        rate = learning_rate(progress.step, config.train.num_steps, config.optimizer)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        shape, micro_batches = batches.take(progress.step)
+        report = self.runner.step(micro_batches, progress.step, progress.length_average)
+        values = report.values
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        limit = config.optimizer.max_grad_norm or float("inf")
+        norm = float(clip_grad_norm_(parameters, limit))
+        if not math.isfinite(norm):
+            raise KdfastError(
+                f"training diverged: the gradient's norm at step {progress.step + 1} is {norm}; go back to a "
+                "checkpoint (--resume) and lower optimizer.learning_rate"
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        seconds = time.perf_counter() - started
+        progress.step += 1
+        if report.mean_excess is not None:
+            progress.length_average = moving_average(
+                progress.length_average, report.mean_excess, config.kd.length_ema_decay
+            )
+        progress.tokens += values["tokens"]
+        progress.seconds += seconds
+        values |= {
+            "learning_rate": rate,
+            "grad_norm": norm,
+            "shape": float(shape),
+            "seconds": seconds,
+            "tokens_per_second": values["tokens"] / seconds,
+        }
+        if self.runner.ranks.main:
+            if progress.step % config.train.log_every_steps == 0 or self._due(0):
+                self.log.write("train", progress.step, values)
+            self.display.step(progress.step, values)
+
+    def _validate_when_due(self) -> None:
+        progress, train = self.progress, self.config.train
+        due = progress.step == 0 or self._due(train.validate_every_steps)
+        if self.validation_data is None or not due or progress.validated_step == progress.step:
+            return
+        with self.display.validating(train.validation_rows or len(self.validation_data)) as on_progress:
+            values = validate(
+                self.runner,
+                self.validation_data,
+                rows=train.validation_rows,
+                micro_batch_size=train.micro_batch_size,
+                on_progress=on_progress,
+            )
+        progress.first_validation = progress.first_validation or values
+        progress.last_validation, progress.validated_step = values, progress.step
+        if progress.step and values["loss"] < (progress.best_loss or float("inf")):
+            progress.best_loss, progress.best_step = values["loss"], progress.step
+        if self.runner.ranks.main:
+            self.log.write("validation", progress.step, values)
+            self.display.validation(progress.step, values)
+            if self.speed is not None:
+                self.speed.run_when_due(progress.step, self.log, self.display)
+
+    def save(self) -> None:
+        """Writes a checkpoint of the current step (rank 0 writes, all wait)."""
+        if self.runner.ranks.main:
+            state = {**asdict(self.progress), "sampler": self.sampler.state_dict(self.progress.step)}
+            self.checkpoints.save(self.progress.step, self.student, self.optimizer, state)
+            self.checkpoints.prune(self.config.train.keep_last, self.progress.best_step)
+        self.runner.ranks.wait()
+
+
+def moving_average(average: float | None, value: float, decay: float) -> float:
+    """The exponential moving average after one more value; the first value is its own average.
+
+    Examples:
+        >>> moving_average(None, 2.0, 0.9), moving_average(1.0, 2.0, 0.75)
+        (2.0, 1.25)
+    """
+    return value if average is None else decay * average + (1 - decay) * value

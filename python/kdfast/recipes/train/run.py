@@ -1,0 +1,316 @@
+"""From a config to a finished run."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from kdfast.config import Config
+from kdfast.data import KDDataset
+from kdfast.display import Display
+from kdfast.distributed.ranks import Ranks, join
+from kdfast.errors import ConfigError, DataError
+from kdfast.losses import LossSettings
+from kdfast.recipes.train.evaluation import evaluate_once
+from kdfast.recipes.train.gates import FinalGates, blessed_reports
+from kdfast.recipes.train.inputs import check_inputs
+from kdfast.recipes.train.loop import Loop, Progress
+from kdfast.recipes.train.objective import Objective
+from kdfast.recipes.train.speed import SpeedProbe
+from kdfast.recipes.train.step import Runner, StudentLoss
+from kdfast.recipes.train.summary import print_evaluation, print_losses, print_paths
+from kdfast.runs.checkpoint import Checkpoints, load_checkpoint
+from kdfast.runs.folder import RunFolder, open_run_folder
+from kdfast.runs.metrics import MetricsLog, cut_metrics
+from kdfast.shapes import StepSampler
+from kdfast.student import (
+    build_student,
+    check_vocabulary,
+    load_student,
+    read_pieces,
+    resolve_device,
+    save_student,
+    write_student,
+)
+from kdfast.teacher import model_directory, model_fingerprint, model_vocab_size
+from kdfast.teacher.local.plan import CALL_OPENINGS, plan_teaching
+from kdfast.teacher.local.scores import call_opening_ids
+
+INTERRUPTED = 130
+GATE_FAILED = 3
+
+
+def run(config: Config, *, resume: bool = False) -> int:
+    """Runs a config to its end, or until it is asked to stop.
+
+    Args:
+        config: the run.
+        resume: go on from the newest checkpoint of `io.run_dir`; without one, start.
+
+    Returns:
+        The exit code: 0 done, 3 too few valid calls (`train.min_valid_calls_fraction`), 130 stopped and resumable.
+
+    Raises:
+        ConfigError: the run folder is in the way, or the config asks for what the data does not have.
+        DataError: bad data.
+        CheckpointError: a checkpoint that is damaged or of another run.
+    """
+    ranks = join()
+    try:
+        return Run(config, ranks, resume=resume).run()
+    finally:
+        ranks.leave()
+
+
+class Run:
+    """The parts of one run, made in the order in which a mistake costs least."""
+
+    def __init__(self, config: Config, ranks: Ranks, *, resume: bool) -> None:
+        self.config, self.ranks = config, ranks
+        if config.train.threads:
+            torch.set_num_threads(config.train.threads)
+        torch.manual_seed(config.train.seed)
+        self.display = Display(quiet=not ranks.main)
+        self.device = resolve_device(config.train.device)
+        self.folder = RunFolder(config.io.run_dir)
+        self.baseline = blessed_reports(config)
+        if ranks.main:
+            open_run_folder(config, resume=resume)
+        self._load_data()
+        self.checkpoints = Checkpoints(self.folder.path / "checkpoints", self._write_student)
+        self.checkpoint = self.checkpoints.latest() if resume else None
+        self.progress = Progress()
+        self._build()
+
+    def run(self) -> int:
+        """Evaluates, trains, evaluates again; returns the exit code."""
+        config, console = self.config, self.display.console
+        before = self._evaluate("before")
+        with MetricsLog(self.folder.metrics, tensorboard=config.io.tensorboard, write=self.ranks.main) as log:
+            finished = self._loop(log).run()
+        if not finished:
+            console.print(
+                f"stopped at step {self.progress.step}; all of it is saved. Go on with the same command and --resume"
+            )
+            return INTERRUPTED
+        after = self._evaluate("after")
+        if not self.ranks.main:
+            return 0
+        save_student(self.student, self.folder.student, **self._saving())
+        print_losses(console, self.progress)
+        if before is not None and after is not None:
+            print_evaluation(console, before, after)
+        code = self._judge_gates(after)
+        print_paths(console, self.folder, self.progress)
+        return self._judge(after) or code
+
+    def _judge(self, after: dict[str, Any] | None) -> int:
+        """The exit code that the share of valid calls deserves."""
+        wanted = self.config.train.min_valid_calls_fraction
+        if not wanted or after is None:
+            return 0
+        share = after["table"]["schema_valid"]["fraction"]
+        if share >= wanted:
+            return 0
+        self.display.console.print(
+            f"[bold red]failed[/bold red]: {share:.0%} of the held-out tool prompts got a valid call, "
+            f"train.min_valid_calls_fraction asks for {wanted:.0%}; train longer or on more data"
+        )
+        return GATE_FAILED
+
+    def _judge_gates(self, after: dict[str, Any] | None) -> int:
+        """The exit code that the gates deserve."""
+        data = self.validation_data
+        if data is None or not self.config.gates.enabled:
+            return 0
+        gates = FinalGates(
+            config=self.config, data=data, baseline=self.baseline, folder=self.folder, display=self.display
+        )
+        result = gates.judge(self.student, self.progress.step, after)
+        if result.passed or self.config.train.fail_on_gate:
+            return result.exit_code
+        self.display.console.print(
+            "a gate failed; that does not fail the run unless train.fail_on_gate is true", highlight=False
+        )
+        return 0
+
+    def _load_data(self) -> None:
+        """Opens both datasets; the first rank builds stores that are missing, the others wait for it."""
+        if not self.ranks.main:
+            self.ranks.wait()
+        data, kd = self.config.data, self.config.kd
+        taught = kd.kl_weight > 0 or kd.sampled_kl_weight > 0
+        self.train_data = KDDataset.from_config(data, data.train)
+        if taught and self.config.teacher.store is not None:
+            self.train_data.open_teacher(self._teacher_file(self.config.teacher.store))
+        teacher = self.train_data.teacher if taught else None
+        self.validation_data = None
+        if data.validation is not None:
+            self.validation_data = KDDataset.from_config(data, data.validation)
+            if teacher is not None and self.config.teacher.store is not None:
+                self.validation_data.open_teacher(teacher.path)
+        if self.ranks.main:
+            self.ranks.wait()
+        self._check_data()
+
+    def _check_data(self) -> None:
+        rows, teacher = self.config.train.batch_size, self.train_data.teacher
+        if not len(self.train_data):
+            raise DataError("no record is left to train on", str(self.config.data.train))
+        if rows < self.ranks.world:
+            raise ConfigError(
+                f"train.micro_batch_size: a step needs a row for each of the {self.ranks.world} ranks; raise it or "
+                f"train.gradient_accumulation_steps, the step has {rows}"
+            )
+        known = check_inputs(self.config.kd, self.train_data)
+        if known and teacher is not None:
+            self.display.console.print(
+                f"{known} of {len(self.train_data)} training rows have the teacher's log-probabilities",
+                highlight=False,
+            )
+
+    def _teacher_file(self, directory: Path) -> Path:
+        """The teacher store that this config's teacher writes; without a model, the only one in the directory."""
+        settings = self.config.teacher
+        if settings.model is None:
+            files = sorted(directory.glob("*.teacher.arrow")) if directory.is_dir() else [directory]
+            if len(files) != 1:
+                raise ConfigError(
+                    f"teacher.store: must be a teacher store, or a directory with exactly one, found {len(files)} in "
+                    f"{directory}"
+                )
+            return files[0]
+        model = model_directory(settings.model)
+        usable = check_vocabulary(
+            self.config.data.tokenizer,
+            model,
+            student_size=len(read_pieces(self.config.data.tokenizer)),
+            teacher_size=model_vocab_size(model),
+        )
+        plan = plan_teaching(settings, model_fingerprint(model), self.train_data, usable)
+        file = self.train_data.teacher_file(directory, plan.fingerprint)
+        if not file.exists():
+            raise ConfigError(
+                "teacher.store: holds nothing of this teacher and these settings; run `kdfast teach CONFIG`: "
+                f"{directory}"
+            )
+        return file
+
+    def _build(self) -> None:
+        """The student, its optimiser and the sampler; from the newest checkpoint where there is one."""
+        config = self.config
+        arch, teacher = config.arch, config.teacher.model
+        if self.checkpoint is not None:
+            student: Any = load_student(self.checkpoint, freeze_embeddings=arch.freeze_embeddings)
+        else:
+            student = build_student(
+                arch,
+                teacher_dir=model_directory(teacher) if arch.init == "teacher" and teacher else None,
+                vocab_size=len(read_pieces(config.data.tokenizer)),
+                max_position_embeddings=config.data.shapes[-1],
+                seed=config.train.seed,
+            )
+        self.student = student.to(self.device)
+        self.optimizer = _adamw(self.student, config)
+        self.sampler = StepSampler(
+            self.train_data.lengths,
+            config.data.shapes,
+            rows_per_step=config.train.batch_size,
+            seed=config.train.seed,
+            probs=config.data.shape_probs,
+            upweight_every=config.data.shape_upweight_every,
+            upweight_factor=config.data.shape_upweight_factor,
+        )
+        step = 0
+        if self.checkpoint is not None:
+            state = load_checkpoint(self.checkpoint, self.student, self.optimizer)
+            self.progress = Progress(**{field.name: state[field.name] for field in fields(Progress)})
+            self.sampler.load_state_dict(state["sampler"])
+            step = self.progress.step
+            self.display.console.print(f"going on from step {step}: {self.checkpoint}", soft_wrap=True)
+        if self.ranks.main:
+            cut_metrics(self.folder.metrics, step if self.checkpoint is not None else -1)
+        self.ranks.wait()
+
+    def _objective(self) -> Objective:
+        data, teacher = self.train_data, self.train_data.teacher
+        warmup = self.config.kd.early_tool_warmup_steps
+        settings = LossSettings(
+            kd=self.config.kd,
+            eos_ids=tuple(data.turn_end_ids[-1:]),
+            opening_ids=call_opening_ids(data.pieces(), CALL_OPENINGS),
+            prefix_tokens=self.config.data.prefix_tokens,
+            logprob_temperature=teacher.logprob_temperature if teacher is not None else 1.0,
+        )
+        return Objective(
+            settings=settings,
+            num_steps=self.config.train.num_steps,
+            early_tool_warmup_steps=self.config.optimizer.warmup_steps if warmup is None else warmup,
+        )
+
+    def _loop(self, log: MetricsLog) -> Loop:
+        objective = self._objective()
+        model: nn.Module = StudentLoss(self.student, objective)
+        if self.ranks.world > 1:
+            model = DistributedDataParallel(model)
+        runner = Runner(model, objective, self.device, self.config.train.dtype == "bf16", self.ranks)
+        return Loop(
+            config=self.config,
+            runner=runner,
+            student=self.student,
+            optimizer=self.optimizer,
+            sampler=self.sampler,
+            train_data=self.train_data,
+            validation_data=self.validation_data,
+            checkpoints=self.checkpoints,
+            progress=self.progress,
+            log=log,
+            display=self.display,
+            speed=self._speed(),
+        )
+
+    def _speed(self) -> SpeedProbe | None:
+        data = self.validation_data
+        if data is None or not self.ranks.main or not self.config.speed.every_validations:
+            return None
+        return SpeedProbe(self.config, self.student, data, self.folder.speed)
+
+    def _evaluate(self, when: str) -> dict[str, Any] | None:
+        """The evaluation before or after training, once: a resumed run finds the first one on disk."""
+        train, data = self.config.train, self.validation_data
+        if data is None or not train.eval_prompts + train.eval_irrelevance_prompts:
+            return None
+        file = self.folder.evaluation(when)
+        result = None
+        if self.ranks.main and (when == "after" or self.progress.step == 0 or file.exists()):
+            step = self.progress.step if when == "after" else 0
+            result = evaluate_once(file, self.student, data, self.config, self.display, step)
+        self.ranks.wait()
+        return result
+
+    def _saving(self) -> dict[str, Any]:
+        data = self.train_data
+        return {
+            "tokenizer": self.config.data.tokenizer,
+            "chat_template": data.template.source,
+            "turn_end": data.tokenizer.decode(data.turn_end_ids[-1:]),
+        }
+
+    def _write_student(self, student: Any, directory: Path) -> None:
+        write_student(student, directory, **self._saving())
+
+
+def _adamw(student: nn.Module, config: Config) -> torch.optim.AdamW:
+    """AdamW with weight decay on matrices only."""
+    settings = config.optimizer
+    trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.dim() >= 2], "weight_decay": settings.weight_decay},
+        {"params": [p for p in trained if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, eps=settings.eps)

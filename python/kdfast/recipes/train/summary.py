@@ -1,0 +1,77 @@
+"""What a run says at its end: losses before and after, the evaluation, examples, and where everything lies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from kdfast.evaluate.table import evaluation_table
+from kdfast.recipes.train.loop import Progress
+from kdfast.runs.folder import RunFolder
+
+_EXAMPLES = 3
+_LONGEST_EXAMPLE = 300
+
+
+def print_losses(console: Console, progress: Progress) -> None:
+    """Validation before and after training."""
+    before, after = progress.first_validation, progress.last_validation
+    if not after:
+        return
+    table = Table(
+        "validation", "before", "after", title="Held-out loss (nats per token)", title_justify="left"
+    )
+    for name in (*after, *(name for name in before if name not in after)):
+        table.add_row(name, *(f"{values[name]:.4f}" if name in values else "-" for values in (before, after)))
+    console.print(table)
+
+
+def print_evaluation(console: Console, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    """The tables of both evaluations side by side, then a few answers."""
+    console.print(evaluation_table({"before": before, "after": after}))
+    for number in _example_numbers(after["answers"]):
+        old, new = before["answers"][number], after["answers"][number]
+        example = Table(
+            show_header=False, title=f"Example: held-out prompt {number + 1}", title_justify="left"
+        )
+        example.add_row("right answer", _text(new["reference_text"]))
+        example.add_row("before", _text(old["text"]))
+        example.add_row("after", _text(new["text"]))
+        console.print(example)
+
+
+def print_paths(console: Console, folder: RunFolder, progress: Progress) -> None:
+    """Where everything lies and how long it took."""
+    rate = progress.tokens / progress.seconds if progress.seconds else 0.0
+    console.print(
+        f"{progress.step} steps, {progress.tokens:,.0f} tokens, {progress.seconds:.0f} s in steps "
+        f"({rate:.0f} tokens/s)",
+        highlight=False,
+    )
+    for label, path in (
+        ("student", folder.student),
+        ("metrics", folder.metrics),
+        ("evaluation", folder.evaluation("after")),
+        ("speed", folder.speed),
+        ("gates", folder.gates),
+        ("checkpoints", folder.path / "checkpoints"),
+        ("config", folder.config),
+    ):
+        if path.exists():
+            console.print(f"  {label:<12} {path}", highlight=False, soft_wrap=True)
+
+
+def _example_numbers(answers: list[dict[str, Any]]) -> list[int]:
+    """Two prompts that need a call and one that does not, where there are such."""
+    due = [n for n, answer in enumerate(answers) if answer["score"]["should_call"]]
+    other = [n for n, answer in enumerate(answers) if not answer["score"]["should_call"]]
+    return (due[: _EXAMPLES - min(1, len(other))] + other)[:_EXAMPLES]
+
+
+def _text(answer: str) -> str:
+    cut = answer if len(answer) <= _LONGEST_EXAMPLE else answer[:_LONGEST_EXAMPLE] + " ..."
+    return escape(cut.strip() or "(nothing)")

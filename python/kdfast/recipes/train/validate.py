@@ -1,0 +1,99 @@
+"""Validation: the loss terms on held-out rows, and how often student and teacher agree on the next token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from kdfast.data import KDDataset, collate_kd_batch
+from kdfast.losses import IGNORE_INDEX, early_tool_plan, supervised_mask
+from kdfast.losses.latency.positions import positions_in
+from kdfast.recipes.train.objective import Batch, Objective, StepWeights
+from kdfast.recipes.train.step import Runner, means
+
+
+def validate(
+    runner: Runner,
+    dataset: KDDataset,
+    *,
+    rows: int,
+    micro_batch_size: int,
+    on_progress: Callable[[int], None],
+) -> dict[str, float]:
+    """Means over the first `rows` held-out rows (0 = all).
+
+    Returns:
+        `loss` (by the weights at the end of the run), each term's mean, `token_accuracy` (the student's likeliest token
+        is the label), `token_agreement` (it is the teacher's likeliest token; only where a teacher distribution is
+        known), `false_opening_rate` (it would open a tool call at the start of answers that must not call) and, under
+        `kd.on_nan: skip_row`, the number of `skipped_rows`.
+    """
+    weights = runner.objective.final_weights
+    chosen = list(range(min(rows or len(dataset), len(dataset))))
+    chosen.sort(key=lambda row: int(dataset.lengths[row]))  # alike lengths share a batch: less padding
+    batches = [chosen[start : start + micro_batch_size] for start in range(0, len(chosen), micro_batch_size)]
+    sums = dict.fromkeys((*weights, *(f"count_{name}" for name in weights), *_COUNTED), 0.0)
+    was_training = runner.model.training
+    runner.model.eval()
+    with torch.no_grad():
+        for number, part in enumerate(batches):
+            if number % runner.ranks.world == runner.ranks.rank:
+                for name, value in _sums(runner, collate_kd_batch(dataset.__getitems__(part))).items():
+                    sums[name] += value
+            on_progress(len(part))
+    runner.model.train(was_training)
+    sums = runner.ranks.sum(sums)
+    values = means(sums, {name: sums[f"count_{name}"] for name in weights})
+    loss = sum(weight * values[name] for name, weight in weights.items() if name in values)
+    report = {"loss": loss, **values, "token_accuracy": sums["right"] / sums["labels"]}
+    for name, (part_of, whole) in _SHARES.items():
+        if sums[whole]:
+            report[name] = sums[part_of] / sums[whole]
+    if sums["skipped"]:
+        report["skipped_rows"] = sums["skipped"]
+    return report
+
+
+_COUNTED = ("right", "labels", "agreed", "taught", "opened", "no_call_due", "skipped")
+_SHARES = {
+    "token_agreement": ("agreed", "taught"),
+    "false_opening_rate": ("opened", "no_call_due"),
+}
+
+
+def _sums(runner: Runner, cpu_batch: Batch) -> dict[str, float]:
+    batch = runner.to_device(cpu_batch)
+    counts = runner.objective.counts(cpu_batch)
+    # each row by its own hinge, so that losses of different steps compare
+    step = StepWeights(runner.objective.final_weights, counts, hinge_open=None)
+    # the bare module: DDP's forward would wait for ranks that hold fewer batches
+    loss = runner.loss(getattr(runner.model, "module", runner.model), batch, step, want_best=True)
+    sums = {name: float(term.total) for name, term in loss.terms.items()}
+    sums |= {f"count_{name}": count for name, count in counts.items()}
+    sums["skipped"] = float(sum(term.skipped for term in loss.terms.values()))
+    return sums | _agreement(loss.best, batch) | _openings(loss.best, batch, runner.objective)
+
+
+def _openings(guess: Tensor, batch: Batch, objective: Objective) -> dict[str, float]:
+    """In how many rows that must not call the likeliest first token opens a call."""
+    first = early_tool_plan(batch, parts=("early_tool_negative",)).opening
+    there = guess[positions_in(supervised_mask(batch), first)]
+    opening = torch.tensor(objective.settings.opening_ids, dtype=torch.int64, device=there.device)
+    return {"opened": float(torch.isin(there, opening).sum()), "no_call_due": float(len(there))}
+
+
+def _agreement(guess: Tensor, batch: Batch) -> dict[str, float]:
+    mask = supervised_mask(batch)
+    labels = batch["labels"][mask]
+    sums = {
+        "right": float((guess == labels).sum()),
+        "labels": float((labels != IGNORE_INDEX).sum()),
+    }
+    if "teacher_topk_mask" in batch:
+        known = batch["teacher_topk_mask"][mask]
+        best = batch["teacher_topk_logp"][mask].argmax(1, keepdim=True)
+        favourite = batch["teacher_topk_ids"][mask].gather(1, best)[:, 0]
+        sums |= {"agreed": float(((guess == favourite) & known).sum()), "taught": float(known.sum())}
+    return sums

@@ -1,0 +1,1 @@
+"""A teacher that runs on this machine and scores answers by teacher forcing."""

@@ -1,0 +1,136 @@
+"""Every loss of the table in every form it takes, with made-up inputs, oracle and twin: what common tests run over."""
+
+import math
+from dataclasses import dataclass
+
+import naive
+import torch
+import twins
+
+from kdfast.losses import (
+    FORWARD_KL,
+    LOSSES,
+    REVERSE_KL,
+    DenseTeacher,
+    Loss,
+    RowTargets,
+    SparseTeacher,
+    jsd,
+    skew,
+)
+from kdfast.losses.token.sampled_kl import sample_labels
+
+DIVERGENCES = {
+    "forward_kl": FORWARD_KL,
+    "reverse_kl": REVERSE_KL,
+    "generalized_jsd": jsd(),
+    "skew_kl": skew(),
+}
+Inputs = dict[str, torch.Tensor]
+
+
+def generator(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def teacher_logits(n, vocab, seed, scale=2.0):
+    return torch.randn(n, vocab, generator=generator(seed + 1000), dtype=torch.float64) * scale
+
+
+def student_logits(n, vocab, seed, dtype=torch.float32, scale=3.0):
+    x = torch.randn(n, vocab, generator=generator(seed), dtype=torch.float64) * scale
+    return x.to(dtype).requires_grad_()
+
+
+def top_k(logits, k):
+    """A sparse teacher's ids, logp and tail from its logits [N,V] in float64."""
+    full = torch.log_softmax(logits.double(), 1)
+    logp, ids = full.topk(k, dim=1)
+    return {"ids": ids.int(), "logp": logp, "tail_logp": full.scatter(1, ids, -math.inf).logsumexp(1)}
+
+
+@dataclass(frozen=True)
+class Form:
+    """One loss and where its second argument comes from: dense, sparse, samples or labels."""
+
+    loss: Loss
+    kind: str
+
+    def __str__(self):
+        return f"{self.loss.name}-{self.kind}"
+
+    def inputs(self, n, vocab, k=5, seed=0, logits=None) -> Inputs:
+        """Everything but the student, in float64 or whole numbers, from a teacher's logits."""
+        logits = teacher_logits(n, vocab, seed) if logits is None else logits
+        if self.kind == "dense":
+            return {"logits": logits}
+        if self.kind == "sparse":
+            return top_k(logits, k)
+        if self.kind == "labels":
+            labels = torch.randint(vocab, (n,), generator=generator(seed))
+            return {"labels": labels, "weights": 1.0 + torch.rand(n, generator=generator(seed)).double()}
+        ids = torch.randint(vocab, (n, k), generator=generator(seed))
+        return {"sample_ids": ids, "sample_counts": torch.randint(1, 9, (n, k), generator=generator(seed))}
+
+    def teacher(self, inputs, temperature=1.0):
+        if self.kind == "dense":
+            return DenseTeacher(inputs["logits"])
+        return SparseTeacher(inputs["ids"], inputs["logp"], inputs["tail_logp"], temperature)
+
+    def term(self, x, inputs, **options):
+        if not self.loss.teacher:
+            return self.loss.function(x, **inputs, **options)
+        return self.loss.function(x, self.teacher(inputs, options.get("temperature", 1.0)), **options)
+
+    def targets(self, inputs, vocab, temperature=1.0):
+        """The same as one of the things that `linear_kd` learns."""
+        if self.loss.teacher:
+            teacher, divergence = self.teacher(inputs, temperature), DIVERGENCES[self.loss.name]
+            return RowTargets(teacher=teacher, divergence=divergence, temperature=temperature)
+        if self.kind == "labels":
+            return RowTargets(labels=inputs["labels"][:, None], label_coefficients=inputs["weights"][:, None])
+        labels, weights = sample_labels(*inputs.values(), vocab, torch.float64)
+        return RowTargets(labels=labels, label_coefficients=weights)
+
+    def oracle(self, x, inputs, **options):
+        """Each row's value in plain Python."""
+        columns = (x.detach().double(), *inputs.values())
+        row = {
+            "dense": lambda *row: naive.dense_row(self.loss.name, *row, **options),
+            "sparse": lambda *row: naive.sparse_row(self.loss.name, *row, **options),
+            "samples": naive.sampled_kl_row,
+            "labels": naive.cross_entropy_row,
+        }[self.kind]
+        return naive.rows(row, *columns)
+
+    def twin_gradient(self, x, inputs, **options):
+        """The gradient of the sum of rows by autograd in float64."""
+        x = x.detach().double().requires_grad_()
+        rows = range(len(x))
+        if self.loss.teacher:
+            row = twins.dense_row if self.kind == "dense" else twins.sparse_row
+            values = [
+                row(self.loss.name, x[i], *(column[i] for column in inputs.values()), **options) for i in rows
+            ]
+        else:
+            logq = x.log_softmax(1)
+            if self.kind == "labels":
+                values = [-inputs["weights"][i] * logq[i, inputs["labels"][i]] for i in rows]
+            else:
+                counts = inputs["sample_counts"].double()
+                shares = counts / counts.sum(1, keepdim=True)
+                values = [-(shares[i] * logq[i, inputs["sample_ids"][i]]).sum() for i in rows]
+        return torch.autograd.grad(torch.stack(values).sum(), x)[0]
+
+
+def take(inputs, rows):
+    return {name: value[rows] for name, value in inputs.items()}
+
+
+FORMS = [
+    Form(loss, kind)
+    for loss in LOSSES
+    for kind in (
+        ("dense", "sparse") if loss.teacher else ("labels" if loss.name == "cross_entropy" else "samples",)
+    )
+]

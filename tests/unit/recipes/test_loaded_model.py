@@ -1,0 +1,79 @@
+"""What a recipe runs: the folder behind a name, the model, its prompts and hashes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_run import TOOL, write_config
+
+from kdfast.errors import ConfigError, DataError
+from kdfast.recipes.loaded_model import Settings, Subject, model_folder, open_subject
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("subject")
+    write_config(directory)
+    return directory
+
+
+def opened(folder: Path, **changes) -> Subject:
+    settings = {
+        "prompts": folder / "validation.jsonl",
+        "template": "hermes",
+        "device": "cpu",
+        "max_new_tokens": 7,
+    }
+    return open_subject(folder / "teacher", Settings(**settings | changes), name="candidate")
+
+
+def test_the_folder_behind_a_name(folder: Path, tmp_path: Path) -> None:
+    assert model_folder(folder / "teacher") == folder / "teacher"
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text("")
+    with pytest.raises(ConfigError, match="blessed: this run has no student yet"):
+        model_folder(run, name="blessed")
+    (run / "student").mkdir()
+    assert model_folder(run) == run / "student"
+    with pytest.raises(ConfigError, match="candidate: no such directory"):
+        model_folder(tmp_path / "none", name="candidate")
+
+
+def test_a_model_with_its_prompts(folder: Path) -> None:
+    subject = opened(folder, limit=3, dtype="bf16")
+    assert [prompt.line for prompt in subject.prompts] == [1, 2, 3]
+    assert json.loads(subject.prompts[0].tools) == [TOOL]
+    assert next(subject.model.parameters()).dtype == torch.bfloat16
+    assert not subject.model.training
+    end = subject.tokenizer.special_id("<|im_end|>")
+    assert (subject.options.max_new_tokens, subject.options.warmup) == (7, 1)
+    assert end in subject.options.eos_ids
+
+
+def test_hashes_and_machine(folder: Path) -> None:
+    one, other = (opened(folder, limit=limit).provenance() for limit in (2, 3))
+    known = {"prompts", "truth", "dataset", "model", "tokenizer", "template", "config"}
+    assert set(one.fingerprints) == known
+    differing = {name for name, value in one.fingerprints.items() if value != other.fingerprints[name]}
+    assert differing == {"prompts", "truth"}
+    assert (one.hardware.device, one.hardware.dtype, one.export) == ("cpu", "fp32", False)
+
+
+def test_threads_are_set(folder: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        assert opened(folder, threads=1).provenance().hardware.torch_threads == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_prompt_that_is_too_long_names_its_line(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"validation\.jsonl:1: the prompt has \d+ tokens"):
+        opened(folder, max_new_tokens=2000)
+    (tmp_path / "empty.jsonl").write_text("")
+    with pytest.raises(DataError, match=r"empty\.jsonl"):
+        opened(folder, prompts=tmp_path / "empty.jsonl")
