@@ -1,4 +1,4 @@
-"""The numerical contract of DESIGN 5, clause by clause, over every loss of the table in every form it takes."""
+"""The numerical contract of docs/losses.md, clause by clause, over every loss of the table in every form it takes."""
 
 import math
 import warnings
@@ -213,17 +213,16 @@ def test_temperature_must_be_finite_and_above_0(form, temperature):
 
 
 @DIVERGENCES
-def test_temperature_divides_the_logits_and_its_square_multiplies_value_and_gradient(form):
+def test_temperature_divides_the_logits_and_its_power_multiplies_value_and_gradient(form):
     temperature, logits = 2.5, teacher_logits(9, VOCAB, 8)
+    factor = temperature**form.divergence.temperature_power
     hot, cool = student_logits(9, VOCAB, 8, torch.float64), student_logits(9, VOCAB, 8, torch.float64)
     inputs = form.inputs(9, VOCAB, K, logits=logits if form.kind == "dense" else logits / temperature)
     term = form.term(hot, inputs, temperature=temperature)
     plain = form.term(cool / temperature, form.inputs(9, VOCAB, K, logits=logits / temperature))
-    assert float(term.total.detach()) == pytest.approx(
-        temperature**2 * float(plain.total.detach()), rel=1e-12
-    )
+    assert float(term.total.detach()) == pytest.approx(factor * float(plain.total.detach()), rel=1e-12)
     term.total.backward()
-    (temperature**2 * plain.total).backward()
+    (factor * plain.total).backward()
     torch.testing.assert_close(hot.grad, cool.grad, rtol=1e-12, atol=1e-13)
 
 
@@ -240,7 +239,19 @@ def test_student_equal_to_teacher_has_0_and_no_gradient(form, dtype, temperature
     tolerance = 1e-12 if dtype == torch.float64 else 1e-6
     assert abs(float(term.total.detach())) < 8 * tolerance
     term.total.backward()
-    assert float(x.grad.abs().max()) < tolerance
+    if form.divergence.smooth:
+        assert float(x.grad.abs().max()) < tolerance
+
+
+@DIVERGENCES
+def test_the_gradient_near_the_teacher_fades_only_where_the_divergence_is_smooth(form):
+    logits = teacher_logits(9, VOCAB, 6)
+    inputs, sizes = form.inputs(9, VOCAB, K, logits=logits), []
+    for distance in (1e-2, 1e-4):
+        x = (logits + distance * student_logits(9, VOCAB, 6, torch.float64).detach()).requires_grad_()
+        form.term(x, inputs).total.backward()
+        sizes.append(float(x.grad.norm()))
+    assert (sizes[1] < sizes[0] / 50) == form.divergence.smooth
 
 
 @DIVERGENCES
@@ -249,6 +260,7 @@ def test_student_equal_to_teacher_has_0_and_no_gradient(form, dtype, temperature
 )
 @settings(max_examples=25)
 def test_no_row_is_below_0_however_near_or_shifted_the_student(form, seed, shift, noise):
+    assert form.divergence.non_negative
     logits = teacher_logits(4, 64, seed, scale=4.0)
     x = (logits + noise * student_logits(4, 64, seed).detach() + shift).float()
     inputs = form.inputs(4, 64, 1 + seed % 64, logits=logits)

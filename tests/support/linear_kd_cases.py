@@ -6,29 +6,25 @@ import pytest
 import torch
 from loss_forms import generator, top_k
 
+from kdfast import losses
+from kdfast.config import KDConfig
 from kdfast.losses import (
     FORWARD_KL,
-    REVERSE_KL,
     DenseHead,
     DenseTeacher,
     RowTargets,
     SparseTeacher,
     cross_entropy,
     forward_kl,
-    generalized_jsd,
-    jsd,
     linear_kd,
-    reverse_kl,
-    skew,
-    skew_kl,
 )
 
 N, D, V = 11, 7, 19
+KD = KDConfig(jsd_beta=0.3, skew_alpha=0.2)
+OPTIONS = {"generalized_jsd": {"beta": KD.jsd_beta}, "skew_kl": {"alpha": KD.skew_alpha}}
 DIVERGENCES = {
-    "forward_kl": (FORWARD_KL, forward_kl),
-    "reverse_kl": (REVERSE_KL, reverse_kl),
-    "generalized_jsd": (jsd(0.3), partial(generalized_jsd, beta=0.3)),
-    "skew_kl": (skew(0.2), partial(skew_kl, alpha=0.2)),
+    name: (row.make(KD), partial(row.function, **OPTIONS.get(name, {})))
+    for name, row in losses.DIVERGENCES.items()
 }
 EVERY_DIVERGENCE = pytest.mark.parametrize("name", DIVERGENCES)
 TEACHERS = pytest.mark.parametrize("kind", ["sparse", "dense", "head"])

@@ -7,25 +7,12 @@ import naive
 import torch
 import twins
 
-from kdfast.losses import (
-    FORWARD_KL,
-    LOSSES,
-    REVERSE_KL,
-    DenseTeacher,
-    Loss,
-    RowTargets,
-    SparseTeacher,
-    jsd,
-    skew,
-)
+from kdfast import losses
+from kdfast.config import KDConfig
+from kdfast.losses import LOSSES, DenseTeacher, Loss, RowTargets, SparseTeacher
 from kdfast.losses.token.sampled_kl import sample_labels
 
-DIVERGENCES = {
-    "forward_kl": FORWARD_KL,
-    "reverse_kl": REVERSE_KL,
-    "generalized_jsd": jsd(),
-    "skew_kl": skew(),
-}
+DIVERGENCES = {name: row.make(KDConfig()) for name, row in losses.DIVERGENCES.items()}
 Inputs = dict[str, torch.Tensor]
 
 
@@ -58,6 +45,11 @@ class Form:
 
     def __str__(self):
         return f"{self.loss.name}-{self.kind}"
+
+    @property
+    def divergence(self):
+        """Its row's divergence, for the flags; only divergences have one."""
+        return DIVERGENCES[self.loss.name]
 
     def inputs(self, n, vocab, k=5, seed=0, logits=None) -> Inputs:
         """Everything but the student, in float64 or whole numbers, from a teacher's logits."""

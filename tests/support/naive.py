@@ -57,12 +57,19 @@ def skew_kl(logp, logq, alpha=0.1):
     return kl(logp, mixture(logp, logq, alpha) if alpha else logq)
 
 
+def tvd(logp, logq):
+    return sum(abs(math.exp(a) - math.exp(b)) for a, b in zip(logp, logq, strict=True)) / 2
+
+
 DIVERGENCES = {
     "forward_kl": forward_kl,
     "reverse_kl": reverse_kl,
     "generalized_jsd": generalized_jsd,
     "skew_kl": skew_kl,
+    "tvd": tvd,
 }
+TEMPERATURE_POWER = {"tvd": 1}
+"""The power of the temperature that multiplies a divergence; 2 for all others."""
 
 
 def dense_classes(student, teacher):
@@ -112,13 +119,17 @@ def student_classes(student, classes):
 def dense_row(name, student, teacher, temperature=1.0, **options):
     student, teacher = [z / temperature for z in student], [z / temperature for z in teacher]
     classes, logp = dense_classes(student, teacher)
-    return temperature**2 * DIVERGENCES[name](logp, student_classes(student, classes), **options)
+    return temperature ** TEMPERATURE_POWER.get(name, 2) * DIVERGENCES[name](
+        logp, student_classes(student, classes), **options
+    )
 
 
 def sparse_row(name, student, ids, logp, tail, temperature=1.0, **options):
     student = [z / temperature for z in student]
     classes, logp = bucket_classes(student, ids, logp, tail)
-    return temperature**2 * DIVERGENCES[name](logp, student_classes(student, classes), **options)
+    return temperature ** TEMPERATURE_POWER.get(name, 2) * DIVERGENCES[name](
+        logp, student_classes(student, classes), **options
+    )
 
 
 def sampled_kl_row(student, sample_ids, sample_counts):

@@ -3,7 +3,7 @@
 import math
 
 import torch
-from naive import FLOOR, bucket_classes, dense_classes
+from naive import FLOOR, TEMPERATURE_POWER, bucket_classes, dense_classes
 
 
 def _kl(logp, logq):
@@ -31,11 +31,16 @@ def skew_kl(logp, logq, alpha=0.1):
     return _kl(logp, _mixture(logp, logq, alpha))
 
 
+def tvd(logp, logq):
+    return (logp.exp() - logq.exp()).abs().sum() / 2
+
+
 TWINS = {
     "forward_kl": forward_kl,
     "reverse_kl": reverse_kl,
     "generalized_jsd": generalized_jsd,
     "skew_kl": skew_kl,
+    "tvd": tvd,
 }
 
 
@@ -55,7 +60,7 @@ def dense_row(name, z, teacher, temperature=1.0, **options):
     z = z / temperature
     classes, logp = dense_classes(z.tolist(), (teacher.double() / temperature).tolist())
     logp = torch.tensor(logp, dtype=torch.float64)
-    return temperature**2 * TWINS[name](logp, _student(z, classes), **options)
+    return temperature ** TEMPERATURE_POWER.get(name, 2) * TWINS[name](logp, _student(z, classes), **options)
 
 
 def sparse_row(name, z, ids, logp, tail, temperature=1.0, **options):
@@ -63,4 +68,4 @@ def sparse_row(name, z, ids, logp, tail, temperature=1.0, **options):
     z = z / temperature
     classes, logp = bucket_classes(z.tolist(), ids.tolist(), logp.tolist(), float(tail))
     logp = torch.tensor(logp, dtype=torch.float64)
-    return temperature**2 * TWINS[name](logp, _student(z, classes), **options)
+    return temperature ** TEMPERATURE_POWER.get(name, 2) * TWINS[name](logp, _student(z, classes), **options)

@@ -31,8 +31,10 @@ class KDConfig(Section):
         float, Key("The divergence from the teacher, where its distribution is known.", minimum=0)
     ] = 0.5
     divergence: Annotated[
-        Literal["forward_kl", "reverse_kl", "generalized_jsd", "skew_kl"],
-        Key("Which one: KL(teacher || student), its reverse, or a member between or beside them."),
+        Literal["forward_kl", "reverse_kl", "generalized_jsd", "skew_kl", "tvd"],
+        Key(
+            "Which one: KL(teacher || student), its reverse, a member between or beside them, or total variation."
+        ),
     ] = "forward_kl"
     jsd_beta: Annotated[
         float, Key("The teacher's share of generalized_jsd's mixture.", minimum=0, maximum=1)
@@ -123,11 +125,29 @@ class KDConfig(Section):
         Key("Steps over which the early-tool weights grow from 0; null = optimizer.warmup_steps.", minimum=0),
     ] = None
 
-    fused: Annotated[
-        bool,
-        Key("Chunks of logits and gradients formed in the forward; false = plain losses, equal numbers."),
-    ] = True
-    chunk_rows: Annotated[int, Key("Rows of logits that the fused path holds at once.", minimum=1)] = 256
+    hidden_state_weight: Annotated[
+        float,
+        Key(
+            "The distance between hidden states of the student and of a teacher that runs beside it; from Python only, "
+            "as `kdfast-train` runs no teacher beside the student yet.",
+            minimum=0,
+        ),
+    ] = 0.0
+    hidden_state_form: Annotated[
+        Literal["cosine", "mse"],
+        Key(
+            "1 - cosine, or the mean square of the difference in units of the teacher's size at that position."
+        ),
+    ] = "cosine"
+    hidden_state_student_layers: Annotated[
+        tuple[int, ...],
+        Key("The student's layers: 0 the embeddings, i after block i, -1 after the last norm.", minimum=-1),
+    ] = (-1,)
+    hidden_state_teacher_layers: Annotated[
+        tuple[int, ...], Key("The teacher's, one for each of the student's.", minimum=-1)
+    ] = (-1,)
+
+    chunk_rows: Annotated[int, Key("Rows of logits that exist at once.", minimum=1)] = 256
     on_nan: Annotated[
         Literal["raise", "skip_row"],
         Key("A row whose loss is not finite stops the run, or is left out and counted (skipped_rows)."),
@@ -144,3 +164,7 @@ class KDConfig(Section):
             final = getattr(self, f"{name}_final_weight")
             if final is not None and getattr(self, f"{name}_weight") == 0:
                 raise invalid(f"kd.{name}_final_weight", f"null while kd.{name}_weight is 0", final)
+        ours, theirs = self.hidden_state_student_layers, self.hidden_state_teacher_layers
+        if not ours or len(ours) != len(theirs):
+            allowed = f"as many layers as kd.hidden_state_student_layers ({len(ours)}), at least one"
+            raise invalid("kd.hidden_state_teacher_layers", allowed, list(theirs))

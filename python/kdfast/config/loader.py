@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from kdfast.config.config import SECTIONS, Config, required_keys
 from kdfast.config.document import Entry, parse_value, read_entries
+from kdfast.config.retired import is_retired
 from kdfast.config.section import Section
 from kdfast.errors import ConfigError
 
@@ -136,6 +137,10 @@ def _values(
         if only not in (None, entry.section):
             continue
         if entry.key is not None:
+            name = f"{entry.section}.{entry.key}"
+            if is_retired(name, entry.value):
+                del origins[name]
+                continue
             _check_key(entry.key, section)
             values[entry.section][entry.key] = section.convert(entry.key, entry.value)
         # `teacher:` with every key commented out is an empty section, not a mistake.

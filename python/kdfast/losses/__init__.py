@@ -1,7 +1,8 @@
-"""The losses: sums over supervised rows, one file each, listed here.
+"""The losses: sums over supervised positions and their counts.
 
-A new loss is `losses/<name>.py`, one line in `LOSSES`, and its test; the invariants that all losses share are
-tested by parametrisation over this list.
+`token/` has losses of one position, `latency/` losses of a whole answer, `rows/` the maths that they share. `entries/`
+has one entry for each term of the training loss, `combined/` the table of these and their sum. The invariants that
+all losses on rows of logits share are tested by parametrisation over `LOSSES`.
 """
 
 from __future__ import annotations
@@ -9,14 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kdfast.losses.combined.combined_kd_loss import CombinedLoss, combined_kd_loss
-from kdfast.losses.combined.table import TERMS, BatchPlan, LossSettings, TermSpec, plan_batch, term_weights
-from kdfast.losses.latency.early_tool_call_loss import (
-    EarlyToolOptions,
-    EarlyToolTerms,
-    early_tool_call_loss,
-    early_tool_ramp,
+from kdfast.losses.combined.combined_kd_loss import (
+    StepWeights,
+    StudentOutput,
+    combined_kd_loss,
+    planned_loss,
 )
+from kdfast.losses.combined.pending import CombinedLoss, PendingLoss
+from kdfast.losses.combined.plan import BatchPlan, plan_batch
+from kdfast.losses.combined.table import ENTRIES, TERMS, term_weights
+from kdfast.losses.entries.entry import Entry, Layers, RowFacts, State, TermSpec
+from kdfast.losses.entries.settings import LossSettings
+from kdfast.losses.latency.early_tool_call_loss import EarlyToolTerms, early_tool_call_loss
+from kdfast.losses.latency.early_tool_options import EarlyToolOptions, early_tool_ramp
 from kdfast.losses.latency.early_tool_plan import EarlyToolPlan, early_tool_plan
 from kdfast.losses.latency.expected_length import expected_length
 from kdfast.losses.latency.length_aware_kd_loss import (
@@ -33,6 +39,7 @@ from kdfast.losses.rows.linear_kd import LinearKD, linear_kd
 from kdfast.losses.rows.teacher import DenseHead, DenseTeacher, SparseTeacher
 from kdfast.losses.term import (
     IGNORE_INDEX,
+    SOURCES,
     Term,
     count_ce,
     count_kl,
@@ -40,18 +47,25 @@ from kdfast.losses.term import (
     supervised_mask,
 )
 from kdfast.losses.token.cross_entropy import cross_entropy
+from kdfast.losses.token.divergences import DIVERGENCES
 from kdfast.losses.token.forward_kl import FORWARD_KL, forward_kl
 from kdfast.losses.token.generalized_jsd import generalized_jsd, jsd
+from kdfast.losses.token.hidden_state import hidden_state_loss
 from kdfast.losses.token.reverse_kl import REVERSE_KL, reverse_kl
 from kdfast.losses.token.sampled_kl import sampled_kl
 from kdfast.losses.token.skew_kl import skew, skew_kl
+from kdfast.losses.token.tvd import TVD, tvd
 
 __all__ = [
+    "DIVERGENCES",
+    "ENTRIES",
     "FORWARD_KL",
     "IGNORE_INDEX",
     "LOSSES",
     "REVERSE_KL",
+    "SOURCES",
     "TERMS",
+    "TVD",
     "BatchPlan",
     "CombinedLoss",
     "DenseHead",
@@ -60,14 +74,21 @@ __all__ = [
     "EarlyToolOptions",
     "EarlyToolPlan",
     "EarlyToolTerms",
+    "Entry",
+    "Layers",
     "LengthOptions",
     "LengthPlan",
     "LengthTerm",
     "LinearKD",
     "Loss",
     "LossSettings",
+    "PendingLoss",
+    "RowFacts",
     "RowTargets",
     "SparseTeacher",
+    "State",
+    "StepWeights",
+    "StudentOutput",
     "Term",
     "TermSpec",
     "combined_kd_loss",
@@ -80,6 +101,7 @@ __all__ = [
     "expected_length",
     "forward_kl",
     "generalized_jsd",
+    "hidden_state_loss",
     "jsd",
     "length_aware_kd_loss",
     "length_excess",
@@ -88,6 +110,7 @@ __all__ = [
     "linear_log_odds",
     "log_odds",
     "plan_batch",
+    "planned_loss",
     "reverse_kl",
     "sampled_kl",
     "skew",
@@ -95,6 +118,7 @@ __all__ = [
     "span_weights",
     "supervised_mask",
     "term_weights",
+    "tvd",
 ]
 
 
@@ -107,7 +131,8 @@ class Loss:
         function: takes logits [N,V] at supervised positions and its other arguments; gives a `Term`.
         needs: the batch fields that its inputs come from.
         teacher: its second argument is a `SparseTeacher` or `DenseTeacher`; else labels or drawn ids.
-        divergence: at least -1e-6, and 0 with zero gradient where the student equals the teacher.
+        divergence: its value is at least -1e-6, and 0 where the student equals the teacher. Whether the gradient is 0
+            there too, `Divergence.smooth` says.
         temperature: takes `temperature`.
     """
 
@@ -122,22 +147,18 @@ class Loss:
 _TEACHER = ("teacher_topk_ids", "teacher_topk_logp", "teacher_tail_logp", "teacher_topk_mask")
 
 
-def _divergence(function: Callable[..., Term]) -> Loss:
-    return Loss(
-        name=function.__name__,
-        function=function,
-        needs=_TEACHER,
-        teacher=True,
-        divergence=True,
-        temperature=True,
-    )
-
-
 LOSSES = (
-    _divergence(forward_kl),
-    _divergence(reverse_kl),
-    _divergence(generalized_jsd),
-    _divergence(skew_kl),
+    *(
+        Loss(
+            name=name,
+            function=row.function,
+            needs=_TEACHER,
+            teacher=True,
+            divergence=True,
+            temperature=True,
+        )
+        for name, row in DIVERGENCES.items()
+    ),
     Loss(
         name="sampled_kl",
         function=sampled_kl,

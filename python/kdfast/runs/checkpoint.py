@@ -2,6 +2,7 @@
 
 step_N/model.safetensors, config.json, tokenizer.json, ...   the student, a Hugging Face directory
 step_N/optimizer.safetensors     `exp_avg.<parameter>`, `exp_avg_sq.<parameter>`, `step.<parameter>`
+step_N/terms.safetensors         parameters that loss terms learn beside the student; only where there are any
 step_N/state.json                format version, step, random states, thread count, sizes of the files, and
 whatever the loop hands over (cursors, averages, fingerprints)
 """
@@ -27,6 +28,8 @@ from kdfast.files import remove_leftovers, written_whole
 FORMAT_VERSION = 1
 STATE_FILE = "state.json"
 OPTIMIZER_FILE = "optimizer.safetensors"
+TERMS_FILE = "terms.safetensors"
+TERMS_PREFIX = "terms."
 
 
 class Checkpoints:
@@ -57,7 +60,13 @@ class Checkpoints:
         return self.path(steps[-1]) if steps else None
 
     def save(
-        self, step: int, student: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]
+        self,
+        step: int,
+        student: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        state: Mapping[str, Any],
+        *,
+        terms: nn.Module | None = None,
     ) -> Path:
         """Writes the checkpoint of a step, whole or not at all.
 
@@ -66,8 +75,9 @@ class Checkpoints:
         Args:
             step: optimiser updates done.
             student: the model; its parameters' names key the optimiser's state.
-            optimizer: of these parameters.
+            optimizer: the optimiser of these parameters.
             state: what else the loop needs to go on; JSON.
+            terms: parameters that loss terms learn; None = none.
 
         Returns:
             its directory.
@@ -78,7 +88,9 @@ class Checkpoints:
         remove_leftovers(self.directory, "step_*")
         with written_whole(self.path(step)) as beside:
             self._write_student(student, beside)
-            save_file(_optimizer_tensors(student, optimizer), beside / OPTIMIZER_FILE)
+            save_file(_optimizer_tensors(student, optimizer, terms), beside / OPTIMIZER_FILE)
+            if terms is not None and terms.state_dict():
+                save_file(_contiguous(terms.state_dict()), beside / TERMS_FILE)
             sizes = {file.name: file.stat().st_size for file in sorted(beside.iterdir())}
             document = {
                 "format_version": FORMAT_VERSION,
@@ -118,15 +130,18 @@ def read_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def load_checkpoint(path: Path, student: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Restores the optimiser and torch's random states.
+def load_checkpoint(
+    path: Path, student: nn.Module, optimizer: torch.optim.Optimizer, *, terms: nn.Module | None = None
+) -> dict[str, Any]:
+    """Restores the optimiser, the loss terms' own parameters and torch's random states.
 
     The student itself is a Hugging Face directory at the same path, and is loaded as one.
 
     Args:
         path: a checkpoint's directory.
         student: the model that was loaded from it.
-        optimizer: a new one of the student's parameters.
+        optimizer: a new one of the student's parameters, and of those of `terms`.
+        terms: parameters that loss terms learn; None = none.
 
     Returns:
         what `Checkpoints.save` was given as `state`.
@@ -148,7 +163,8 @@ def load_checkpoint(path: Path, student: nn.Module, optimizer: torch.optim.Optim
         tensors = load_file(path / OPTIMIZER_FILE)
     except (OSError, SafetensorError) as cause:
         raise _damaged(path, OPTIMIZER_FILE) from cause
-    _restore_optimizer(path, tensors, student, optimizer)
+    _restore_optimizer(path, tensors, _named(student, terms), optimizer)
+    _restore_terms(path, terms)
     _restore_random_states(document["random"])
     state: dict[str, Any] = document["state"]
     return state
@@ -183,37 +199,74 @@ def _read_document(path: Path) -> dict[str, Any]:
     return whole
 
 
-def _names(student: nn.Module, optimizer: torch.optim.Optimizer) -> list[str]:
+def _named(student: nn.Module, terms: nn.Module | None) -> dict[str, nn.Parameter]:
+    """The parameters by name: the student's, then those of the loss terms."""
+    named = dict(student.named_parameters())
+    if terms is not None:
+        named |= {TERMS_PREFIX + name: parameter for name, parameter in terms.named_parameters()}
+    return named
+
+
+def _names(named: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> list[str]:
     """The names of the optimiser's parameters, in its own order."""
-    names = {id(parameter): name for name, parameter in student.named_parameters()}
+    names = {id(parameter): name for name, parameter in named.items()}
     return [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
 
 
-def _optimizer_tensors(student: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    names = _names(student, optimizer)
-    return {
-        f"{field}.{names[index]}": value.detach().cpu().contiguous()
-        for index, fields in optimizer.state_dict()["state"].items()
-        for field, value in fields.items()
-    }
+def _optimizer_tensors(
+    student: nn.Module, optimizer: torch.optim.Optimizer, terms: nn.Module | None
+) -> dict[str, Tensor]:
+    names = _names(_named(student, terms), optimizer)
+    return _contiguous(
+        {
+            f"{field}.{names[index]}": value
+            for index, fields in optimizer.state_dict()["state"].items()
+            for field, value in fields.items()
+        }
+    )
+
+
+def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
 def _restore_optimizer(
-    path: Path, tensors: dict[str, Tensor], student: nn.Module, optimizer: torch.optim.Optimizer
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    named: Mapping[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
 ) -> None:
-    names = _names(student, optimizer)
-    parameters = dict(student.named_parameters())
-    index = {name: number for number, name in enumerate(names)}
+    index = {name: number for number, name in enumerate(_names(named, optimizer))}
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         field, _, name = key.partition(".")
-        if name not in index or (tensor.dim() and tensor.shape != parameters[name].shape):
-            raise CheckpointError(
-                f"the checkpoint is of another model; resume with the config it was made with: {path} ({key})"
-            )
+        if name not in index or (tensor.dim() and tensor.shape != named[name].shape):
+            raise _of_another_model(path, key)
         state.setdefault(index[name], {})[field] = tensor
     # torch puts each tensor where its parameter is
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _restore_terms(path: Path, terms: nn.Module | None) -> None:
+    wanted = terms.state_dict() if terms is not None else {}
+    file = path / TERMS_FILE
+    if not wanted and not file.exists():
+        return
+    try:
+        tensors = load_file(file)
+    except (OSError, SafetensorError) as cause:
+        raise _damaged(path, TERMS_FILE) from cause
+    shapes = {name: tensor.shape for name, tensor in wanted.items()}
+    if shapes != {name: tensor.shape for name, tensor in tensors.items()}:
+        raise _of_another_model(path, TERMS_FILE)
+    if terms is not None:
+        terms.load_state_dict(tensors)
+
+
+def _of_another_model(path: Path, what: str) -> CheckpointError:
+    return CheckpointError(
+        f"the checkpoint is of another model; resume with the config it was made with: {path} ({what})"
+    )
 
 
 def _random_states() -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from torch import Tensor
@@ -27,12 +28,56 @@ def hidden_and_head(
     Raises:
         ValueError: a row is padded on the left or has gaps.
     """
+    longest = right_padded_width(attention_mask)
+    head: Any = model.lm_head
+    return hidden_states(model, input_ids[:, :longest])[0], head.weight
+
+
+def right_padded_width(attention_mask: Tensor) -> int:
+    """Tokens of the longest row: the columns after them are padding in every row.
+
+    Args:
+        attention_mask: [B,T] 1 = token; on the CPU, or this waits for the device.
+
+    Raises:
+        ValueError: a row is padded on the left or has gaps.
+
+    Example:
+        >>> import torch
+        >>> right_padded_width(torch.tensor([[1, 1, 0, 0], [1, 0, 0, 0]]))
+        2
+    """
     if not bool((attention_mask[:, 1:] <= attention_mask[:, :-1]).all()):
         raise ValueError("attention_mask must be padded on the right: a row has a 1 after a 0")
-    longest = max(int(attention_mask.sum(1).max()), 1)
+    return max(int(attention_mask.sum(1).max()), 1)
+
+
+def hidden_states(
+    model: PreTrainedModel, input_ids: Tensor, layers: Collection[int] = ()
+) -> tuple[Tensor, dict[int, Tensor]]:
+    """The last hidden states, and those of chosen layers.
+
+    Args:
+        model: of a family in `kdfast.pretrained.FAMILIES`.
+        input_ids: [B,T'] int64, padded on the right.
+        layers: 0 = the embeddings, i = after block i; -1, and the number of blocks, = after the last norm.
+
+    Returns:
+        [B,T',D], and layer -> [B,T',D].
+
+    Raises:
+        ValueError: the model has no such layer.
+    """
     base: Any = model.base_model
-    head: Any = model.lm_head
-    return base(input_ids=input_ids[:, :longest], use_cache=False).last_hidden_state, head.weight
+    further = any(layer != -1 for layer in layers)
+    output = base(input_ids=input_ids, use_cache=False, output_hidden_states=further)
+    found = {-1: output.last_hidden_state}
+    if further:
+        found |= dict(enumerate(output.hidden_states))
+    missing = sorted(set(layers) - found.keys())
+    if missing:
+        raise ValueError(f"layers must be in -1..{len(found) - 2}: {missing[0]}")
+    return found[-1], {layer: found[layer] for layer in layers}
 
 
 def supervised_logits(

@@ -1,56 +1,62 @@
 """All loss terms of a batch at once, from hidden states and the output layer: what training minimises.
 
-The rows' losses (divergence, drawn ids, cross-entropies, the call's first tokens) share one pass over chunks of logits
-(`linear_kd`); the few positions that the length and early-tool losses look at are projected once more, in a second
-small product. `kd.fused: false` makes the logits of all supervised positions and calls the plain functions: equal
-numbers, for comparison.
+The losses of rows (divergence, drawn ids, cross-entropies, the call's first tokens) share one pass over chunks of
+logits (`linear_kd`). The few positions that the length and early-tool losses look at are projected once more, in a
+second small product.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from kdfast.losses.combined.position_terms import PositionTerms, fused_terms, plain_terms
-from kdfast.losses.combined.supervision import supervision
-from kdfast.losses.combined.table import BatchPlan, LossSettings, plan_batch, term_weights
-from kdfast.losses.latency.early_tool_call_loss import (
-    EarlyToolOptions,
-    early_tool_diagnostics,
-    early_tool_from_log_odds,
-)
-from kdfast.losses.latency.length_aware_kd_loss import LengthOptions, LengthTerm, length_loss_from_log_odds
-from kdfast.losses.latency.length_plan import LengthPlan
-from kdfast.losses.latency.log_odds import linear_log_odds, log_odds
-from kdfast.losses.latency.positions import positions_in
-from kdfast.losses.term import Term, supervised_mask
+from kdfast.losses.combined.pending import CombinedLoss, PendingLoss
+from kdfast.losses.combined.plan import BatchPlan, RowPlan, plan_batch
+from kdfast.losses.combined.table import ENTRIES, term_weights
+from kdfast.losses.entries.entry import RowValues, State, View
+from kdfast.losses.entries.settings import LossSettings
+from kdfast.losses.rows.linear_kd import LinearKD, linear_rows
+from kdfast.losses.rows.numerics import computing_dtype
 
 
 @dataclass(frozen=True)
-class CombinedLoss:
-    """The terms of a batch.
+class StepWeights:
+    """What is fixed for a whole optimiser step.
 
     Attributes:
-        total: scalar on the graph, the sum of weight * total / count over the terms.
-        terms: each enabled term; on the fused path the totals of terms inside the one fused pass are detached.
-        diagnostics: means that are logged beside the loss, as detached sums and counts that add up over micro-batches
-            and ranks.
-        excess: [R] detached, what the length loss's hinge sees in each row that it counts.
-        relative_excess: [R] detached, E/L - 1 of the same rows.
-        left_out: rows that a latency loss cannot use, by `loss.reason`.
-        best: [N] int64, the student's likeliest id at each position of `supervised_mask`; empty unless asked for.
+        weights: the weight of each enabled term.
+        counts: what each counts, over all micro-batches and ranks.
+        states: entry -> what it remembers of earlier steps; an entry that is missing remembers nothing.
     """
 
-    total: Tensor
-    terms: Mapping[str, Term]
-    diagnostics: Mapping[str, Term]
-    excess: Tensor
-    relative_excess: Tensor
-    left_out: Mapping[str, int]
-    best: Tensor
+    weights: Mapping[str, float]
+    counts: Mapping[str, float]
+    states: Mapping[str, State] = field(default_factory=dict)
+
+    @property
+    def coefficients(self) -> dict[str, float]:
+        """Weight / count of each term; a term without positions has the total 0, and any divisor gives 0."""
+        return {name: value / (self.counts[name] or 1.0) for name, value in self.weights.items()}
+
+
+@dataclass(frozen=True)
+class StudentOutput:
+    """What the forward pass of a micro-batch gave.
+
+    Attributes:
+        hidden: [B,T',D] last hidden states of the student.
+        head: [V,D] weight of its output layer.
+        layers: layer -> [B,T',D] further hidden states, where a term asks for them.
+        teacher_layers: layer -> [B,T',Dt] those of a live teacher.
+    """
+
+    hidden: Tensor
+    head: Tensor
+    layers: Mapping[int, Tensor] = field(default_factory=dict)
+    teacher_layers: Mapping[int, Tensor] = field(default_factory=dict)
 
 
 def combined_kd_loss(
@@ -65,13 +71,15 @@ def combined_kd_loss(
 ) -> CombinedLoss:
     """The weighted sum of all enabled terms of one (micro-)batch, and each of them.
 
+    It plans the batch, computes, and reads the result. Training does these apart: see `plan_batch`, `planned_loss`.
+
     Args:
         hidden: [B,T',D] last hidden states of the student, T' <= T; positions beyond T' are padding in every row.
-        weight: [V,D] of the output layer.
+        weight: [V,D] weight of the output layer.
         batch: the batch contract, on the student's device.
         settings: the config's section `kd` and what else the terms need.
-        weights: of the enabled terms at this optimiser step; None = `term_weights(settings.kd)`.
-        counts: of the whole optimiser step (all micro-batches, all ranks); None = this batch is the whole step.
+        weights: weights of the enabled terms at this optimiser step; None = `term_weights(settings.kd)`.
+        counts: counts of the whole optimiser step (all micro-batches, all ranks); None = this batch is the whole step.
         want_best: also give the likeliest ids.
 
     Returns:
@@ -80,6 +88,7 @@ def combined_kd_loss(
     Raises:
         DataError: labels or teacher numbers that cannot be right (a ValueError).
         FloatingPointError: a term is not finite, with the dataset's rows, under `kd.on_nan: raise`.
+        ValueError: a term is switched on that needs more than hidden states and a head (`hidden_state`).
 
     Example:
         >>> from kdfast.config import KDConfig
@@ -89,110 +98,115 @@ def combined_kd_loss(
         >>> round(float(loss.total), 4), {name: term.count for name, term in loss.terms.items()}  # 2 log 4
         (2.7726, {'ce_truth': 2.0})
     """
-    plan = plan_batch(batch, settings)
-    weights = term_weights(settings.kd) if weights is None else weights
-    counts = plan.counts if counts is None else counts
-    # a term without positions has the total 0: any divisor gives 0
-    coefficients = {name: value / (counts[name] or 1.0) for name, value in weights.items()}
-    mask = supervised_mask(batch)[:, : hidden.shape[1]]
-    given = supervision(batch, mask, plan.early, settings)
-    picked = hidden[mask]
-    if settings.kd.fused:
-        rows = fused_terms(picked, weight, given, coefficients, settings, want_best=want_best)
-        latency = _Latency(mask, lambda wanted, ids: _fused_odds(picked, weight, wanted, ids, settings))
-    else:
-        logits = torch.nn.functional.linear(picked, weight)
-        rows = plain_terms(logits, given, coefficients, settings, want_best=want_best)
-        latency = _Latency(mask, lambda wanted, ids: log_odds(logits[wanted], ids))
-    return _assemble(rows, latency, plan, coefficients, settings)
+    plan = plan_batch(
+        batch,
+        settings,
+        vocab_size=len(weight),
+        dtype=computing_dtype(weight.dtype),
+        width=hidden.shape[1],
+    )
+    step = StepWeights(
+        weights=term_weights(settings.kd) if weights is None else weights,
+        counts=plan.counts if counts is None else counts,
+    )
+    output = StudentOutput(hidden, weight)
+    return planned_loss(output, plan.to(hidden.device), step, settings, want_best=want_best).read()
 
 
-@dataclass(frozen=True)
-class _Latency:
-    """How to get log-odds of ids at positions of the batch."""
-
-    mask: Tensor
-    odds: Callable[[Tensor, Sequence[int]], Tensor]
-
-    def at(self, wanted: Tensor, ids: Sequence[int], name: str) -> Tensor:
-        """[M] at the positions wanted [B,T], row-major."""
-        return self.odds(positions_in(self.mask, wanted[:, : self.mask.shape[1]], name), ids)
-
-
-def _fused_odds(
-    picked: Tensor, weight: Tensor, wanted: Tensor, ids: Sequence[int], settings: LossSettings
-) -> Tensor:
-    return linear_log_odds(picked[wanted], weight, ids, chunk_rows=settings.kd.chunk_rows)
-
-
-def _assemble(
-    rows: PositionTerms,
-    latency: _Latency,
+def planned_loss(
+    output: StudentOutput,
     plan: BatchPlan,
-    coefficients: Mapping[str, float],
+    step: StepWeights,
     settings: LossSettings,
-) -> CombinedLoss:
-    """Adds the latency terms to those of the positions."""
-    kd, terms, total = settings.kd, dict(rows.terms), rows.total
-    later: dict[str, Term] = {}
-    diagnostics: dict[str, Term] = {}
-    left_out: dict[str, int] = {}
-    length = None
-    if plan.length is not None:
-        odds = latency.at(plan.length.gate, settings.eos_ids, "gate")
-        length = length_loss_from_log_odds(odds, plan.length, length_options(settings), nan=kd.on_nan)
-        later["length"] = length.term
-        diagnostics |= _length_diagnostics(length, plan.length)
-        left_out |= {f"length.{reason}": count for reason, count in plan.length.skipped.items()}
-    if plan.early is not None:
-        early: dict[str, Term] = {}
-        if plan.early.parts != ("early_tool_ce",):
-            odds = latency.at(plan.early.opening, settings.opening_ids, "opening")
-            options = EarlyToolOptions(max_preamble_tokens=kd.max_preamble_tokens)
-            early = early_tool_from_log_odds(odds, plan.early, options, nan=kd.on_nan)
-        later |= early
-        diagnostics |= {
-            f"early_tool.{name}": term for name, term in early_tool_diagnostics(plan.early, early).items()
-        }
-        left_out |= {f"early_tool.{reason}": count for reason, count in plan.early.skipped.items()}
-    for name, term in later.items():
-        total = total + term.scaled(coefficients[name])
-    terms |= later
-    nothing = total.detach().new_empty(0)
-    return CombinedLoss(
-        total,
-        terms,
-        diagnostics,
-        length.excess if length is not None else nothing,
-        length.relative_excess if length is not None else nothing,
-        left_out,
-        rows.best,
-    )
+    *,
+    modules: Mapping[str, nn.Module] | None = None,
+    want_best: bool = False,
+) -> PendingLoss:
+    """The same for a batch that was planned before. It does not wait for the device; nothing is refused yet.
 
+    Args:
+        output: the student's forward pass (and a live teacher's).
+        plan: the batch's plan, on the device, made with the size of the student's vocabulary.
+        step: weights, counts and states of the optimiser step.
+        settings: settings of the loss.
+        modules: entry -> its own parameters.
+        want_best: also give the likeliest ids.
 
-def length_options(settings: LossSettings) -> LengthOptions:
-    """The length loss's options of a config.
-
-    Example:
-        >>> from kdfast.config import KDConfig
-        >>> length_options(LossSettings(kd=KDConfig(length_hinge=0.3))).hinge
-        0.3
+    Returns:
+        `PendingLoss`: its total is ready for `backward()`; `read()` it afterwards.
     """
-    kd = settings.kd
-    return LengthOptions(
-        form=kd.length_form,
-        slope=kd.length_slope,
-        hinge=kd.length_hinge,
-        quantile=kd.length_quantile,
-        max_new_tokens=kd.max_new_tokens,
-        hinge_open=settings.hinge_open,
+    if plan.rows is None:
+        raise ValueError("plan must be made with vocab_size")
+    coefficients, kd = step.coefficients, settings.kd
+    picked = output.hidden.flatten(0, 1)[plan.rows.index]  # [N,D]
+    targets = replace(
+        plan.rows.targets,
+        label_coefficients=_label_coefficients(plan.rows, coefficients),
+        kl_coefficients=_kl_coefficients(plan.rows, coefficients),
+    )
+    result, values = linear_rows(picked, output.head, targets, chunk_rows=kd.chunk_rows, want_best=want_best)
+    terms = _row_terms(result, plan)
+    total, found = result.total, {}
+    for name, entry_plan in plan.entries.items():
+        view = View(
+            rows=picked,
+            head=output.head,
+            chunk_rows=kd.chunk_rows,
+            hidden=output.layers,
+            teacher_hidden=output.teacher_layers,
+            module=(modules or {}).get(name),
+        )
+        found[name] = ENTRIES[name].loss(view, entry_plan, step.states.get(name), settings)
+    for one in found.values():
+        for name, term in one.terms.items():
+            total = total + term.total * coefficients[name]
+            terms[name] = term
+    return PendingLoss(
+        total=total,
+        terms=terms,
+        found=found,
+        plans=plan.entries,
+        bad_teacher=values.bad_teacher,
+        best=result.best,
+        on_nan=kd.on_nan,
     )
 
 
-def _length_diagnostics(length: LengthTerm, plan: LengthPlan) -> dict[str, Term]:
-    excess = length.excess
-    exempt = plan.skipped["exempt"]
-    return {
-        "len_kd.frac_penalized": Term((excess > 0).sum().float(), len(excess)),
-        "len_kd.frac_exempt": Term(torch.tensor(float(exempt)), exempt + plan.count),
-    }
+def _label_coefficients(rows: RowPlan, coefficients: Mapping[str, float]) -> Tensor:
+    """[N,J]: each label's weight times weight / count of the term that its row counts for."""
+    parts = [rows.targets.label_coefficients[:, :0]]
+    for column in rows.columns.values():
+        scales = [own * coefficients[name] for name, own in column.members.items()]
+        parts.append(column.weights * torch.stack(scales).sum(0)[:, None])
+    return torch.cat(parts, 1)
+
+
+def _kl_coefficients(rows: RowPlan, coefficients: Mapping[str, float]) -> Tensor:
+    """[N]: 0 where no distribution is known."""
+    return rows.known if rows.taught is None else rows.known * coefficients[rows.taught]
+
+
+def _row_terms(result: LinearKD, plan: BatchPlan) -> dict[str, RowValues]:
+    """The terms inside the fused pass."""
+    rows, terms = plan.rows, {}
+    assert rows is not None  # noqa: S101 - checked by the caller
+    if rows.taught is not None:
+        terms[rows.taught] = RowValues(
+            total=result.kl.sum(),
+            count=plan.counts[rows.taught],
+            bad=result.bad_kl,
+            numbers=rows.numbers,
+            what=f"{rows.taught}: logits",
+        )
+    for column in rows.columns.values():
+        values = (result.labels[:, column.columns] * column.weights).sum(1)  # [N]
+        broken = result.bad_labels[:, column.columns].any(1)
+        for name, places in column.places.items():
+            terms[name] = RowValues(
+                total=values[places].sum(),
+                count=plan.counts[name],
+                bad=broken[places],
+                numbers=rows.numbers[places],
+                what=f"{name}: logits",
+            )
+    return terms

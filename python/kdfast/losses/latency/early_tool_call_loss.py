@@ -23,12 +23,14 @@ __all__ = [
     "PARTS",
     "EarlyToolOptions",
     "EarlyToolPlan",
+    "EarlyToolRows",
     "EarlyToolTerms",
     "early_tool_call_loss",
     "early_tool_diagnostics",
     "early_tool_from_log_odds",
     "early_tool_plan",
     "early_tool_ramp",
+    "early_tool_rows",
 ]
 
 
@@ -45,6 +47,60 @@ class EarlyToolTerms:
     terms: Mapping[str, Term]
     diagnostics: Mapping[str, Term]
     total: Tensor
+
+
+@dataclass(frozen=True)
+class EarlyToolRows:
+    """One part of the loss, on the device of the log-odds.
+
+    Attributes:
+        total: scalar on the graph, the sum of what its R rows cost.
+        bad: [R] bool, rows with a log-odds that is not finite; they cost 0.
+        numbers: [R] int64, what messages call the rows.
+    """
+
+    total: Tensor
+    bad: Tensor
+    numbers: Tensor
+
+
+def early_tool_rows(
+    log_odds: Tensor, plan: EarlyToolPlan, options: EarlyToolOptions = DEFAULT_OPTIONS
+) -> dict[str, EarlyToolRows]:
+    """The parts that need call-opening log-odds; it does not wait for the device.
+
+    Args:
+        log_odds: [M] as in `early_tool_from_log_odds`.
+        plan: the batch's plan.
+        options: `max_preamble_tokens` and `preamble_slope`.
+
+    Returns:
+        part -> `EarlyToolRows`.
+
+    Raises:
+        ValueError: there are not as many log-odds as `plan.opening` has positions.
+    """
+    if log_odds.shape != plan.opening_rows.shape:
+        wanted = len(plan.opening_rows)
+        raise ValueError(
+            f"log_odds must have one entry an opening position ({wanted}): {list(log_odds.shape)}"
+        )
+    a = log_odds.to(computing_dtype(log_odds.dtype))
+    broken = ~a.isfinite()
+    a = a.masked_fill(broken, 0.0)
+    parts = {}
+    for part, entries in plan.entries.items():
+        rows, entry = plan.opening_rows[entries], entries.to(a.device)
+        if part == "early_tool_preamble":
+            rows = plan.preamble_layout.rows
+            bad = plan.preamble_layout.spread(broken[entry], False).any(1)
+            excess = _expected_opening(a[entry], plan) - options.max_preamble_tokens
+            value = options.preamble_slope * excess.relu()
+        else:
+            bad = broken[entry]
+            value = -logsigmoid(a[entry] if part == "early_tool_prior" else -a[entry])
+        parts[part] = EarlyToolRows(value.masked_fill(bad, 0.0).sum(), bad, plan.numbers[rows])
+    return parts
 
 
 def early_tool_from_log_odds(
@@ -80,27 +136,10 @@ def early_tool_from_log_odds(
         >>> early_tool_from_log_odds(torch.zeros(1), early_tool_plan(batch))["early_tool_prior"].total
         tensor(0.6931)
     """
-    if log_odds.shape != plan.opening_rows.shape:
-        wanted = len(plan.opening_rows)
-        raise ValueError(
-            f"log_odds must have one entry an opening position ({wanted}): {list(log_odds.shape)}"
-        )
-    a = log_odds.to(computing_dtype(log_odds.dtype))
-    broken = ~a.isfinite()
-    a = a.masked_fill(broken, 0.0)
     terms = {}
-    for part, entries in plan.entries.items():
-        rows, entry = plan.opening_rows[entries], entries.to(a.device)
-        if part == "early_tool_preamble":
-            rows = plan.preamble_layout.rows
-            bad = plan.preamble_layout.spread(broken[entry], False).any(1)
-            excess = _expected_opening(a[entry], plan) - options.max_preamble_tokens
-            value = options.preamble_slope * excess.relu()
-        else:
-            bad = broken[entry]
-            value = -logsigmoid(a[entry] if part == "early_tool_prior" else -a[entry])
-        skipped = handle_bad_rows(bad, plan.numbers[rows].to(a.device), nan, "call-opening log-odds")
-        terms[part] = Term(value.masked_fill(bad, 0.0).sum(), plan.counts[part], skipped)
+    for part, rows in early_tool_rows(log_odds, plan, options).items():
+        skipped = handle_bad_rows(rows.bad, rows.numbers.to(rows.bad.device), nan, "call-opening log-odds")
+        terms[part] = Term(rows.total, plan.counts[part], skipped)
     return terms
 
 

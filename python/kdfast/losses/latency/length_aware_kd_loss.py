@@ -26,12 +26,14 @@ __all__ = [
     "LengthForm",
     "LengthOptions",
     "LengthPlan",
+    "LengthRows",
     "LengthTerm",
     "expected_length",
     "length_aware_kd_loss",
     "length_excess",
     "length_loss_from_log_odds",
     "length_plan",
+    "length_rows",
 ]
 
 LengthForm = Literal["log", "ratio", "quantile"]
@@ -97,6 +99,52 @@ class LengthTerm:
     relative_excess: Tensor
 
 
+@dataclass(frozen=True)
+class LengthRows:
+    """The length loss row by row, on the device of the log-odds.
+
+    Attributes:
+        total: scalar on the graph, the sum of what the rows cost.
+        excess: [R] detached, the argument of relu() in the form.
+        relative_excess: [R] detached, E/L - 1.
+        bad: [R] bool, rows with a log-odds that is not finite; they cost 0.
+    """
+
+    total: Tensor
+    excess: Tensor
+    relative_excess: Tensor
+    bad: Tensor
+
+
+def length_rows(log_odds: Tensor, plan: LengthPlan, options: LengthOptions = DEFAULT_OPTIONS) -> LengthRows:
+    """The length loss from EOS log-odds, row by row; it does not wait for the device.
+
+    Args:
+        log_odds: [M] as in `length_loss_from_log_odds`.
+        plan: the batch's plan.
+        options: form, slope, hinge.
+
+    Returns:
+        `LengthRows` of the plan's R counted rows.
+    """
+    broken = ~log_odds.isfinite()
+    whole = log_odds.masked_fill(broken, 0.0)
+    bad = plan.layout.spread(broken, False).any(1)  # [R]
+    expected = expected_length(whole, plan, options.max_new_tokens)
+    lengths = plan.counted_lengths.to(expected.device)
+    ratio = expected / lengths.to(expected.dtype)
+    if options.form == "quantile":
+        further = (options.hinge * lengths.double() + 1e-9).floor().long()  # 0.15 * 20 is 3, not 2
+        excess = math.log(options.quantile) - log_stop_by(whole, plan, further)
+    elif options.form == "ratio":
+        excess = ratio - 1 - options.hinge
+    else:
+        excess = ratio.log() - math.log1p(options.hinge)
+    cost = excess.relu() if options.hinge_open is None else excess * float(options.hinge_open)
+    total = options.slope * cost.masked_fill(bad, 0.0).sum()
+    return LengthRows(total, excess.detach(), ratio.detach() - 1, bad)
+
+
 def length_loss_from_log_odds(
     log_odds: Tensor, plan: LengthPlan, options: LengthOptions = DEFAULT_OPTIONS, *, nan: OnNan = "raise"
 ) -> LengthTerm:
@@ -124,24 +172,10 @@ def length_loss_from_log_odds(
         >>> length_loss_from_log_odds(torch.zeros(1), plan, options).term.total  # 2.75 / 2 - 1 - 0.15
         tensor(0.2250)
     """
-    broken = ~log_odds.isfinite()
-    whole = log_odds.masked_fill(broken, 0.0)
-    bad = plan.layout.spread(broken, False).any(1)
-    skipped = handle_bad_rows(bad, plan.numbers.to(bad.device), nan, "log-odds of the turn end")
-    expected = expected_length(whole, plan, options.max_new_tokens)
-    lengths = plan.counted_lengths.to(expected.device)
-    ratio = expected / lengths.to(expected.dtype)
-    if options.form == "quantile":
-        further = (options.hinge * lengths.double() + 1e-9).floor().long()  # 0.15 * 20 is 3, not 2
-        excess = math.log(options.quantile) - log_stop_by(whole, plan, further)
-    elif options.form == "ratio":
-        excess = ratio - 1 - options.hinge
-    else:
-        excess = ratio.log() - math.log1p(options.hinge)
-    cost = excess.relu() if options.hinge_open is None else excess * float(options.hinge_open)
-    total = options.slope * cost.masked_fill(bad, 0.0).sum()
-    kept = ~bad
-    return LengthTerm(Term(total, plan.count, skipped), excess.detach()[kept], (ratio.detach() - 1)[kept])
+    rows = length_rows(log_odds, plan, options)
+    skipped = handle_bad_rows(rows.bad, plan.numbers.to(rows.bad.device), nan, "log-odds of the turn end")
+    kept = ~rows.bad
+    return LengthTerm(Term(rows.total, plan.count, skipped), rows.excess[kept], rows.relative_excess[kept])
 
 
 def length_aware_kd_loss(

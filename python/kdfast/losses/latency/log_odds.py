@@ -107,7 +107,7 @@ def log_odds(logits: Tensor, ids: Sequence[int]) -> Tensor:
 
 
 class _LinearLogOdds(torch.autograd.Function):
-    """Projects chunk by chunk; the backward pass projects again, and only rows that a gradient reaches."""
+    """Projects chunk by chunk; the backward pass projects again. Neither waits for the device."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, ids: Tensor, chunk_rows: int) -> Tensor:
@@ -129,16 +129,18 @@ class _LinearLogOdds(torch.autograd.Function):
         wants_hidden, wants_weight = ctx.needs_input_grad[:2]
         to_hidden = torch.zeros_like(hidden) if wants_hidden else None
         to_weight = torch.zeros_like(weight, dtype=value.dtype) if wants_weight else None
-        reached = ((grad != 0) & ~value.isnan()).nonzero()[:, 0]
+        lost = value.isnan()[:, None]  # [M,1]: 0 times the NaN of such a row would be NaN
         with torch.autocast(hidden.device.type, enabled=False):
             head = weight.to(ctx.dtype)
-            for rows in reached.split(ctx.chunk_rows):
-                h = hidden[rows].to(ctx.dtype)
-                x = _row_gradient_((h @ head.T).to(value.dtype), ids, grad[rows]).to(ctx.dtype)
+            for start in range(0, len(hidden), ctx.chunk_rows):
+                chunk = slice(start, start + ctx.chunk_rows)
+                h = hidden[chunk].to(ctx.dtype)
+                x = _row_gradient_((h @ head.T).to(value.dtype), ids, grad[chunk])  # [C,V]
+                x = x.masked_fill_(lost[chunk], 0.0).to(ctx.dtype)
                 if to_hidden is not None:
-                    to_hidden[rows] = (x @ head).to(hidden.dtype)
+                    to_hidden[chunk] = (x @ head).to(hidden.dtype)
                 if to_weight is not None:
-                    _add_product_(to_weight, x.T, h)
+                    _add_product_(to_weight, x.T, h.nan_to_num(0.0, 0.0, 0.0))
         return to_hidden, None if to_weight is None else to_weight.to(weight.dtype), None, None
 
 
@@ -152,8 +154,6 @@ def _add_product_(total: Tensor, a: Tensor, b: Tensor) -> None:
 
 def linear_log_odds(hidden: Tensor, weight: Tensor, ids: Sequence[int], *, chunk_rows: int = 256) -> Tensor:
     """`log_odds(hidden @ weight.T, ids)` without keeping logits: the backward pass makes them again.
-
-    Rows that no gradient reaches (a closed hinge, a skipped row) are not projected a second time.
 
     Args:
         hidden: [M,D], any floating dtype; under autocast the products are made in autocast's dtype, the rest
@@ -179,4 +179,16 @@ def linear_log_odds(hidden: Tensor, weight: Tensor, ids: Sequence[int], *, chunk
     if chunk_rows < 1:
         raise ValueError(f"chunk_rows must be at least 1: {chunk_rows}")
     chosen = torch.tensor(check_ids(ids, weight.shape[0]), device=hidden.device)
-    return _LinearLogOdds.apply(hidden, weight, chosen, chunk_rows)  # type: ignore[no-any-return, no-untyped-call]
+    return log_odds_of_rows(hidden, weight, chosen, chunk_rows)
+
+
+def log_odds_of_rows(hidden: Tensor, weight: Tensor, ids: Tensor, chunk_rows: int) -> Tensor:
+    """`linear_log_odds` on ids that were checked before and are on the device: it does not wait for the device.
+
+    Args:
+        hidden: [M,D].
+        weight: [V,D].
+        ids: [.] int64, distinct ids of the vocabulary, not all of it.
+        chunk_rows: rows projected at a time.
+    """
+    return _LinearLogOdds.apply(hidden, weight, ids, chunk_rows)  # type: ignore[no-any-return, no-untyped-call]

@@ -114,6 +114,7 @@ def prepare(targets: RowTargets, vocab: int, dtype: torch.dtype, numbers: Tensor
     sparse = teacher if isinstance(teacher, SparseTeacher) else None
     return Targets(
         labels=labels.masked_fill(absent, 0),
+        absent=absent,
         label_coefficients=weights.to(dtype).masked_fill(absent, 0.0),
         classes=sparse_classes(sparse, kl != 0, vocab, dtype, numbers) if sparse is not None else None,
         dense=teacher if not isinstance(teacher, SparseTeacher) else None,

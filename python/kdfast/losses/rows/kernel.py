@@ -55,12 +55,19 @@ class Divergence:
     """One member of the family.
 
     Attributes:
-        name: of the loss.
+        name: the name of the loss.
         kernel: its maths.
+        non_negative: its value is at least -1e-6 for any input, in fp32 too.
+        smooth: its gradient is 0 where the student equals the teacher. A distance with a kink there is not smooth.
+        temperature_power: the power of the temperature T that multiplies the value, so that the gradient keeps its
+            size when T grows. 2 where the gradient shrinks with 1/T^2 (as the KL family's), 1 where it does with 1/T.
     """
 
     name: str
     kernel: Kernel
+    non_negative: bool = True
+    smooth: bool = True
+    temperature_power: int = 2
 
 
 SMALLEST = 1e-38

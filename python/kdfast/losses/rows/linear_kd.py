@@ -17,7 +17,6 @@ from torch import Tensor
 from kdfast.losses.rows.autograd import RowTargets, check_values, prepare, weighted_total
 from kdfast.losses.rows.maths import Targets, Values, rows_
 from kdfast.losses.rows.numerics import OnNan, computing_dtype, gemm_dtype
-from kdfast.losses.term import IGNORE_INDEX
 
 CHUNK_ROWS = 256
 """Rows of logits that exist at once."""
@@ -80,10 +79,9 @@ class _LinearRows(torch.autograd.Function):
         if gradients is None:
             hidden, weight = ctx.saved_tensors
             gradients = _walk(hidden, weight, ctx.plan, ctx.needs_input_grad)[2]
-        if grad.device.type != "cpu" or float(grad) != 1.0:
-            for part in (gradients.hidden, gradients.weight):
-                if part is not None:
-                    part.mul_(grad)
+        for part in (gradients.hidden, gradients.weight):
+            if part is not None:
+                part.mul_(grad)  # also where it is 1: to ask would be to wait for the device
         return gradients.hidden, gradients.weight, None
 
 
@@ -194,14 +192,40 @@ def linear_kd(
         raise ValueError(f"chunk_rows must be at least 1: {chunk_rows}")
     rows = torch.arange(len(hidden), device=hidden.device)
     prepared = prepare(targets, len(weight), computing_dtype(weight.dtype), rows)
-    plan = _Plan(prepared, chunk_rows, want_best, gemm_dtype(weight))
+    result, values = linear_rows(hidden, weight, prepared, chunk_rows=chunk_rows, want_best=want_best)
+    check_values(values, prepared, rows, nan)
+    return result
+
+
+def linear_rows(
+    hidden: Tensor, weight: Tensor, targets: Targets, *, chunk_rows: int, want_best: bool
+) -> tuple[LinearKD, Values]:
+    """`linear_kd` on targets that were checked before: it does not wait for the device, and refuses no row.
+
+    (A dense teacher still asks for infinities: it waits once for each block of rows.)
+
+    Args:
+        hidden: [N,D].
+        weight: [V,D].
+        targets: targets of the N rows, of the same device and computing dtype; labels that are not there have the
+            coefficient 0.
+        chunk_rows: rows of logits that exist at once.
+        want_best: also give each row's likeliest id.
+
+    Returns:
+        what the rows cost, and the values before coefficients, where rows that are not finite are marked.
+    """
+    plan = _Plan(targets, chunk_rows, want_best, gemm_dtype(weight))
     if not torch.is_grad_enabled():  # or the forward would form gradients that nobody wants
         hidden, weight = hidden.detach(), weight.detach()
     total, values, best = _LinearRows.apply(hidden, weight, plan)  # type: ignore[no-untyped-call]
-    check_values(values, prepared, rows, nan)
-    bad_kl = values.bad_kl & (prepared.kl_coefficients != 0)
-    bad_labels = values.bad_labels & (prepared.label_coefficients != 0)
-    label_values = values.labels
-    if targets.labels is not None:
-        label_values = label_values.masked_fill(targets.labels.to(hidden.device) == IGNORE_INDEX, 0.0)
-    return LinearKD(total, values.kl, label_values, best, bad_kl, bad_labels)
+    wanted = targets.label_coefficients != 0
+    result = LinearKD(
+        total=total,
+        kl=values.kl,
+        labels=values.labels.masked_fill(targets.absent, 0.0),
+        best=best,
+        bad_kl=values.bad_kl & (targets.kl_coefficients != 0),
+        bad_labels=values.bad_labels & wanted,
+    )
+    return result, values

@@ -24,6 +24,7 @@ class Targets:
 
     Attributes:
         labels: [M,J] ids (0 where there is none).
+        absent: [M,J] bool, where there is none.
         label_coefficients: [M,J], 0 where there is no label.
         classes: a sparse teacher, or
         dense: a dense one; at most one of the two.
@@ -34,6 +35,7 @@ class Targets:
     """
 
     labels: Tensor
+    absent: Tensor
     label_coefficients: Tensor
     classes: Classes | None
     dense: DenseTeacher | DenseHead | None
@@ -47,6 +49,7 @@ class Targets:
         return replace(
             self,
             labels=self.labels[rows],
+            absent=self.absent[rows],
             label_coefficients=self.label_coefficients[rows],
             classes=self.classes.take(rows) if self.classes is not None else None,
             dense=self.dense.take(rows) if self.dense is not None else None,
@@ -89,7 +92,7 @@ def rows_(x: Tensor, targets: Targets) -> Values:
 
 def _with_temperature_(x: Tensor, targets: Targets) -> Values:
     """The divergence on a copy at its temperature, the labels on x itself."""
-    temperature = targets.temperature
+    temperature, power = targets.temperature, targets.divergence.temperature_power
     scaled = x / temperature
     if targets.dense is not None:
         logits = targets.dense.fill(x.new_empty(len(x), targets.dense.vocab)) / temperature
@@ -98,15 +101,16 @@ def _with_temperature_(x: Tensor, targets: Targets) -> Values:
         targets,
         temperature=1.0,
         labels=targets.labels[:, :0],
+        absent=targets.absent[:, :0],
         label_coefficients=targets.label_coefficients[:, :0],
-        # the value is multiplied by T^2, the gradient by T^2 / T
-        kl_coefficients=targets.kl_coefficients * temperature,
+        # value: T^power; gradient: T^power / T, because the logits were divided by T
+        kl_coefficients=targets.kl_coefficients * temperature ** (power - 1),
     )
     divergence = rows_(scaled, alone)
     labels = _sparse_(x, replace(targets, classes=None, dense=None))
     x += scaled
     return replace(
-        divergence, kl=divergence.kl * temperature**2, labels=labels.labels, bad_labels=labels.bad_labels
+        divergence, kl=divergence.kl * temperature**power, labels=labels.labels, bad_labels=labels.bad_labels
     )
 
 
@@ -148,9 +152,7 @@ def _sparse_(x: Tensor, targets: Targets) -> Values:
     x.mul_(slope[:, -1:])
     if classes is not None:
         x.scatter_add_(1, classes.ids, slope[:, :-1].masked_fill(~classes.usable, 0.0))
-    x.scatter_add_(1, labels, -left)
-    if bool(unknown.any()):
-        x[unknown] = 0.0
+    x.scatter_add_(1, labels, -left)  # in an unknown row all of this is 0
     return Values(kl, value, bad_kl, bad_labels, torch.zeros_like(bad_kl))
 
 

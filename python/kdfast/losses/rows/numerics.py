@@ -42,7 +42,7 @@ def gemm_dtype(weight: Tensor) -> torch.dtype:
 def softmax_(x: Tensor) -> tuple[Tensor, Tensor]:
     """Turns x [N,V] into its softmax over the last axis, in place.
 
-    A row of nothing but -inf becomes all zeros with a maximum of -inf.
+    A row whose maximum is not finite (NaN, +inf, nothing but -inf) becomes uniform; its maximum tells it apart.
 
     Returns:
         the rows' maxima, and the logarithms of their sums of exp(x - maximum), both [N].
@@ -56,12 +56,10 @@ def softmax_(x: Tensor) -> tuple[Tensor, Tensor]:
     for rows in blocks(x):
         some = x[rows]
         torch.amax(some, 1, out=rowmax[rows])
+        # without asking whether there is such a row: the answer would have to be waited for
+        some.masked_fill_(~rowmax[rows, None].isfinite(), 0.0)
         torch.softmax(some, 1, out=some)
         torch.amax(some, 1, out=largest[rows])
-    nothing = rowmax == -math.inf
-    if bool(nothing.any()):
-        x[nothing] = 0.0
-        largest[nothing] = 1.0
     # the largest probability is 1 / that sum: no second pass of exponentials is needed
     return rowmax, -largest.log_()
 

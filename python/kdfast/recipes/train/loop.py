@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -37,7 +38,7 @@ class Progress:
         first_validation: the values before training.
         last_validation: the newest ones, and at which step they were taken.
         validated_step: step of `last_validation`; -1 = none.
-        length_average: moving average of the length loss's mean excess, which opens its hinge; None = none yet.
+        terms: loss term's entry -> what it remembers of earlier steps, as JSON values.
     """
 
     step: int = 0
@@ -48,7 +49,7 @@ class Progress:
     first_validation: dict[str, float] = field(default_factory=dict)
     last_validation: dict[str, float] = field(default_factory=dict)
     validated_step: int = -1
-    length_average: float | None = None
+    terms: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -108,7 +109,7 @@ class Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         shape, micro_batches = batches.take(progress.step)
-        report = self.runner.step(micro_batches, progress.step, progress.length_average)
+        report = self.runner.step(micro_batches, progress.step, progress.terms)
         values = report.values
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         limit = config.optimizer.max_grad_norm or float("inf")
@@ -122,10 +123,7 @@ class Loop:
         self.optimizer.zero_grad(set_to_none=True)
         seconds = time.perf_counter() - started
         progress.step += 1
-        if report.mean_excess is not None:
-            progress.length_average = moving_average(
-                progress.length_average, report.mean_excess, config.kd.length_ema_decay
-            )
+        progress.terms = dict(report.states)
         progress.tokens += values["tokens"]
         progress.seconds += seconds
         values |= {
@@ -167,16 +165,8 @@ class Loop:
         """Writes a checkpoint of the current step (rank 0 writes, all wait)."""
         if self.runner.ranks.main:
             state = {**asdict(self.progress), "sampler": self.sampler.state_dict(self.progress.step)}
-            self.checkpoints.save(self.progress.step, self.student, self.optimizer, state)
+            self.checkpoints.save(
+                self.progress.step, self.student, self.optimizer, state, terms=self.runner.bare.terms
+            )
             self.checkpoints.prune(self.config.train.keep_last, self.progress.best_step)
         self.runner.ranks.wait()
-
-
-def moving_average(average: float | None, value: float, decay: float) -> float:
-    """The exponential moving average after one more value; the first value is its own average.
-
-    Examples:
-        >>> moving_average(None, 2.0, 0.9), moving_average(1.0, 2.0, 0.75)
-        (2.0, 1.25)
-    """
-    return value if average is None else decay * average + (1 - decay) * value

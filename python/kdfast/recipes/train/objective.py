@@ -1,38 +1,33 @@
-"""What is minimised: the enabled loss terms, their weights at a step, their counts before the forward."""
+"""What is minimised: the enabled loss terms, their weights at a step, what they remember and learn themselves."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdfast.config.kd import KDConfig
 from kdfast.losses import (
-    CombinedLoss,
+    ENTRIES,
+    BatchPlan,
+    Layers,
     LossSettings,
-    combined_kd_loss,
+    PendingLoss,
+    State,
+    StepWeights,
+    StudentOutput,
     early_tool_ramp,
     plan_batch,
+    planned_loss,
     term_weights,
 )
 
 Batch = Mapping[str, Tensor]
 
-
-@dataclass(frozen=True)
-class StepWeights:
-    """What is fixed for a whole optimiser step.
-
-    Attributes:
-        weights: of each enabled term.
-        counts: of each, over all micro-batches and ranks.
-        hinge_open: of the length loss; None = row by row.
-    """
-
-    weights: Mapping[str, float]
-    counts: Mapping[str, float]
-    hinge_open: bool | None = None
+# checkpoints of versions without `terms` had this key for the one state that there was
+_OLD_AVERAGE = "length_average"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +35,9 @@ class Objective:
     """The loss of a run.
 
     Attributes:
-        settings: of the losses.
-        num_steps: of the run: weights reach their final values at the last one.
-        early_tool_warmup_steps: over which the early-tool weights grow.
+        settings: settings of the losses.
+        num_steps: steps of the run: weights reach their final values at the last one.
+        early_tool_warmup_steps: steps over which the early-tool weights grow.
     """
 
     settings: LossSettings = field(default_factory=lambda: LossSettings(kd=KDConfig()))
@@ -69,32 +64,73 @@ class Objective:
         ramp = early_tool_ramp(step, self.early_tool_warmup_steps)
         return term_weights(self.settings.kd, progress=progress, ramp=ramp)
 
-    def counts(self, batch: Batch) -> dict[str, float]:
-        """What each enabled term counts in a batch, from the masks alone."""
-        return dict(plan_batch(batch, self.settings).counts)
-
-    def hinge_open(self, average: float | None) -> bool | None:
-        """Whether the length loss's hinge is open, given the average of earlier steps (None = none yet).
-
-        Examples:
-            >>> objective = Objective()
-            >>> objective.hinge_open(None), objective.hinge_open(0.2), objective.hinge_open(-0.1)
-            (False, True, False)
-        """
-        if self.settings.kd.length_aggregate == "row":
-            return None
-        return average is not None and average > 0
+    def plan(self, batch: Batch, *, vocab_size: int, width: int) -> BatchPlan:
+        """The plan of a micro-batch, made on the CPU before the first forward; see `plan_batch`."""
+        return plan_batch(batch, self.settings, vocab_size=vocab_size, width=width)
 
     def loss(
-        self, hidden: Tensor, head: Tensor, batch: Batch, step: StepWeights, *, want_best: bool = False
-    ) -> CombinedLoss:
-        """All terms of a micro-batch; see `combined_kd_loss`."""
-        return combined_kd_loss(
-            hidden,
-            head,
-            batch,
-            replace(self.settings, hinge_open=step.hinge_open),
-            weights=step.weights,
-            counts=step.counts,
-            want_best=want_best,
+        self,
+        output: StudentOutput,
+        plan: BatchPlan,
+        step: StepWeights,
+        modules: Mapping[str, nn.Module] | None = None,
+        *,
+        want_best: bool = False,
+    ) -> PendingLoss:
+        """All terms of a micro-batch; see `planned_loss`."""
+        return planned_loss(output, plan, step, self.settings, modules=modules, want_best=want_best)
+
+    def states(self, saved: Mapping[str, Any] | None = None) -> dict[str, State]:
+        """What the enabled terms remember at the start of training.
+
+        Args:
+            saved: the state of a checkpoint; None = training starts.
+
+        Examples:
+            >>> objective = Objective(settings=LossSettings(kd=KDConfig(length_weight=0.1)))
+            >>> objective.states()["length"], objective.states({"length_average": 0.5})["length"]
+            ({'average': None}, {'average': 0.5})
+        """
+        settings = self.settings
+        states = {
+            name: ENTRIES[name].next_state(None, {}, settings)
+            for name in ENTRIES
+            if ENTRIES[name].enabled(settings.kd)
+        }
+        if saved is None:
+            return states
+        if _OLD_AVERAGE in saved and "length" in states:
+            states["length"] = {"average": saved[_OLD_AVERAGE]}
+        return states | dict(saved.get("terms", {}))
+
+    def next_states(
+        self, states: Mapping[str, State], observed: Mapping[str, Mapping[str, float]]
+    ) -> dict[str, State]:
+        """What the terms remember after a step.
+
+        Args:
+            states: what they remembered before it.
+            observed: entry -> what its micro-batches observed, summed over all ranks.
+        """
+        return {
+            name: ENTRIES[name].next_state(state, observed.get(name, {}), self.settings)
+            for name, state in states.items()
+        }
+
+    def modules(self, widths: tuple[int, int]) -> nn.ModuleDict:
+        """Parameters that terms learn beside the student, such as a projector; usually empty.
+
+        Args:
+            widths: (student's, teacher's) hidden size.
+        """
+        found = {name: entry.module(self.settings.kd, widths) for name, entry in ENTRIES.items()}
+        return nn.ModuleDict({name: module for name, module in found.items() if module is not None})
+
+    @property
+    def layers(self) -> Layers:
+        """The hidden states that terms compare."""
+        found = [entry.layers(self.settings.kd) for entry in ENTRIES.values()]
+        return Layers(
+            student=tuple(layer for layers in found for layer in layers.student),
+            teacher=tuple(layer for layers in found for layer in layers.teacher),
         )

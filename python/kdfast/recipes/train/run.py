@@ -84,7 +84,6 @@ class Run:
         self._load_data()
         self.checkpoints = Checkpoints(self.folder.path / "checkpoints", self._write_student)
         self.checkpoint = self.checkpoints.latest() if resume else None
-        self.progress = Progress()
         self._build()
 
     def run(self) -> int:
@@ -216,7 +215,8 @@ class Run:
                 seed=config.train.seed,
             )
         self.student = student.to(self.device)
-        self.optimizer = _adamw(self.student, config)
+        self.model = StudentLoss(self.student, self._objective()).to(self.device)
+        self.optimizer = _adamw(self.model, config)
         self.sampler = StepSampler(
             self.train_data.lengths,
             config.data.shapes,
@@ -226,10 +226,11 @@ class Run:
             upweight_every=config.data.shape_upweight_every,
             upweight_factor=config.data.shape_upweight_factor,
         )
-        step = 0
+        step, self.progress = 0, Progress(terms=dict(self.model.objective.states()))
         if self.checkpoint is not None:
-            state = load_checkpoint(self.checkpoint, self.student, self.optimizer)
-            self.progress = Progress(**{field.name: state[field.name] for field in fields(Progress)})
+            state = load_checkpoint(self.checkpoint, self.student, self.optimizer, terms=self.model.terms)
+            saved = {field.name: state[field.name] for field in fields(Progress) if field.name != "terms"}
+            self.progress = Progress(**saved, terms=self.model.objective.states(state))
             self.sampler.load_state_dict(state["sampler"])
             step = self.progress.step
             self.display.console.print(f"going on from step {step}: {self.checkpoint}", soft_wrap=True)
@@ -254,11 +255,12 @@ class Run:
         )
 
     def _loop(self, log: MetricsLog) -> Loop:
-        objective = self._objective()
-        model: nn.Module = StudentLoss(self.student, objective)
+        model: nn.Module = self.model
         if self.ranks.world > 1:
             model = DistributedDataParallel(model)
-        runner = Runner(model, objective, self.device, self.config.train.dtype == "bf16", self.ranks)
+        runner = Runner(
+            model, self.model.objective, self.device, self.config.train.dtype == "bf16", self.ranks
+        )
         return Loop(
             config=self.config,
             runner=runner,
@@ -305,10 +307,10 @@ class Run:
         write_student(student, directory, **self._saving())
 
 
-def _adamw(student: nn.Module, config: Config) -> torch.optim.AdamW:
+def _adamw(model: nn.Module, config: Config) -> torch.optim.AdamW:
     """AdamW with weight decay on matrices only."""
     settings = config.optimizer
-    trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in trained if p.dim() >= 2], "weight_decay": settings.weight_decay},
         {"params": [p for p in trained if p.dim() < 2], "weight_decay": 0.0},

@@ -1,12 +1,12 @@
-"""One optimiser step: counts first, then every micro-batch, then one update."""
+"""One optimiser step: plans and counts first, then every micro-batch, then one update."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -14,23 +14,49 @@ from torch.nn.parallel import DistributedDataParallel
 
 from kdfast.distributed.ranks import Ranks
 from kdfast.errors import DataError, KdfastError
-from kdfast.losses import CombinedLoss
-from kdfast.recipes.train.objective import Batch, Objective, StepWeights
-from kdfast.student import hidden_and_head
+from kdfast.losses import BatchPlan, CombinedLoss, PendingLoss, State, StepWeights, StudentOutput
+from kdfast.recipes.train.objective import Batch, Objective
+from kdfast.student import hidden_states, right_padded_width
+
+T = TypeVar("T")
 
 
 class StudentLoss(nn.Module):
-    """The student as the loop runs it: a batch in, its losses out. Logits of a whole batch never exist."""
+    """The student as the loop runs it: a batch in, its losses out. Logits of a whole batch never exist.
 
-    def __init__(self, student: nn.Module, objective: Objective) -> None:
+    Its parameters are the student's, and those that loss terms learn themselves (`terms`).
+
+    Args:
+        student: a causal language model of Hugging Face.
+        objective: the loss.
+        teacher: a frozen model of the same kind that runs beside the student, for terms that compare hidden states;
+            it belongs to the caller: no parameter of it is learned, moved or saved.
+    """
+
+    def __init__(self, student: nn.Module, objective: Objective, teacher: nn.Module | None = None) -> None:
         super().__init__()
         self.student: Any = student
         self.objective = objective
+        self._teacher: tuple[Any, ...] = () if teacher is None else (teacher,)  # in a tuple: not registered
+        sizes = [getattr(getattr(model, "config", None), "hidden_size", 0) for model in (student, teacher)]
+        self.terms = objective.modules((sizes[0], sizes[1] or sizes[0]))
 
-    def forward(self, batch: Batch, step: StepWeights, want_best: bool = False) -> CombinedLoss:
-        """The losses of a micro-batch on the student's device."""
-        hidden, head = hidden_and_head(self.student, batch["input_ids"], batch["attention_mask"])
-        return self.objective.loss(hidden, head, batch, step, want_best=want_best)
+    def forward(
+        self, batch: Batch, plan: BatchPlan, step: StepWeights, want_best: bool = False
+    ) -> PendingLoss:
+        """The losses of a micro-batch; batch and plan are on the student's device."""
+        ids, layers = batch["input_ids"][:, : plan.width], self.objective.layers
+        hidden, chosen = hidden_states(self.student, ids, layers.student)
+        output = StudentOutput(hidden, self.student.lm_head.weight, chosen, self._teacher_layers(ids))
+        modules: Mapping[str, nn.Module] = dict(self.terms.items())
+        return self.objective.loss(output, plan, step, modules, want_best=want_best)
+
+    def _teacher_layers(self, ids: torch.Tensor) -> dict[int, torch.Tensor]:
+        layers = self.objective.layers.teacher
+        if not self._teacher or not layers:
+            return {}
+        with torch.no_grad():
+            return hidden_states(self._teacher[0], ids, layers)[1]
 
 
 @dataclass
@@ -39,11 +65,11 @@ class StepReport:
 
     Attributes:
         values: the loss, each term's mean, diagnostics and the tokens read.
-        mean_excess: of the length loss's rows; None where it counted none.
+        states: what the terms remember after the step.
     """
 
     values: dict[str, float]
-    mean_excess: float | None
+    states: dict[str, State]
 
 
 @dataclass
@@ -51,23 +77,25 @@ class _Sums:
     """What a step adds up over its micro-batches."""
 
     sums: dict[str, float] = field(default_factory=dict)
-    relative_excess: list[float] = field(default_factory=list)
+    medians: dict[str, list[float]] = field(default_factory=dict)
 
     def add(self, name: str, value: float) -> None:
         self.sums[name] = self.sums.get(name, 0.0) + value
 
     def add_loss(self, loss: CombinedLoss) -> None:
         for name, term in loss.terms.items():
-            self.add(name, float(term.total.detach()))
+            self.add(name, float(term.total))
             self.add("skipped_rows", float(term.skipped))
         for name, term in loss.diagnostics.items():
             self.add(f"sum {name}", float(term.total))
             self.add(f"count {name}", float(term.count))
         for reason, rows in loss.left_out.items():
             self.add(f"left_out.{reason}", float(rows))
-        self.add("excess", float(loss.excess.double().sum()))
-        self.add("excess_rows", float(len(loss.excess)))
-        self.relative_excess += loss.relative_excess.tolist()
+        for entry, numbers in loss.observed.items():
+            for name, value in numbers.items():
+                self.add(f"observed {entry} {name}", value)
+        for name, values in loss.medians.items():
+            self.medians.setdefault(name, []).extend(values)
 
 
 @dataclass(frozen=True)
@@ -88,23 +116,118 @@ class Runner:
     autocast: bool
     ranks: Ranks
 
+    @property
+    def bare(self) -> StudentLoss:
+        """The model without DDP, whose forward would wait for ranks that hold fewer batches."""
+        model: Any = self.model
+        bare: StudentLoss = model.module if isinstance(model, DistributedDataParallel) else model
+        return bare
+
     def to_device(self, batch: Batch) -> dict[str, torch.Tensor]:
         """The batch on the student's device."""
         return {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
 
+    def plan(self, batch: Batch) -> BatchPlan:
+        """The plan of a micro-batch, on the CPU.
+
+        Args:
+            batch: on the CPU.
+
+        Raises:
+            DataError: a batch that cannot be right; the message names its rows.
+        """
+        vocab_size = len(self.bare.student.lm_head.weight)
+        width = right_padded_width(batch["attention_mask"])
+        return self._named(batch, lambda: self.objective.plan(batch, vocab_size=vocab_size, width=width))
+
     def loss(
-        self, model: nn.Module, batch: Batch, step: StepWeights, *, want_best: bool = False
-    ) -> CombinedLoss:
-        """The losses of one micro-batch on the device.
+        self,
+        model: nn.Module,
+        batch: Batch,
+        plan: BatchPlan,
+        step: StepWeights,
+        *,
+        want_best: bool = False,
+    ) -> PendingLoss:
+        """The losses of one micro-batch; nothing in it waits for the device.
+
+        Args:
+            model: the model, or its bare module.
+            batch: on the CPU.
+            plan: the batch's plan, on the CPU.
+            step: weights, counts and states of the step.
+            want_best: also give the student's likeliest ids.
+        """
+        autocast = torch.autocast(self.device.type, torch.bfloat16) if self.autocast else nullcontext()
+        with autocast:
+            loss: PendingLoss = model(self.to_device(batch), plan.to(self.device), step, want_best)
+        return loss
+
+    def read(self, loss: PendingLoss, batch: Batch) -> CombinedLoss:
+        """The numbers of one micro-batch.
 
         Raises:
             DataError: a batch that cannot be right; the message names its rows.
             KdfastError: a term is not finite; the message names it and the rows.
         """
-        autocast = torch.autocast(self.device.type, torch.bfloat16) if self.autocast else nullcontext()
+        return self._named(batch, loss.read)
+
+    def step(
+        self, batches: Sequence[Batch], number: int, states: Mapping[str, State] | None = None
+    ) -> StepReport:
+        """Forward and backward of this rank's micro-batches of one optimiser step; gradients are left in place.
+
+        Args:
+            batches: on the CPU.
+            number: number of the step, 0-based: it decides the weights.
+            states: what the terms remember of earlier steps; None = this is the first step.
+        """
+        objective = self.objective
+        states = objective.states() if states is None else states
+        weights = objective.weights(number)
+        plans = [self.plan(batch) for batch in batches]
+        counts = self.ranks.sum({name: sum(plan.counts[name] for plan in plans) for name in weights})
+        step = StepWeights(weights, counts, states)
+        pending = []
+        for index, (batch, plan) in enumerate(zip(batches, plans, strict=True), 1):
+            hold = isinstance(self.model, DistributedDataParallel) and index < len(batches)
+            with self.model.no_sync() if hold else nullcontext():  # type: ignore[operator]
+                loss = self.loss(self.model, batch, plan, step)
+                # DDP averages the ranks' gradients, but the loss is their sum
+                (loss.total * self.ranks.world).backward()  # type: ignore[no-untyped-call]
+            pending.append(loss.detached())
+        sums = _Sums(dict.fromkeys((*weights, "skipped_rows", "tokens"), 0.0))
+        for loss, batch in zip(pending, batches, strict=True):
+            sums.add_loss(self.read(loss, batch))
+            sums.add("tokens", float(batch["attention_mask"].sum()))
+        return self._report(sums, step)
+
+    def _report(self, sums: _Sums, step: StepWeights) -> StepReport:
+        total = self.ranks.sum(sums.sums)
+        values = means(total, step.counts)
+        report = {"loss": sum(step.weights[name] * value for name, value in values.items()), **values}
+        for name in [key.removeprefix("count ") for key in total if key.startswith("count ")]:
+            if total[f"count {name}"]:
+                report[name] = total[f"sum {name}"] / total[f"count {name}"]
+        for name, own in sums.medians.items():
+            if everywhere := self.ranks.gather(own):
+                report[name] = statistics.median(everywhere)
+        report |= {name: value for name, value in total.items() if name.startswith("left_out.") and value}
+        if total["skipped_rows"]:
+            report["skipped_rows"] = total["skipped_rows"]
+        observed: dict[str, dict[str, float]] = {}
+        for key, value in total.items():
+            if key.startswith("observed "):
+                _, entry, name = key.split(" ")
+                observed.setdefault(entry, {})[name] = value
+        states = self.objective.next_states(step.states, observed)
+        return StepReport(report | {"tokens": total["tokens"]}, states)
+
+    @staticmethod
+    def _named(batch: Batch, work: Callable[[], T]) -> T:
+        """Adds the micro-batch's rows to what goes wrong in some work on it."""
         try:
-            with autocast:
-                loss: CombinedLoss = model(batch, step, want_best)
+            return work()
         except DataError as error:
             raise DataError(f"{error}; the micro-batch held dataset rows {_rows(batch)}") from error
         except FloatingPointError as error:
@@ -112,54 +235,13 @@ class Runner:
                 f"training diverged: {error}; go back to a checkpoint or lower optimizer.learning_rate, or leave such "
                 f"rows out with kd.on_nan: skip_row; the micro-batch held dataset rows {_rows(batch)}"
             ) from error
-        return loss
-
-    def step(self, batches: Sequence[Batch], number: int, length_average: float | None) -> StepReport:
-        """Forward and backward of this rank's micro-batches of one optimiser step; gradients are left in place.
-
-        Args:
-            batches: on the CPU.
-            number: of the step, 0-based: it decides the weights.
-            length_average: of earlier steps' mean excess length; None = no step yet.
-        """
-        objective = self.objective
-        weights = objective.weights(number)
-        local = [objective.counts(batch) for batch in batches]
-        counts = self.ranks.sum({name: sum(count[name] for count in local) for name in weights})
-        step = StepWeights(weights, counts, objective.hinge_open(length_average))
-        sums = _Sums(dict.fromkeys((*weights, "skipped_rows", "tokens"), 0.0))
-        for index, cpu_batch in enumerate(batches, 1):
-            last = index == len(batches)
-            hold = isinstance(self.model, DistributedDataParallel) and not last
-            with self.model.no_sync() if hold else nullcontext():  # type: ignore[operator]
-                loss = self.loss(self.model, self.to_device(cpu_batch), step)
-                # DDP averages the ranks' gradients, but the loss is their sum
-                (loss.total * self.ranks.world).backward()  # type: ignore[no-untyped-call]
-            sums.add_loss(loss)
-            sums.add("tokens", float(cpu_batch["attention_mask"].sum()))
-        return self._report(sums, counts, weights)
-
-    def _report(self, sums: _Sums, counts: dict[str, float], weights: dict[str, float]) -> StepReport:
-        total = self.ranks.sum(sums.sums)
-        values = means(total, counts)
-        report = {"loss": sum(weights[name] * value for name, value in values.items()), **values}
-        for name in [key.removeprefix("count ") for key in total if key.startswith("count ")]:
-            if total[f"count {name}"]:
-                report[name] = total[f"sum {name}"] / total[f"count {name}"]
-        if relative := self.ranks.gather(sums.relative_excess):
-            report["len_kd.median_rel_excess"] = statistics.median(relative)
-        report |= {name: value for name, value in total.items() if name.startswith("left_out.") and value}
-        if total["skipped_rows"]:
-            report["skipped_rows"] = total["skipped_rows"]
-        rows = total.get("excess_rows", 0.0)
-        return StepReport(report | {"tokens": total["tokens"]}, total["excess"] / rows if rows else None)
 
 
 def _rows(batch: Batch) -> list[int]:
     return sorted(set(batch["row"].tolist()))
 
 
-def means(sums: dict[str, float], counts: dict[str, float]) -> dict[str, float]:
+def means(sums: Mapping[str, float], counts: Mapping[str, float]) -> dict[str, float]:
     """Each term's mean; a term without positions has none.
 
     Examples:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from kdfast.data import KDDataset, collate_kd_batch
-from kdfast.losses import IGNORE_INDEX, early_tool_plan, supervised_mask
+from kdfast.losses import IGNORE_INDEX, StepWeights, early_tool_plan, supervised_mask
 from kdfast.losses.latency.positions import positions_in
-from kdfast.recipes.train.objective import Batch, Objective, StepWeights
+from kdfast.recipes.train.objective import Batch, Objective
 from kdfast.recipes.train.step import Runner, means
 
 
@@ -63,24 +63,24 @@ _SHARES = {
 }
 
 
-def _sums(runner: Runner, cpu_batch: Batch) -> dict[str, float]:
-    batch = runner.to_device(cpu_batch)
-    counts = runner.objective.counts(cpu_batch)
-    # each row by its own hinge, so that losses of different steps compare
-    step = StepWeights(runner.objective.final_weights, counts, hinge_open=None)
-    # the bare module: DDP's forward would wait for ranks that hold fewer batches
-    loss = runner.loss(getattr(runner.model, "module", runner.model), batch, step, want_best=True)
+def _sums(runner: Runner, batch: Batch) -> dict[str, float]:
+    """The sums of one batch, which is on the CPU."""
+    plan = runner.plan(batch)
+    # without states: each row by its own hinge, so that losses of different steps compare
+    step = StepWeights(runner.objective.final_weights, plan.counts)
+    loss = runner.read(runner.loss(runner.bare, batch, plan, step, want_best=True), batch)
     sums = {name: float(term.total) for name, term in loss.terms.items()}
-    sums |= {f"count_{name}": count for name, count in counts.items()}
+    sums |= {f"count_{name}": count for name, count in plan.counts.items()}
     sums["skipped"] = float(sum(term.skipped for term in loss.terms.values()))
-    return sums | _agreement(loss.best, batch) | _openings(loss.best, batch, runner.objective)
+    guess = loss.best.cpu()
+    return sums | _agreement(guess, batch) | _openings(guess, batch, runner.objective)
 
 
 def _openings(guess: Tensor, batch: Batch, objective: Objective) -> dict[str, float]:
     """In how many rows that must not call the likeliest first token opens a call."""
     first = early_tool_plan(batch, parts=("early_tool_negative",)).opening
     there = guess[positions_in(supervised_mask(batch), first)]
-    opening = torch.tensor(objective.settings.opening_ids, dtype=torch.int64, device=there.device)
+    opening = torch.tensor(objective.settings.opening_ids, dtype=torch.int64)
     return {"opened": float(torch.isin(there, opening).sum()), "no_call_due": float(len(there))}
 
 

@@ -150,7 +150,7 @@ def products(run):
     return counter.count / (7 * 6 * 11)
 
 
-def test_frozen_inputs_and_unreached_rows_skip_their_products():
+def test_frozen_inputs_skip_their_products():
     hidden, weight = layer()
     for inputs, wanted in (
         ((hidden, weight), 3),  # the logits again, to hidden, to weight
@@ -159,10 +159,6 @@ def test_frozen_inputs_and_unreached_rows_skip_their_products():
     ):
         value = linear_log_odds(*inputs, IDS)
         assert products(value.sum().backward) == wanted
-    value = linear_log_odds(hidden, weight, IDS)
-    assert products((value * 0.0).sum().backward) == 0
-    value = linear_log_odds(hidden, weight, IDS)
-    assert products((value[2] * 1.0).backward) == pytest.approx(3 / 7)
     assert not linear_log_odds(hidden.detach(), weight.detach(), IDS).requires_grad
 
 

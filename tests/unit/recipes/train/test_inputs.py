@@ -52,6 +52,7 @@ def test_terms_that_find_rows_pass(tmp_path: Path) -> None:
         ("early_tool_ce_weight", "teacher_prefix_ids", "tool_should_be_used"),
         ("early_tool_prior_weight", "tool_should_be_used", "tool_should_be_used"),
         ("early_tool_preamble_weight", "tool_call_mask", "tool_should_be_used"),
+        ("hidden_state_weight", "a live teacher's hidden states", "from Python"),
     ],
 )
 def test_a_term_without_rows_names_its_key_the_field_and_the_remedy(
@@ -82,3 +83,7 @@ def test_all_that_is_missing_is_said_at_once(tmp_path: Path) -> None:
     assert [line.split(":")[0] for line in lines] == [
         "kd.kl_weight", "kd.ce_teacher_weight", "kd.early_tool_ce_weight",
     ]  # fmt: skip
+
+
+def test_hidden_states_need_a_live_teacher(tmp_path: Path) -> None:
+    assert check_inputs(kd(hidden_state_weight=0.1), dataset(tmp_path, [1]), live_teacher=True) == 0

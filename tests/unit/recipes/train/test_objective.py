@@ -1,4 +1,4 @@
-"""The objective: weights by step, counts from masks, the length loss's hinge, and rows without a loss's inputs."""
+"""The objective: weights by step, counts from masks, and what terms remember from step to step."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 import torch
 from loss_batches import batch, double, model, settings
 
-from kdfast.losses import plan_batch
-from kdfast.recipes.train.objective import Objective, StepWeights
+from kdfast.losses import PendingLoss, StepWeights, StudentOutput, plan_batch
+from kdfast.recipes.train.objective import Objective
 
 
 def objective(**changes: Any) -> Objective:
@@ -37,30 +37,49 @@ def test_early_tool_weights_grow_over_the_warm_up_and_no_other_does() -> None:
     assert some.weights(0)["length"] == some.final_weights["length"]
 
 
+def loss(some: Objective, doubled: bool = False) -> PendingLoss:
+    given, (hidden, weight) = double(batch()), model()
+    plan = plan_batch(given, some.settings, vocab_size=len(weight), dtype=torch.float64)
+    counts = {name: (1 + doubled) * count for name, count in plan.counts.items()}
+    return some.loss(StudentOutput(hidden, weight), plan, StepWeights(some.final_weights, counts))
+
+
 def test_a_term_of_weight_0_is_neither_counted_nor_computed() -> None:
     some = objective(sampled_kl_weight=0.0, length_weight=0.0, early_tool_prior_weight=0.0)
-    counts = some.counts(batch())
-    assert set(counts) == {
+    wanted = {
         "kl", "ce_teacher", "ce_truth", "early_tool_ce", "early_tool_preamble", "early_tool_negative",
     }  # fmt: skip
-    hidden, weight = model()
-    loss = some.loss(hidden, weight, double(batch()), StepWeights(some.final_weights, counts))
-    assert set(loss.terms) == set(counts)
-
-
-def test_the_hinge_opens_by_the_average_of_earlier_steps_or_row_by_row() -> None:
-    assert objective(length_aggregate="row").hinge_open(5.0) is None
-    average = objective(length_aggregate="ema")
-    assert [average.hinge_open(value) for value in (None, -0.1, 0.0, 0.1)] == [False, False, False, True]
+    assert set(plan_batch(batch(), some.settings).counts) == wanted
+    assert set(loss(some).terms) == wanted
+    assert set(some.states()) == {"kl", "cross_entropy", "early_tool"}
 
 
 def test_the_step_s_counts_are_the_divisors() -> None:
-    some, given, (hidden, weight) = objective(), double(batch()), model()
-    counts = some.counts(given)
-    doubled = {name: 2 * count for name, count in counts.items()}
-    one = some.loss(hidden, weight, given, StepWeights(some.final_weights, counts)).total
-    half = some.loss(hidden, weight, given, StepWeights(some.final_weights, doubled)).total
-    torch.testing.assert_close(half, one / 2)
+    some = objective()
+    torch.testing.assert_close(loss(some, doubled=True).total, loss(some).total / 2)
+
+
+def test_the_average_starts_with_the_first_value_and_is_kept_over_steps_without_rows() -> None:
+    some = objective(length_aggregate="ema", length_ema_decay=0.75)
+    states = some.states()
+    assert states["length"] == {"average": None}
+    for observed, average in (
+        ({"excess": 0.0, "rows": 0.0}, None),
+        ({"excess": 3.0, "rows": 2.0}, 1.5),
+        ({"excess": 0.0, "rows": 0.0}, 1.5),
+        ({"excess": 1.0, "rows": 2.0}, 0.75 * 1.5 + 0.25 * 0.5),
+    ):
+        states = some.next_states(states, {"length": observed})
+        assert states["length"] == {"average": average}
+        assert set(states) == set(some.states())
+
+
+def test_a_checkpoint_s_states_are_taken_up_those_of_older_versions_too() -> None:
+    some = objective()
+    assert some.states({"terms": {"length": {"average": 0.25}}})["length"] == {"average": 0.25}
+    assert some.states({"length_average": 0.5})["length"] == {"average": 0.5}
+    assert some.states({"length_average": None})["length"] == {"average": None}
+    assert "length" not in objective(length_weight=0.0).states({"length_average": 0.5})
 
 
 def test_counts_against_a_loop() -> None:

@@ -1,0 +1,29 @@
+"""What the terms of the training loss need to know beside the batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kdfast.config import DataConfig
+from kdfast.config.kd import KDConfig
+
+PREFIX_TOKENS: int = DataConfig.default("prefix_tokens")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossSettings:
+    """Settings of a run's loss.
+
+    Attributes:
+        kd: the config's section `kd`.
+        eos_ids: ids that end an answer.
+        opening_ids: ids that can open a tool call.
+        prefix_tokens: most tokens of a call that the early-tool cross-entropy counts.
+        logprob_temperature: temperature of the stored teacher log-probabilities.
+    """
+
+    kd: KDConfig
+    eos_ids: tuple[int, ...] = ()
+    opening_ids: tuple[int, ...] = ()
+    prefix_tokens: int = PREFIX_TOKENS
+    logprob_temperature: float = 1.0
