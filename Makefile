@@ -83,6 +83,16 @@ format: .venv/.ready ## format Rust and Python
 	$(BIN)/ruff format python tests bench
 	$(BIN)/ruff check --fix python tests bench
 
+.PHONY: hooks
+hooks: .venv/.ready ## check formats and sizes before each commit (installs pre-commit's hooks)
+	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet -r requirements/hooks.txt
+	$(BIN)/pre-commit install
+
+.PHONY: deny
+deny: ## check bans, licences and sources of all crates; needs cargo-deny
+	@cargo deny --version >/dev/null 2>&1 || { echo 'error: cargo-deny is needed: cargo install cargo-deny --locked' >&2; exit 2; }
+	cargo deny --locked check bans licenses sources
+
 .PHONY: bench
 bench: build $(QUICK)/teacher/config.json ## measure against named peers; results go to bench/results
 	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet -r requirements/bench.txt

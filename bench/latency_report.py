@@ -97,6 +97,8 @@ def plot(document: dict[str, Any], path: Path) -> None:
     import matplotlib as mpl
 
     mpl.use("svg")
+    # Text stays text: one can search it, and it needs no outlines. Widths are measured in DejaVu Sans.
+    mpl.rcParams.update({"svg.fonttype": "none", "font.sans-serif": ["DejaVu Sans"]})
     mpl.rcParams.update({"svg.hashsalt": "kdfast", "font.size": 9})
     from matplotlib import pyplot as plt
 

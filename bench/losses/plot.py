@@ -21,6 +21,8 @@ def plot(document: dict[str, Any], path: Path) -> bool:
     except ImportError:
         return False
     mpl.use("svg")
+    # Text stays text: one can search it, and it needs no outlines. Widths are measured in DejaVu Sans.
+    mpl.rcParams.update({"svg.fonttype": "none", "font.sans-serif": ["DejaVu Sans"]})
     mpl.rcParams.update({"svg.hashsalt": "kdfast", "font.size": 9})
     from matplotlib import pyplot as plt
 
@@ -57,18 +59,25 @@ def _panel(axis: Any, cases: list[CaseResult], names: list[str], ratio: Any) -> 
     from matplotlib import ticker
 
     axis.axvline(1, color="black", linewidth=1)
-    for height, name in enumerate(names):
-        for case in cases:
-            if present(case, name) and (found := ratio(case, name)):
-                axis.plot(
-                    found,
-                    height + (0.16 if case["every"] == 1 else -0.16),
-                    marker=MARKERS.get(case["hidden"], "o"),
-                    color=COLOURS.get(case["every"], "grey"),
-                    markersize=5,
-                    alpha=0.65,
-                    markeredgewidth=0,
-                )
+    for every, hidden in sorted({(case["every"], case["hidden"]) for case in cases}):
+        alike = [case for case in cases if (case["every"], case["hidden"]) == (every, hidden)]
+        shift = 0.16 if every == 1 else -0.16
+        dots = [
+            (found, height + shift)
+            for height, name in enumerate(names)
+            for case in alike
+            if present(case, name) and (found := ratio(case, name))
+        ]
+        axis.plot(
+            [x for x, _ in dots],
+            [y for _, y in dots],
+            linestyle="none",
+            marker=MARKERS.get(hidden, "o"),
+            color=COLOURS.get(every, "grey"),
+            markersize=5,
+            alpha=0.65,
+            markeredgewidth=0,
+        )
     axis.set_xscale("log")
     axis.set_yticks(range(len(names)), ["bare matrix products" if name == FLOOR else name for name in names])
     axis.set_ylim(-0.6, len(names) - 0.4)

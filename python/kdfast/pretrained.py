@@ -19,6 +19,9 @@ from kdfast.errors import ConfigError, KdfastError
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
 """Model types whose logits are the output layer applied to the last hidden states, nothing in between."""
 
+OWN_CODE_NEVER: dict[str, Any] = {"trust_remote_code": False}
+"""Without it transformers asks on the terminal whether to run the code that lies beside a model, and runs it on `y`."""
+
 _BROKEN = (
     OSError,
     ValueError,
@@ -85,9 +88,9 @@ def load_model_config(
     try:
         with quiet_transformers():
             config: PretrainedConfig = (
-                AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
+                AutoConfig.from_pretrained(path.parent, gguf_file=path.name, **OWN_CODE_NEVER)
                 if path.is_file()
-                else AutoConfig.from_pretrained(path, local_files_only=True)
+                else AutoConfig.from_pretrained(path, local_files_only=True, **OWN_CODE_NEVER)
             )
     except _BROKEN as cause:
         raise error(
@@ -128,6 +131,7 @@ def load_causal_lm(
                 local_files_only=True,
                 use_safetensors=True,
                 output_loading_info=True,
+                **OWN_CODE_NEVER,
             )
     except _BROKEN as cause:
         reason = " ".join(str(cause).split())[:200]

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from kdfast.errors import TeacherError
 from kdfast.files import written_whole
-from kdfast.pretrained import quiet_transformers
+from kdfast.pretrained import OWN_CODE_NEVER, quiet_transformers
 
 SOURCE_FILE = "kdfast_source.json"
 """Beside the converted model: the SHA-256 of the GGUF file it was made from."""
@@ -84,10 +84,14 @@ def _convert(gguf: Path, directory: Path) -> None:
         # its progress bar cannot be switched off otherwise
         with quiet_transformers(), redirect_stderr(io.StringIO()):
             model: Any = AutoModelForCausalLM.from_pretrained(
-                gguf.parent, gguf_file=gguf.name, dtype=torch.float32, local_files_only=True
+                gguf.parent,
+                gguf_file=gguf.name,
+                dtype=torch.float32,
+                local_files_only=True,
+                **OWN_CODE_NEVER,
             )
             tokenizer: Any = AutoTokenizer.from_pretrained(
-                gguf.parent, gguf_file=gguf.name, local_files_only=True
+                gguf.parent, gguf_file=gguf.name, local_files_only=True, **OWN_CODE_NEVER
             )
     except _BROKEN as cause:
         reason = " ".join(str(cause).split())[:200]
