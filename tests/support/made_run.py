@@ -216,7 +216,7 @@ def gates() -> dict[str, Any]:
             baseline=1.0,
             unit="x slower",
         ),
-        gate("tps_p50", "inconclusive", "runs too unlike to judge; run more"),
+        gate("tps_p50", "inconclusive", "the runs differ too much to judge: run more"),
         gate(
             "ttfa_p95", "failed", "2 prompts got no valid call", limit=25.0, unit="tokens", infinite=["value"]
         ),
