@@ -75,14 +75,14 @@ def why_not_alternating(evidence: Evidence) -> str | None:
         >>> from kdfast.config.gates import GatesConfig
         >>> early, late = ([{"measured_at": when}] for when in (1.0, 2.0))
         >>> why_not_alternating(Evidence(current=late, baseline=early, limits=GatesConfig()))
-        'all runs of one side came after those of the other: the machine may have changed between them'
+        'one side was measured after the other: the machine may have changed between them'
     """
     said = [[report.get("measured_at") for report in side] for side in (evidence.current, evidence.baseline)]
     current, baseline = ([float(when) for when in side if isinstance(when, int | float)] for side in said)
     if (len(current), len(baseline)) != (len(evidence.current), len(evidence.baseline)):
         return "not every report says when it was measured (measured_at): the machine may have changed between them"
     if max(current) < min(baseline) or max(baseline) < min(current):
-        return "all runs of one side came after those of the other: the machine may have changed between them"
+        return "one side was measured after the other: the machine may have changed between them"
     return None
 
 
