@@ -256,7 +256,5 @@ def _as_list(choices: Any) -> list[Any]:
     return choices if isinstance(choices, list) else [choices]
 
 
-_NO_ARGUMENTS = Parameters(
-    {"parameters": {"properties": {}}}
-)  # for a function that the prompt does not offer
+_NO_ARGUMENTS = Parameters({"parameters": {"properties": {}}})  # for a function that is not among the tools
 _ANY_ARGUMENTS = Parameters({})  # for a prompt without tools
