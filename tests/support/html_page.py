@@ -1,4 +1,4 @@
-"""HTML taken apart: elements, their attributes and texts; tags that do not match are an error."""
+"""Parses HTML into elements, attributes and texts; tags that do not match are an error."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ class Page(HTMLParser):
     """All elements of a document, in order.
 
     Attributes:
-        elements: (tag, attributes).
-        texts: (tag that holds it, text).
+        elements: (tag, attributes) of each element.
+        texts: (tag of the element that contains it, text) of each text.
     """
 
     def __init__(self, document: str) -> None:
@@ -25,11 +25,11 @@ class Page(HTMLParser):
         assert not self._open, f"never closed: {self._open}"
 
     def all(self, tag: str) -> list[dict[str, str]]:
-        """The attributes of every element of a tag."""
+        """The attributes of every element with this tag."""
         return [attributes for name, attributes in self.elements if name == tag]
 
     def text(self) -> str:
-        """What a reader reads, style sheets left out."""
+        """The text of the page, without style sheets."""
         return " ".join(text for tag, text in self.texts if tag != "style")
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:

@@ -1,4 +1,4 @@
-"""Batches for the latency losses, written as one string an answer: `x` text, `c` a call token, `.` the turn end."""
+"""Batches for the latency losses. An answer is a string: `x` a text token, `c` a call token, `.` the turn end."""
 
 import torch
 
@@ -8,7 +8,7 @@ OPENING = (6, 15)
 
 
 def answer_ids(answer):
-    """Call tokens count from 6, text tokens from 10, both round and round."""
+    """The ids of an answer: the k-th token of a call is 6, 7, 8, 9, 6, ...; a text token is 10 to 14, by its place."""
     ids, run = [], 0
     for index, kind in enumerate(answer):
         run = run + 1 if kind == "c" else 0
@@ -17,7 +17,7 @@ def answer_ids(answer):
 
 
 def prefix_of(answer, size=25):
-    """The first ids of the first call, as the annotation derives them."""
+    """The first ids of the first call, as the annotation finds them."""
     if "c" not in answer:
         return []
     start = answer.index("c")
@@ -26,7 +26,7 @@ def prefix_of(answer, size=25):
 
 
 def batch_of(*answers, should=None, present=None, prefixes=None, length=None, prompt=PROMPT, rows=None):
-    """A batch as collation makes it; a row should call where its answer does, unless said otherwise."""
+    """A batch as the collation makes it. By default a row needs a call if its answer has one."""
     length = length or max([1, *(prompt + len(answer) for answer in answers)])
     size = len(answers)
     labels = torch.full((size, length), -100)

@@ -42,7 +42,7 @@ def model(dtype=torch.float64, n=N):
 
 
 def teacher(kind, temperature=1.0, n=N):
-    """A teacher in the form asked for, and the same for the plain functions."""
+    """A teacher of this kind, and the same teacher in a form that the plain functions take."""
     hidden, weight = randn(n, 4, seed=2), randn(V + 3, 4, seed=3)  # a larger vocabulary
     if kind == "sparse":
         logits = hidden @ weight[:V].T / temperature
@@ -53,21 +53,21 @@ def teacher(kind, temperature=1.0, n=N):
 
 
 def labels(n=N):
-    """Three labels a row, some absent, one row without any."""
+    """Three labels per row; some are absent, and one row has none. Also their coefficients."""
     ids = torch.randint(V, (n, 3), generator=generator(4))
     ids[1, 2], ids[n // 2] = -100, -100
     return ids, randn(n, 3, seed=5)
 
 
 def coefficients(n=N):
-    """Any value: negative, large, tiny, and 0 for rows without a teacher."""
+    """Coefficients of all sizes and signs; 0 = the row has no teacher."""
     found = randn(n, seed=6) * torch.logspace(-5, 3, n, dtype=torch.float64)
     found[2] = 0.0
     return found
 
 
 def plain_total(logits, function, given, temperature, kl_coefficients, ids, label_coefficients):
-    """The same total by the plain functions, a row and a label at a time."""
+    """The total of `linear_kd`, computed with the plain functions, one row and one label at a time."""
     total = logits.sum() * 0.0
     for n in range(len(logits)):
         row = slice(n, n + 1)
@@ -92,7 +92,7 @@ def simple_targets(n=N, dtype=torch.float64):
 
 
 class Tied(torch.nn.Module):
-    """An embedding, a body and an output layer that is the embedding or its own."""
+    """An embedding, a body and an output layer, whose weight may be that of the embedding."""
 
     def __init__(self, *, tied):
         super().__init__()

@@ -1,8 +1,8 @@
-"""What each rank of `test_linear_kd_ranks.py` runs: steps of a tiny model whose forward holds `linear_kd`.
+"""What each rank of `test_linear_kd_ranks.py` runs: one step per case of a tiny model that calls `linear_kd`.
 
-    python -m torch.distributed.run --standalone --nproc-per-node=2 tests/linear_kd_ranks.py FOLDER
+    python -m torch.distributed.run --standalone --nproc-per-node=2 tests/support/linear_kd_ranks.py FOLDER
 
-writes the parameters after a step of each case, as rank 0 sees them, to FOLDER.
+Rank 0 writes the parameters after the step of each case to FOLDER.
 """
 
 import sys
@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from kdfast.losses import FORWARD_KL, RowTargets, SparseTeacher, linear_kd
 
 V, D, K, STEP_ROWS = 23, 8, 4, 14
-SPLITS = {  # rows of the step: for each rank its micro-batches
+SPLITS = {  # for each rank its micro-batches, each a list of rows of the step
     "halves": [[[0, 1, 2, 3], [4, 5, 6]], [[7, 8, 9, 10, 11], [12, 13]]],
     "a rank without rows": [[list(range(9)), list(range(9, 14))], [[], []]],
 }
@@ -33,7 +33,7 @@ CASES = [
 
 
 class Student(torch.nn.Module):
-    """An embedding, a body and an output layer, which may be the embedding; its forward ends in the loss."""
+    """An embedding, a body and an output layer (its weight may be the embedding's); `forward` returns the loss."""
 
     def __init__(self, *, tied):
         super().__init__()
@@ -54,7 +54,7 @@ def student(*, tied):
 
 
 def data(rows):
-    """Input ids and targets of some rows of the step; coefficients are 1 / the whole step's count."""
+    """Input ids and targets of some rows of the step; coefficients are 0.5 / the number of rows of the whole step."""
     draws = torch.Generator().manual_seed(1)
     ids = torch.randint(V, (STEP_ROWS,), generator=draws)
     labels = torch.randint(V, (STEP_ROWS, 1), generator=draws)
@@ -72,16 +72,16 @@ def data(rows):
 
 
 def step(model, micro_batches, world=1, delay=None):
-    """One SGD step over micro-batches; `delay` keeps gradients of all but the last from being exchanged."""
+    """One SGD step over micro-batches; `delay` stops ranks from exchanging gradients before the last micro-batch."""
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     for index, rows in enumerate(micro_batches):
         with delay(index < len(micro_batches) - 1) if delay else nullcontext():
-            (model(rows) * world).backward()  # the wrappers average over ranks
+            (model(rows) * world).backward()  # times `world`, because the wrappers average over ranks
     optimizer.step()
 
 
 def run(wrapper, tied, micro_batches, world):
-    """The parameters after a step under a wrapper."""
+    """The parameters after a step with this wrapper."""
     model = student(tied=tied)
     if wrapper == "ddp":
         wrapped = DistributedDataParallel(model)
@@ -90,7 +90,7 @@ def run(wrapper, tied, micro_batches, world):
     mesh = init_device_mesh("cpu", (world,))
     policy = {"mp_policy": BF16} if wrapper == "fsdp2-bf16" else {}
     fully_shard(model.body, mesh=mesh, **policy)
-    # the head stays in the group of the whole: its weight is used outside its own forward
+    # The head is not sharded on its own: `linear_kd` uses its weight without calling its forward.
     fully_shard(model, mesh=mesh, **policy)
 
     def delay(later):

@@ -1,4 +1,4 @@
-"""A batch that has every field and every kind of row that the loss terms tell apart, and a model to go with it."""
+"""A batch with every field and every kind of row that the loss terms treat differently, and a matching model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def settings(**changes: Any) -> LossSettings:
 
 
 def batch(rows: int = 6, seed: int = 0) -> dict[str, Tensor]:
-    """Rows with a call at once, a call behind a preamble, a due call that is not there, and no call due."""
+    """Four kinds of rows in turn: a call at once, a call after a preamble, a call due but missing, no call due."""
     g = torch.Generator().manual_seed(seed)
     start = torch.randint(2, 5, (rows,), generator=g)
     length = torch.randint(4, 8, (rows,), generator=g)

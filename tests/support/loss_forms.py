@@ -1,4 +1,4 @@
-"""Every loss of the table in every form it takes, with made-up inputs, oracle and twin: what common tests run over."""
+"""Every loss of the table in every form, with random inputs, an oracle and a twin, for tests that all losses share."""
 
 import math
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ def student_logits(n, vocab, seed, dtype=torch.float32, scale=3.0):
 
 
 def top_k(logits, k):
-    """A sparse teacher's ids, logp and tail from its logits [N,V] in float64."""
+    """The ids, logp and tail of a sparse teacher, in float64, from logits [N,V]."""
     full = torch.log_softmax(logits.double(), 1)
     logp, ids = full.topk(k, dim=1)
     return {"ids": ids.int(), "logp": logp, "tail_logp": full.scatter(1, ids, -math.inf).logsumexp(1)}
@@ -38,7 +38,7 @@ def top_k(logits, k):
 
 @dataclass(frozen=True)
 class Form:
-    """One loss and where its second argument comes from: dense, sparse, samples or labels."""
+    """One loss and the kind of its second argument: dense, sparse, samples or labels."""
 
     loss: Loss
     kind: str
@@ -52,7 +52,7 @@ class Form:
         return DIVERGENCES[self.loss.name]
 
     def inputs(self, n, vocab, k=5, seed=0, logits=None) -> Inputs:
-        """Everything but the student, in float64 or whole numbers, from a teacher's logits."""
+        """The loss's inputs except the student's logits, made from a teacher's logits; float64 or integers."""
         logits = teacher_logits(n, vocab, seed) if logits is None else logits
         if self.kind == "dense":
             return {"logits": logits}
@@ -75,7 +75,7 @@ class Form:
         return self.loss.function(x, self.teacher(inputs, options.get("temperature", 1.0)), **options)
 
     def targets(self, inputs, vocab, temperature=1.0):
-        """The same as one of the things that `linear_kd` learns."""
+        """The same inputs as `RowTargets` for `linear_kd`."""
         if self.loss.teacher:
             teacher, divergence = self.teacher(inputs, temperature), DIVERGENCES[self.loss.name]
             return RowTargets(teacher=teacher, divergence=divergence, temperature=temperature)
@@ -85,7 +85,7 @@ class Form:
         return RowTargets(labels=labels, label_coefficients=weights)
 
     def oracle(self, x, inputs, **options):
-        """Each row's value in plain Python."""
+        """The value of each row, computed in plain Python."""
         columns = (x.detach().double(), *inputs.values())
         row = {
             "dense": lambda *row: naive.dense_row(self.loss.name, *row, **options),
@@ -96,7 +96,7 @@ class Form:
         return naive.rows(row, *columns)
 
     def twin_gradient(self, x, inputs, **options):
-        """The gradient of the sum of rows by autograd in float64."""
+        """The gradient of the sum over rows, by autograd in float64."""
         x = x.detach().double().requires_grad_()
         rows = range(len(x))
         if self.loss.teacher:

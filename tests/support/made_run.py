@@ -1,4 +1,4 @@
-"""A run folder made by hand: every file that a report reads, without a model or a step of training."""
+"""A run folder made by hand: every file that `kdfast report` reads, without a model or training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EVIL = (
 
 
 def config(**changes: Any) -> dict[str, dict[str, Any]]:
-    """The least config; `changes` are `section__key=value`."""
+    """The smallest valid config; `changes` are `section__key=value`."""
     made: dict[str, dict[str, Any]] = {
         "arch": {"init": "models/small"},
         "data": {
@@ -75,7 +75,7 @@ def speed_line(step: int, never: int, count: int = 4) -> dict[str, Any]:
 
 
 def metrics(steps: int = 8) -> list[dict[str, Any]]:
-    """A run whose loss falls."""
+    """The lines of a run whose loss falls."""
     rng = random.Random(steps)
     lines = [validation_line(0, 1.0), speed_line(0, 4)]
     for step in range(1, steps + 1):
@@ -87,7 +87,7 @@ def metrics(steps: int = 8) -> list[dict[str, Any]]:
 
 
 def answer(text: str, **score: bool) -> dict[str, Any]:
-    """An answer of an evaluation; every mark that is not given is true where `text` is a call."""
+    """An answer of an evaluation; each mark that `score` does not set is true if `text` is a call."""
     called = "<tool_call>" in text
     marks = dict.fromkeys(("parsed", "right_function", "schema_valid", "exact_match"), called) | score
     due = score.get("should_call", True)
@@ -137,7 +137,7 @@ AFTER = [answer(CALL), answer(CALL, exact_match=False), answer("Fine.", should_c
 
 
 def metric(unit: str, samples: list[float]) -> dict[str, Any]:
-    """A metric object as speed reports have it; inf becomes null."""
+    """A metric object of a speed report; inf becomes null."""
     ordered = sorted(samples)
 
     def level(percent: int) -> float | None:
@@ -216,7 +216,7 @@ def gates() -> dict[str, Any]:
             baseline=1.0,
             unit="x slower",
         ),
-        gate("tps_p50", "inconclusive", "runs too unlike to judge; run more"),
+        gate("tps_p50", "inconclusive", "the runs differ too much to judge: run more"),
         gate(
             "ttfa_p95", "failed", "2 prompts got no valid call", limit=25.0, unit="tokens", infinite=["value"]
         ),
@@ -232,12 +232,12 @@ def gates() -> dict[str, Any]:
 
 
 def write_run(folder: Path, **files: Any) -> Path:
-    """A run folder; a file given as None is left out, as text it is written as it is.
+    """Writes a run folder. A file that is None is left out; one that is text is written unchanged.
 
     Args:
-        folder: where.
-        files: `config`, `metrics`, `evaluation_before`, `evaluation_after`, `speed`, `gates`; those that are not
-            given are whole.
+        folder: the folder; created if missing.
+        files: the content of `config`, `metrics`, `evaluation_before`, `evaluation_after`, `speed` or `gates`; a file
+            that is not named here gets valid content.
     """
     whole = {
         "config": config(),

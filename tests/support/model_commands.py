@@ -1,4 +1,4 @@
-"""`kdfast measure` and `kdfast eval` on tiny models, and what they say when they fail."""
+"""Runs `kdfast measure` and `kdfast eval` on tiny models, and checks their error messages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def run_on_model(
     model: Path | None = None,
     prompts: Path | None = None,
 ) -> int:
-    """The command's exit code; the tiny teacher and the held-out records, where no others are named."""
+    """Runs the command, by default on the tiny teacher and the held-out records; returns the exit code."""
     return main(
         [
             command,
@@ -37,7 +37,7 @@ def run_on_model(
 
 
 def fails(capsys: pytest.CaptureFixture[str], code: int, *names: str) -> None:
-    """It was the user's mistake, and the one line about it has these words."""
+    """Checks that the command failed by the user's mistake, and that its error line has these words."""
     assert code == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ")
@@ -46,7 +46,7 @@ def fails(capsys: pytest.CaptureFixture[str], code: int, *names: str) -> None:
 
 
 def write_nan_model(teacher: Path, directory: Path) -> Path:
-    """A copy whose logits are NaN."""
+    """Writes a copy of the teacher whose logits are NaN."""
     import torch
     from transformers import AutoModelForCausalLM
 

@@ -1,7 +1,7 @@
-"""The losses written the slow, obvious way in float64 Python numbers: oracles, one row at a time.
+"""The losses written the slow, obvious way with Python numbers, one row at a time: oracles for the tests.
 
-A divergence compares two lists of log-probabilities over classes. A class is a list of ids: one id each for a dense
-teacher; for a sparse one also "every other id".
+A divergence compares two lists of log-probabilities over classes. A class is a list of ids. For a dense teacher each
+class is one id; a sparse teacher has one more class, which holds all other ids.
 """
 
 import math
@@ -73,7 +73,7 @@ TEMPERATURE_POWER = {"tvd": 1}
 
 
 def dense_classes(student, teacher):
-    """One class for each id that either model knows, and the teacher's log-probabilities of them."""
+    """One class per id that at least one model knows, and the teacher's log-probability of each class."""
     ids, values = [], []
     for i in range(len(student)):
         value = teacher[i] if i < len(teacher) else -INF
@@ -86,7 +86,7 @@ def dense_classes(student, teacher):
 
 
 def bucket_classes(student, ids, logp, tail):
-    """A class for each usable id and one for all others, and the teacher's log-probabilities of them."""
+    """One class per valid id and one for all other ids, and the teacher's log-probability of each class."""
     vocab = len(student)
     known = {}
     for index, value in zip(ids, logp, strict=True):
@@ -110,7 +110,7 @@ def bucket_classes(student, ids, logp, tail):
 
 
 def student_classes(student, classes):
-    """The student's log-probability of each class; one that it lacks is 60 below its likeliest id."""
+    """The student's log-probability of each class; a class without any mass gets that of its likeliest id, minus 60."""
     logq = log_softmax(student)
     masses = [logsumexp([logq[i] for i in members]) for members in classes]
     return [max(logq) - FLOOR if mass == -INF else mass for mass in masses]
@@ -146,5 +146,5 @@ def cross_entropy_row(student, label, weight=1.0):
 
 
 def rows(function, *columns):
-    """A row oracle's values of tensors, row by row."""
+    """Calls an oracle for each row of tensors, and returns its values."""
     return [function(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]

@@ -1,4 +1,4 @@
-"""The slow, obvious twin of the Rust annotation, on Python's `tokenizers`: one prompt, one answer."""
+"""The Rust annotation of one prompt and one answer, written the slow, obvious way with Python's `tokenizers`."""
 
 import json
 from typing import Any
@@ -7,7 +7,7 @@ from tokenizers import Tokenizer
 
 
 def token_bytes(tokenizer: Tokenizer, token: int) -> bytes:
-    """The bytes of a byte-level token, by GPT-2's table."""
+    """The bytes of a byte-level token, from GPT-2's table."""
     content = tokenizer.id_to_token(token)
     if token in tokenizer.get_added_tokens_decoder():
         return content.encode()
@@ -18,7 +18,7 @@ def token_bytes(tokenizer: Tokenizer, token: int) -> bytes:
 
 
 def find_calls(text: str) -> list[dict[str, Any]]:
-    """Complete Hermes calls whose arguments are flat: spans in bytes, found by trying every end."""
+    """The complete Hermes calls and their spans in bytes, found by trying every closing tag."""
     calls, at = [], 0
     raw = text.encode()
     while (start := raw.find(b"<tool_call>", at)) >= 0:
@@ -38,7 +38,7 @@ def find_calls(text: str) -> list[dict[str, Any]]:
 
 
 def annotate(tokenizer: Tokenizer, prompt: str, answer: str, turn_end: str | None) -> dict[str, Any]:
-    """Ids, response and call spans of a row."""
+    """The ids of a row, where its response is, and the spans of its calls in tokens."""
     ids = tokenizer.encode(prompt, add_special_tokens=False).ids
     start = len(ids)
     answer_ids = tokenizer.encode(answer, add_special_tokens=False).ids

@@ -1,4 +1,4 @@
-"""The slow twin of the Rust collation: rows as `TokenStore.row` gives them, one element at a time."""
+"""The Rust collation written the slow, obvious way, one element at a time; rows are those of `TokenStore.row`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ def collate(
     scores: Sequence[Mapping[str, Any] | None] = (),
     prefix_tokens: int = 25,
 ) -> dict[str, Any]:
-    """A batch as nested lists of Python numbers, as arrays."""
+    """A batch: each field is built as nested lists of Python numbers, then turned into an array."""
     batch = [_row(row, length, pad_id) for row in rows]
     arrays = {name: np.array([row[name] for row in batch]) for name in batch[0]}
     width = max([prefix_tokens, *(len(row["teacher_prefix_ids"]) for row in rows)])
@@ -87,7 +87,7 @@ def _teacher(
 def _samples(
     rows: Sequence[Mapping[str, Any]], length: int, scores: Sequence[Mapping[str, Any] | None]
 ) -> dict[str, Any]:
-    """The drawn ids, unless the store has none."""
+    """The drawn ids and their counts; empty if the store has none."""
     widths = [score["sample_ids"].shape[1] for score in scores if score is not None and "sample_ids" in score]
     if not widths:
         return {}

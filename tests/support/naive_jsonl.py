@@ -25,7 +25,7 @@ MAX_DEPTH = 128
 
 
 class BadLineError(ValueError):
-    """A line that is no JSON or no object; what a record must hold is checked by other tests."""
+    """A line that is not a JSON object. Other tests check what a record must contain."""
 
 
 def read(content: bytes) -> tuple[list[dict[str, Any]], list[int]]:
@@ -43,7 +43,7 @@ def read(content: bytes) -> tuple[list[dict[str, Any]], list[int]]:
 
 
 def record(line: bytes) -> dict[str, Any]:
-    """One line as the fields that are present and its metadata."""
+    """One line as a record: its known fields that are present, and its metadata."""
     text = line.decode()
     if depth(text) > MAX_DEPTH:
         raise BadLineError("too deep")
@@ -66,7 +66,7 @@ def record(line: bytes) -> dict[str, Any]:
 
 
 def depth(text: str) -> int:
-    """The deepest nesting, strings left out."""
+    """The deepest nesting of brackets; brackets inside strings do not count."""
     deepest = now = 0
     in_string = escaped = False
     for character in text:

@@ -1,4 +1,4 @@
-"""The latency losses written the slow, obvious way in Python floats: oracles, one row and one token at a time."""
+"""The latency losses written the slow, obvious way with Python floats, one row and one token at a time: oracles."""
 
 import math
 
@@ -26,7 +26,7 @@ def probability(log_odds_value):
 
 
 def stopping_times(odds, length, limit):
-    """P(the answer ends with token n) for n = 1..limit, and what is left: `odds` maps gate tokens to log-odds."""
+    """P(the answer ends with token n) for n = 1..limit, and P(it has not ended); `odds`: {gate token: log-odds}."""
     alive, times = 1.0, []
     for n in range(1, limit + 1):
         p = probability(odds[min(n, length)]) if min(n, length) in odds else 0.0
@@ -36,7 +36,7 @@ def stopping_times(odds, length, limit):
 
 
 def expected_length(odds, length, max_new_tokens):
-    """Sum over all stopping times; what has not stopped at the limit is cut there."""
+    """The expected length: the sum over all stopping times; an answer that has not ended at the limit is cut there."""
     limit = max(length, max_new_tokens)
     times, alive = stopping_times(odds, length, limit)
     return sum(n * p for n, p in enumerate(times, 1)) + limit * alive
@@ -53,7 +53,7 @@ def excess(odds, length, options):
 
 
 def length_rows(batch, eos_ids, exempt=None):
-    """For each row: its gate tokens 1..L, or why it is left out."""
+    """For each row its gate tokens (numbers from 1 to the length), or why the row is left out."""
     plans = []
     for b in range(len(batch["labels"])):
         length, width = int(batch["response_length"][b]), batch["labels"].shape[1]
@@ -71,7 +71,7 @@ def length_rows(batch, eos_ids, exempt=None):
 
 
 def length_loss(full, batch, eos_ids, options, exempt=None):
-    """Sum over rows and their number, from logits [B,T,V]."""
+    """The sum of the loss over rows, and how many rows count, from logits [B,T,V]."""
     total, count = 0.0, 0
     for b, gates in enumerate(length_rows(batch, eos_ids, exempt)):
         if isinstance(gates, str):
@@ -87,7 +87,7 @@ def length_loss(full, batch, eos_ids, options, exempt=None):
 
 
 def early_rows(batch, max_tokens=25):
-    """For each row, from its own tokens alone: target columns and ids, and the columns of the other parts."""
+    """For each row, from its own tokens: {target column: id}, and the columns of the other parts of the loss."""
     plans = []
     for b in range(len(batch["labels"])):
         plan = {"targets": {}, "prior": [], "preamble": [], "negative": []}
@@ -114,7 +114,7 @@ def early_rows(batch, max_tokens=25):
 
 
 def early_parts(full, batch, opening_ids, options):
-    """Sum and count of each part, from logits [B,T,V]."""
+    """The sum and the count of each part of the loss, from logits [B,T,V]."""
     sums = {"early_tool_ce": [0.0, 0], "early_tool_prior": [0.0, 0]}
     sums |= {"early_tool_preamble": [0.0, 0], "early_tool_negative": [0.0, 0]}
 

@@ -1,4 +1,4 @@
-"""The slow, obvious way to find tool calls: strict recursive descent, begun anew at every opening."""
+"""Finds tool calls the slow, obvious way: a strict recursive-descent parser that starts again at every opening."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ ALL = ("hermes", "mistral", "llama3", "fenced", "array", "object", "openai")
 
 
 class CutError(Exception):
-    """The text ends where more must come."""
+    """The text ends before the value is complete."""
 
 
 class BrokenError(Exception):
-    """What stands here cannot stand here."""
+    """The next character is not allowed here."""
 
 
 class TooDeepError(Exception):
-    """One bracket too many."""
+    """Brackets are nested too deep."""
 
 
 def find(text: str, formats: Collection[str] = ALL, *, unclosed: bool = False) -> list[dict[str, Any]]:
-    """Every call that is closed, or every complete one: format, name, arguments, span, body, closed."""
+    """Every closed call, with `unclosed` every complete one: format, name, arguments, span, body, closed."""
     calls: list[dict[str, Any]] = []
-    doomed: set[int] = set()
+    doomed: set[int] = set()  # brackets inside broken JSON: no call begins there
     at = 0
     while at < len(text):
         rest = text[at:]
@@ -56,7 +56,7 @@ def find(text: str, formats: Collection[str] = ALL, *, unclosed: bool = False) -
 
 
 class Frame:
-    """What stands behind an opening."""
+    """The content of a frame: the text after an opening."""
 
     def __init__(self, text: str, start: int, tag: str | None, formats: Collection[str]) -> None:
         self.start, self.tag, self.formats = start, tag, formats
@@ -66,7 +66,7 @@ class Frame:
         self.listed = self.spoiled = False
 
     def read(self) -> None:
-        """Reads all of the frame."""
+        """Reads the whole frame."""
         reader = self.reader
         if self.tag == "fenced":
             while reader.peek() in WORD:
@@ -115,7 +115,7 @@ class Frame:
             self.spoiled = not self.add(start, place, span=(start, self.reader.at))
 
     def add(self, start: int, place: str, span: tuple[int, int]) -> bool:
-        """Adds the call that the object from `start` on is, if it is one."""
+        """Adds a call if the object that begins at `start` is one; returns whether it is."""
         end = self.reader.at
         body = json.loads(self.reader.text[start:end], strict=True)
         found = as_call(body, wrapped=self.wide, strings=place == "tool_calls")
@@ -139,7 +139,7 @@ class Frame:
 
 
 def as_call(body: dict[str, Any], *, wrapped: bool, strings: bool) -> tuple[str, dict[str, Any], bool] | None:
-    """Name, arguments and whether it was wrapped; None when `body` is no call."""
+    """The call's name, its arguments and whether it was wrapped; None if `body` is not a call."""
     inner = body.get("function")
     is_wrapper = wrapped and isinstance(inner, dict)
     names = [
@@ -164,37 +164,37 @@ def as_call(body: dict[str, Any], *, wrapped: bool, strings: bool) -> tuple[str,
 
 
 class Reader:
-    """Passes over JSON."""
+    """Reads JSON strictly, without building values."""
 
     def __init__(self, text: str, at: int) -> None:
         self.text, self.at = text, at
         self.open: list[int] = []
 
     def peek(self) -> str:
-        """The character that comes."""
+        """The next character."""
         if self.at >= len(self.text):
             raise CutError
         return self.text[self.at]
 
     def take(self) -> str:
-        """Passes the character that comes."""
+        """Reads the next character."""
         character = self.peek()
         self.at += 1
         return character
 
     def expect(self, character: str) -> None:
-        """Passes that character."""
+        """Reads the next character, which must be this one."""
         if self.peek() != character:
             raise BrokenError
         self.at += 1
 
     def space(self) -> None:
-        """Passes white space."""
+        """Reads white space."""
         while self.at < len(self.text) and self.text[self.at] in SPACE:
             self.at += 1
 
     def whole(self) -> None:
-        """Passes a text that is one object."""
+        """Reads a text that must be exactly one object."""
         self.space()
         self.object(lambda _: self.value())
         self.space()
@@ -202,7 +202,7 @@ class Reader:
             raise BrokenError
 
     def value(self) -> None:
-        """Passes a value."""
+        """Reads a value."""
         self.space()
         character = self.peek()
         if character == "{":
@@ -218,7 +218,7 @@ class Reader:
             self.number()
 
     def open_bracket(self, bracket: str) -> None:
-        """Passes an opening bracket."""
+        """Reads an opening bracket."""
         self.space()
         if self.peek() != bracket:
             raise BrokenError
@@ -229,7 +229,7 @@ class Reader:
         self.space()
 
     def object(self, entry: Callable[[str], None]) -> None:
-        """Passes an object; `entry` passes each value."""
+        """Reads an object; `entry` reads each value."""
         self.open_bracket("{")
         if self.peek() != "}":
             while True:
@@ -246,7 +246,7 @@ class Reader:
         self.open.pop()
 
     def array(self, element: Callable[[], None]) -> None:
-        """Passes an array; `element` passes each value."""
+        """Reads an array; `element` reads each value."""
         self.open_bracket("[")
         if self.peek() != "]":
             while True:
@@ -259,7 +259,7 @@ class Reader:
         self.open.pop()
 
     def string(self) -> str:
-        """Passes a string; what it says."""
+        """Reads a string and returns its content."""
         start = self.at
         self.expect('"')
         while (character := self.take()) != '"':
@@ -271,7 +271,7 @@ class Reader:
         return said
 
     def escape(self) -> None:
-        """Passes what follows a backslash."""
+        """Reads the part of an escape after the backslash."""
         if self.peek() == "u":
             unit = self.unit()
             if 0xDC00 <= unit < 0xE000:
@@ -284,7 +284,7 @@ class Reader:
             raise BrokenError
 
     def unit(self) -> int:
-        """Passes `uXXXX`."""
+        """Reads `uXXXX` and returns the number."""
         self.expect("u")
         digits = ""
         while len(digits) < 4:
@@ -294,14 +294,14 @@ class Reader:
         return int(digits, 16)
 
     def digits(self) -> None:
-        """Passes one digit and more."""
+        """Reads one or more digits."""
         if self.peek() not in "0123456789":
             raise BrokenError
         while self.peek() in "0123456789":
             self.at += 1
 
     def number(self) -> None:
-        """Passes a number; one at the end of the text may go on."""
+        """Reads a number. At the end of the text it counts as cut, because more digits could follow."""
         start = self.at
         if self.peek() == "-":
             self.at += 1

@@ -10,9 +10,9 @@ def metric(unit, **values):
 
 
 def report(**changes):
-    """A sound report; `changes` are dotted paths with __ for the dot, such as `ttft_ms__p50=...`.
+    """A valid report; `changes` are paths with __ between keys, such as `ttft_ms__p50=...`.
 
-    A first part that is a metric or a quality is looked up in its section; None removes the key.
+    If the first key is a metric or a quality, it is looked up in its section. None removes the key.
     """
     made = {
         "schema_version": "1.0",
@@ -44,7 +44,7 @@ def report(**changes):
 
 
 def runs(count=6, **changes):
-    """Reports of several runs, half a percent apart; two such lists were measured by turns."""
+    """Reports of several runs, each number 0.5 % above the last; two such lists alternate in time (`measured_at`)."""
     made = []
     for number in range(count):
         one = copy.deepcopy(report(**changes)) | {"measured_at": float(number)}

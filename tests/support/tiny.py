@@ -1,4 +1,4 @@
-"""A tiny byte-level BPE tokenizer with ChatML tokens, trained in a moment: the tests' stand-in."""
+"""A tiny byte-level BPE tokenizer with ChatML tokens for the tests; training it takes a moment."""
 
 import json
 from pathlib import Path

@@ -15,14 +15,14 @@ TEMPLATE = (
 
 
 def byte_pieces():
-    """GPT-2's 256 printable stand-ins for bytes, in its order."""
+    """The 256 printable characters that GPT-2 uses for bytes, in GPT-2's order."""
     kept = [*range(33, 127), *range(161, 173), *range(174, 256)]
     moved = [b for b in range(256) if b not in kept]
     return [chr(b) for b in kept] + [chr(256 + i) for i in range(len(moved))]
 
 
 def write_tokenizer(directory, extra=("<|endoftext|>", "<|im_start|>", TURN_END)):
-    """A byte-level tokenizer without merges: 256 bytes and a few special tokens."""
+    """Writes a byte-level tokenizer without merges: 256 bytes and a few special tokens."""
     special = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     document = {
         "version": "1.0",
@@ -42,7 +42,7 @@ def write_tokenizer(directory, extra=("<|endoftext|>", "<|im_start|>", TURN_END)
 
 
 def tiny_llama(seed=0, layers=3, tied=False, **options):
-    """A Llama of random weights, large enough to give peaked answers."""
+    """A Llama with random weights, large enough that one next token is clearly the likeliest."""
     torch.manual_seed(seed)
     settings = {
         "vocab_size": VOCAB,
@@ -61,6 +61,6 @@ def tiny_llama(seed=0, layers=3, tied=False, **options):
 
 
 def write_model(directory, **options):
-    """A tiny Llama with its tokenizer."""
+    """Writes a tiny Llama and its tokenizer."""
     tiny_llama(**options).save_pretrained(directory)
     return write_tokenizer(directory)

@@ -1,4 +1,4 @@
-"""A whole run in small: records, a tokenizer, a teacher of two layers, a config. Seconds, not minutes."""
+"""All that a small run needs: records, a tokenizer, a teacher of two layers, a config. It takes seconds."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TOOL = {
 
 
 def record(number: int) -> dict[str, Any]:
-    """The record of this number: three calls for each answer without one; one in five also has a teacher's answer."""
+    """The record with this number. Three of four need a call; of these, one in five also has a teacher's answer."""
     rng = random.Random(number)
     city, days = rng.choice(CITIES), rng.randint(1, 9)
     question = f"What is the weather in {city} for {days} days, please" + " please" * rng.randint(0, 40)
@@ -48,13 +48,13 @@ def record(number: int) -> dict[str, Any]:
 
 
 def write_records(path: Path, numbers: range) -> Path:
-    """A JSONL file of the records of these numbers."""
+    """Writes the records with these numbers to a JSONL file."""
     path.write_text("".join(json.dumps(record(number)) + "\n" for number in numbers), encoding="utf-8")
     return path
 
 
 def write_teacher(directory: Path) -> Path:
-    """A random Llama of two layers with the tiny tokenizer, as a Hugging Face directory."""
+    """Writes a random Llama of two layers with the tiny tokenizer, as a Hugging Face directory."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     write_tokenizer(directory)
@@ -75,7 +75,7 @@ def write_teacher(directory: Path) -> Path:
 
 
 def write_config(directory: Path, **changes: Any) -> Path:
-    """Everything a run needs, under `directory`; `changes` are `section__key=value`."""
+    """Writes all that a run needs into `directory`, and returns the config; `changes` are `section__key=value`."""
     config: dict[str, dict[str, Any]] = {
         "arch": {"init": "teacher"},
         "data": {
@@ -101,7 +101,7 @@ def write_config(directory: Path, **changes: Any) -> Path:
             "device": "cpu",
             "threads": 1,
         },
-        # the latency losses too, so that what holds of runs is shown to hold with them and their average over steps
+        # With the latency losses, so that tests of runs also cover them and their average over steps.
         "kd": {"length_weight": 0.05, "early_tool_ce_weight": 0.01, "early_tool_prior_weight": 0.001},
         "io": {"run_dir": str(directory / "run")},
     }
@@ -114,7 +114,7 @@ def write_config(directory: Path, **changes: Any) -> Path:
 
 
 def command(*arguments: str | Path, ranks: int = 1) -> list[str]:
-    """The command line of `kdfast ARGUMENTS`, under torchrun for several ranks."""
+    """The command line of `kdfast ARGUMENTS`; with torchrun if there are several ranks."""
     launcher = (
         ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
     )
@@ -122,7 +122,7 @@ def command(*arguments: str | Path, ranks: int = 1) -> list[str]:
 
 
 def kdfast(*arguments: str | Path, ranks: int = 1, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Runs `kdfast ARGUMENTS` to its end and returns what it printed."""
+    """Runs `kdfast ARGUMENTS` to its end; returns its exit code and what it printed."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     return subprocess.run(
         command(*arguments, ranks=ranks),

@@ -1,4 +1,4 @@
-"""Small datasets and their stores, for the tests of everything that reads stores."""
+"""Small datasets and their stores, for tests of code that reads stores."""
 
 import json
 from pathlib import Path

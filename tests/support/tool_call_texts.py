@@ -1,4 +1,4 @@
-"""Strategies: texts with tool calls in every format, and with what nearly is one."""
+"""Hypothesis strategies: texts with tool calls in every format, and with text that is almost a call."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ JSON = st.recursive(
 ARGUMENTS = st.dictionaries(STRINGS, JSON, max_size=3)
 SPACE = st.sampled_from(["", "\n", " \t\r\n"])
 FORMATS = st.lists(st.sampled_from(naive_tool_call.ALL), min_size=1, unique=True)
-# The twin takes the formats in the order of the table.
+# The naive twin takes the formats in the order of its table `ALL`.
 CHOICES = st.one_of(
     st.just(naive_tool_call.ALL),
     FORMATS.map(lambda chosen: tuple(name for name in naive_tool_call.ALL if name in chosen)),
@@ -32,7 +32,7 @@ CHOICES = st.one_of(
 
 @st.composite
 def objects(draw: st.DrawFn, name: st.SearchStrategy[str] = STRINGS) -> dict[str, Any]:
-    """A call's object, in one of the shapes; most are calls."""
+    """A JSON object in one of the forms that calls have; most of them are calls."""
     name_key = draw(st.sampled_from(["name", "name", "name", "tool", "function"]))
     key = draw(st.sampled_from(["arguments", "arguments", "parameters", "args"]))
     body = {name_key: draw(name), key: draw(ARGUMENTS)}
@@ -53,7 +53,7 @@ def objects(draw: st.DrawFn, name: st.SearchStrategy[str] = STRINGS) -> dict[str
 
 @st.composite
 def frames(draw: st.DrawFn, bodies: st.SearchStrategy[Any] | None = None) -> str:
-    """A frame of one of the formats."""
+    """Calls in the frame of one of the formats."""
     bodies = objects() if bodies is None else bodies
     content: Any = draw(bodies)
     match draw(st.integers(0, 3)):

@@ -1,4 +1,4 @@
-"""The divergences as plain float64 torch, one row at a time: autograd's gradients to compare with."""
+"""The divergences in plain float64 torch, one row at a time. Tests compare gradients with autograd's of these."""
 
 import math
 
@@ -45,7 +45,7 @@ TWINS = {
 
 
 def _student(z, classes):
-    """[C] log-probabilities of classes; those that the student lacks are constants."""
+    """The student's log-probability of each class, [C]; a class without any mass gets a constant."""
     logq = z.log_softmax(0)
     floor = (logq.max() - FLOOR).detach()
     parts = []
@@ -64,7 +64,7 @@ def dense_row(name, z, teacher, temperature=1.0, **options):
 
 
 def sparse_row(name, z, ids, logp, tail, temperature=1.0, **options):
-    """The same from a sparse teacher's row."""
+    """The divergence of one row of float64 logits z [V] from a sparse teacher's row."""
     z = z / temperature
     classes, logp = bucket_classes(z.tolist(), ids.tolist(), logp.tolist(), float(tail))
     logp = torch.tensor(logp, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Does a model call tools rightly? Greedy answers to held-out prompts, scored one by one."""
+"""Evaluates whether a model calls tools correctly: greedy answers to held-out prompts, scored one by one."""
 
 from kdfast.evaluate.answer import Answer
 from kdfast.evaluate.evaluation import EVALUATION_KIND, SCHEMA_VERSION, Evaluation, evaluate

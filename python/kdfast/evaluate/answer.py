@@ -17,10 +17,10 @@ class Answer:
         tokens: its length in tokens.
         cut: whether it was stopped by `max_new_tokens`.
         reference_text: the right answer.
-        score: how it did.
-        reference_tokens: length of the right answer; None = not known.
-        category: of the prompt ("" = none).
-        line: of the record; None = not from a file.
+        score: the answer's score.
+        reference_tokens: the length of the right answer in tokens; None = not known.
+        category: the prompt's category ("" = none).
+        line: the line of the record in its file; None = not from a file.
     """
 
     text: str

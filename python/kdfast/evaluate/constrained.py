@@ -1,4 +1,4 @@
-"""Generation in which every tool call is valid by construction, by llguidance."""
+"""Constrained generation with llguidance: every complete tool call is valid by construction."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 
 class SchemaConstraint:
-    """Answers may hold prose and calls of the prompt's tools, each valid by its schema (see `answer_grammar`).
+    """Lets answers contain only prose and valid calls of the prompt's tools (see `answer_grammar`).
 
-    A prompt without tools is answered freely: there is no schema.
+    The answer to a prompt without tools is not restricted.
 
     Args:
-        tokenizer: text of the tokenizer.json.
+        tokenizer: the text of tokenizer.json.
         eos_ids: token ids that end an answer.
-        prompts: what is asked, in the order in which `generate` gets it.
+        prompts: the prompts, in the order in which `generate` gets them.
 
     Attributes:
-        warnings: what the grammars leave out of the schemas, each once, with the line of its first prompt.
+        warnings: the parts of schemas that a grammar leaves out; each once, with the line of its first prompt.
 
     Raises:
         ConfigError: llguidance is not installed.
@@ -46,14 +46,19 @@ class SchemaConstraint:
         self._running: dict[int, LLMatcher] = {}
         self.warnings: list[str] = []
         seen: set[str] = set()
-        for prompt in prompts:  # all before the first answer: an error must not come after an hour
+        # Check all grammars now, so that an error does not come after an hour of answers.
+        for prompt in prompts:
             for warning in self._check(prompt):
                 if warning not in seen:
                     self.warnings.append(f"{_where(prompt)}: {warning}")
                     seen.add(warning)
 
     def restrict(self, places: Sequence[int], logits: Tensor) -> Tensor:
-        """The logits [B, V] with -inf where the answers to the prompts at these places may not go on.
+        """Sets the logits of forbidden tokens to -inf.
+
+        Args:
+            places: [B] for each row the index of its prompt.
+            logits: [B, V] the logits of the next token.
 
         Raises:
             SchemaError: a grammar has become too complex.
@@ -65,14 +70,14 @@ class SchemaConstraint:
                 continue
             bits = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
             self._raise_error(matcher, place)
-            # a model may have more logits than its tokenizer has tokens
-            known = np.unpackbits(bits, bitorder="little")[: logits.shape[1]]
+            # A model may have more logits than its tokenizer has tokens: the rest is forbidden.
+            known = np.unpackbits(bits, bitorder="little")[: logits.shape[1]]  # [V or less]
             allowed[row] = False
             allowed[row, : len(known)] = known
         return logits.masked_fill(~torch.from_numpy(allowed).to(logits.device), -torch.inf)
 
     def take(self, place: int, token: int, *, ended: bool) -> None:
-        """A token was chosen for the answer to the prompt at this place."""
+        """Takes the token that was chosen for the answer to the prompt at this index."""
         if ended:
             self._running.pop(place, None)
         elif place in self._running:
@@ -94,7 +99,7 @@ class SchemaConstraint:
         return [_one_line(message) for message in messages]
 
     def _matcher(self, place: int) -> LLMatcher | None:
-        """Where the answer to a prompt is in its grammar; None = it has none."""
+        """The grammar's state after the answer so far; None = the prompt has no grammar."""
         from llguidance import LLMatcher
 
         if place not in self._running:
@@ -121,13 +126,13 @@ class SchemaConstraint:
 
 
 def require_llguidance() -> None:
-    """Makes sure that constrained decoding is installed.
+    """Checks that llguidance is installed.
 
     Raises:
         ConfigError: it is not; the message has the command that installs it.
     """
     try:
-        import llguidance  # noqa: F401 - whether it is there
+        import llguidance  # noqa: F401 - only to see if it is there
     except ImportError as error:
         raise ConfigError(
             "--constrained: needs llguidance, which is not installed; run `pip install 'kdfast[constrained]'`"

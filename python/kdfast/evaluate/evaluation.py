@@ -1,4 +1,4 @@
-"""Answers to held-out prompts, generated and scored one by one."""
+"""Generates the answers to held-out prompts, and scores them one by one."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ EVALUATION_KIND = "kdfast.evaluation"
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """All answers, in the order of the prompts, and the time that they took.
+    """All answers, and the time that it took to generate them.
 
     Attributes:
-        answers: one per prompt.
-        generation_s: seconds spent generating, on the machine at hand.
+        answers: one per prompt, in the order of the prompts.
+        generation_s: seconds spent generating.
     """
 
     answers: list[Answer]
@@ -34,11 +34,11 @@ class Evaluation:
 
     @property
     def table(self) -> dict[str, Share]:
-        """The shares, see `kdfast.scoring.summarise`."""
+        """The shares over all answers, see `kdfast.scoring.summarise`."""
         return summarise(answer.score for answer in self.answers)
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values: the `summary` of all answers, `categories` (theirs), `generation_s` and every answer."""
+        """JSON values: the `summary` of all answers, that of each of the `categories`, `generation_s`, every answer."""
         return {
             **summary(self.answers),
             "categories": by_category(self.answers),
@@ -60,16 +60,16 @@ def evaluate(
     """Generates the answer to each prompt and scores it.
 
     Args:
-        model: a causal LM; its training mode is restored afterwards.
-        prompts: what to ask.
-        decode: token ids -> text.
+        model: a causal LM; runs in evaluation mode, and goes back to its old mode at the end.
+        prompts: the prompts to answer.
+        decode: turns token ids into text.
         decoding: how to generate.
-        on_progress: called after every step with (prompts ended, tokens generated).
-        constraint: what answers may be, by the place of their prompt; None = free.
-        formats: call formats that count, see `kdfast.find_tool_calls`.
+        on_progress: called after every step with (answers ended, tokens generated).
+        constraint: restricts what an answer may be; None = no restriction.
+        formats: the call formats that count, see `kdfast.find_tool_calls`.
 
     Raises:
-        SchemaError: the parameters of a prompt's tools are no valid JSON Schema.
+        SchemaError: the parameters of a prompt's tools are not a valid JSON Schema.
         ValueError: see `generate`.
     """
     started = time.perf_counter()

@@ -1,6 +1,6 @@
 """Batched greedy generation with a KV cache.
 
-The model is any Hugging Face causal LM: it is called with `input_ids`, `attention_mask`, `position_ids`,
+The model is any Hugging Face causal LM. It is called with `input_ids`, `attention_mask`, `position_ids`,
 `past_key_values`, `use_cache` and `logits_to_keep`, and makes its own cache.
 """
 
@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-OnProgress = Callable[[int, int], None]  # prompts ended, tokens generated; both so far
+OnProgress = Callable[[int, int], None]  # answers ended so far, tokens generated so far
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,10 +22,10 @@ class Decoding:
 
     Attributes:
         eos_ids: token ids that end an answer (end of text, end of turn).
-        pad_id: token id to pad with; never seen by the model.
-        max_new_tokens: an answer is cut after so many tokens.
-        batch_size: most prompts in a batch.
-        batch_tokens: most tokens in a batch's cache, padding and `max_new_tokens` included.
+        pad_id: token id to pad with; the attention mask hides it from the model.
+        max_new_tokens: an answer is cut after this many tokens.
+        batch_size: the largest number of prompts in a batch.
+        batch_tokens: the largest number of tokens in a batch's cache, with padding and `max_new_tokens`.
     """
 
     eos_ids: Sequence[int]
@@ -36,14 +36,14 @@ class Decoding:
 
 
 class Constraint(Protocol):
-    """What answers may be; it knows a prompt by its place among the prompts."""
+    """Restricts what answers may be. A prompt is named by its index in the list of prompts (its place)."""
 
     def restrict(self, places: Sequence[int], logits: Tensor) -> Tensor:
-        """The logits [B, V] of the prompts at these places, with -inf where an answer may not go on."""
+        """Returns the logits [B, V] with -inf for the forbidden tokens; row i is the answer to prompt `places[i]`."""
         ...
 
     def take(self, place: int, token: int, *, ended: bool) -> None:
-        """A token was chosen for the answer to the prompt at this place; with it the answer has ended, or goes on."""
+        """Takes the token that was chosen for the answer to prompt `place`; `ended` says if the answer ends with it."""
         ...
 
 
@@ -55,20 +55,20 @@ def generate(
     *,
     constraint: Constraint | None = None,
 ) -> list[list[int]]:
-    """Greedy answers to many prompts, as each would get alone (but for ties in the last bits of the logits).
+    """Greedy answers to many prompts. A batch does not change an answer, except where two logits are nearly equal.
 
-    Prompts of similar length share a batch, padded on the left; a prompt that has ended leaves its batch.
+    Prompts of similar length share a batch, padded on the left. An answer that has ended leaves its batch.
 
     Args:
-        model: a causal LM; runs in evaluation mode, which is undone afterwards.
-        prompts: token ids of each prompt.
-        decoding: stop tokens, limits and batch sizes.
-        on_progress: called after every step with (prompts ended, tokens generated).
-        constraint: what answers may be; None = free.
+        model: a causal LM; runs in evaluation mode, and goes back to its old mode at the end.
+        prompts: the token ids of each prompt.
+        decoding: end tokens, limits and batch sizes.
+        on_progress: called after every step with (answers ended, tokens generated).
+        constraint: restricts what an answer may be; None = no restriction.
 
     Returns:
-        The new token ids per prompt, in the order of `prompts`, without the token that ended them; an answer
-        of `max_new_tokens` ids was cut.
+        The new token ids of each answer, in the order of `prompts`, without the token that ended it. An answer of
+        `max_new_tokens` ids was cut.
 
     Raises:
         ValueError: a prompt is empty, or `max_new_tokens` is not positive.
@@ -94,7 +94,7 @@ def generate(
 
 
 def _batches(lengths: Sequence[int], decoding: Decoding) -> Iterator[list[int]]:
-    """Indices of prompts that run together; the longest first, so that a lack of memory shows at once."""
+    """Indices of the prompts of each batch; the longest come first, so that a lack of memory shows at once."""
     batch: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
         row_tokens = lengths[batch[0] if batch else index] + decoding.max_new_tokens
@@ -116,14 +116,14 @@ def _answer_batch(
     answers: list[list[int]],
     constraint: Constraint | None,
 ) -> Iterator[tuple[int, int]]:
-    """Fills `answers` for one batch of prompts; yields (prompts that ended, tokens kept) after each step."""
+    """Fills `answers` for one batch of prompts; yields (answers that ended, tokens added) after each step."""
     device = next(model.parameters()).device
     width = max(len(prompts[index]) for index in batch)
     padded = [[decoding.pad_id] * (width - len(prompts[i])) + list(prompts[i]) for i in batch]
-    starts = torch.tensor([width - len(prompts[index]) for index in batch], device=device)
+    starts = torch.tensor([width - len(prompts[index]) for index in batch], device=device)  # [B]
     input_ids = torch.tensor(padded, dtype=torch.long, device=device)  # [B, width]
     positions = torch.arange(width, device=device) - starts[:, None]  # [B, width], negative on padding
-    mask = (positions >= 0).long()
+    mask = (positions >= 0).long()  # [B, width]
     position_ids, cache = positions.clamp(min=0), None
     rows = list(batch)
     stops = set(decoding.eos_ids)
@@ -137,7 +137,7 @@ def _answer_batch(
             logits_to_keep=1,
         )
         cache = output.past_key_values
-        best = _best(output.logits[:, -1], rows, constraint)
+        best = _best(output.logits[:, -1], rows, constraint)  # [B]
         going, emitted = [], 0
         for place, token in enumerate(best.tolist()):
             answer = answers[rows[place]]
@@ -151,9 +151,9 @@ def _answer_batch(
             if constraint is not None:
                 constraint.take(rows[place], token, ended=ended)
         yield len(rows) - len(going), emitted
-        position_ids = position_ids[:, -1:] + 1
-        input_ids = best[:, None]
-        mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
+        position_ids = position_ids[:, -1:] + 1  # [B, 1]
+        input_ids = best[:, None]  # [B, 1]
+        mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)  # [B, width + tokens so far]
         if len(going) < len(rows):
             kept = torch.tensor(going, dtype=torch.long, device=device)
             input_ids, position_ids, mask = input_ids[kept], position_ids[kept], mask[kept]
@@ -163,7 +163,7 @@ def _answer_batch(
 
 
 def _best(logits: Tensor, places: Sequence[int], constraint: Constraint | None) -> Tensor:
-    """[B] the likeliest token of each row that it may take."""
+    """The likeliest allowed token of each row, [B]."""
     best = logits.max(dim=-1)
     if best.values.isnan().any():  # the maximum of a row with a NaN is NaN
         raise FloatingPointError("the model's logits are NaN")

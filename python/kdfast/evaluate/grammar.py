@@ -1,4 +1,4 @@
-"""The grammar of answers whose tool calls satisfy their schemas, in llguidance's Lark dialect."""
+"""Writes the grammar of answers whose tool calls satisfy their schemas, in llguidance's Lark dialect."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 OPENING, CLOSING = "<tool_call>", "</tool_call>"
-"""What a call stands between (the format that students are trained to write)."""
+"""The text before and after a call, in the format that students are trained to write."""
 
-# So much white space may stand between two parts of a call: enough for every usual style; without an end to it a weak
-# model could write white space for ever.
+# The white space between two parts of a call: enough for every usual style. Without a limit a weak model could write
+# white space for ever.
 _SPACE = r"[ \n]{0,2}"
-# Keywords that llguidance cannot turn into a grammar are left out; whether calls are valid is judged by the whole
-# schema all the same.
+# "lenient": leave out the keywords that llguidance cannot turn into a grammar. The finished calls are still checked
+# against the whole schema.
 _JSON_OPTIONS: dict[str, Any] = {"whitespace_flexible": True, "whitespace_pattern": _SPACE, "lenient": True}
 _COMPOSING = {"allOf", "anyOf", "oneOf", "if", "$ref", "$dynamicRef", "unevaluatedProperties"}
 
 
 def answer_grammar(tools: Sequence[Mapping[str, Any]], *, special: bool = False) -> str:
-    r"""What an answer may be: prose, and in it any number of calls, each of one of the tools, by its schema.
+    r"""The grammar of an answer: prose with any number of valid calls of these tools, maybe none.
 
-    Nothing has to be called. From `<tool_call>` on only a whole, valid call is possible: first its name, then its
-    arguments in the order of the schema's properties, none that the tool does not define.
+    After `<tool_call>` only a whole, valid call is possible: first its name, then its arguments in the order of the
+    schema's properties, and only arguments that the tool defines.
 
     Args:
-        tools: tool definitions, plain or in OpenAI's form, at least one.
-        special: `<tool_call>` and `</tool_call>` are special tokens of the tokenizer, not text.
+        tools: the tool definitions, plain or in OpenAI's form; at least one.
+        special: whether `<tool_call>` and `</tool_call>` are special tokens of the tokenizer; False = they are text.
 
     Returns:
-        the grammar's text.
+        The grammar's text.
 
     Raises:
         ValueError: there are no tools.
@@ -59,14 +59,14 @@ def answer_grammar(tools: Sequence[Mapping[str, Any]], *, special: bool = False)
 
 
 def _arguments(definition: Mapping[str, Any]) -> Any:
-    """The schema of a tool's arguments: an object, with the properties that it names and no others."""
+    """The schema of a tool's arguments: an object that allows only the properties that the schema names."""
     schema = definition.get("parameters")
     if schema is None:
         schema = {}
     if not isinstance(schema, Mapping):
-        return schema  # true and false are schemas as well
+        return schema  # `true` and `false` are valid schemas
     named = schema.get("properties", ())
-    # where other keywords may name further properties, the schema is left as open as it is
+    # Keywords such as `anyOf` may name more properties: then other properties stay allowed.
     plain = bool(named) and not _COMPOSING & set(schema)
     closed = (
         {"additionalProperties": False} if plain and set(schema.get("required", ())) <= set(named) else {}

@@ -1,4 +1,4 @@
-"""How long answers are against the right ones."""
+"""How long answers are, compared with the right answers."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from kdfast.scoring.bootstrap import interval_of_quantile
 
 
 def length_summary(tokens: Sequence[int], reference_tokens: Sequence[int | None]) -> dict[str, Any]:
-    """Tokens of each answer against those of its reference.
+    """Compares the length of each answer with that of its right answer.
 
-    An answer that was cut counts with the tokens that it has: the ratio is a lower bound there.
+    An answer that was cut counts with the tokens that it has. Its true ratio is higher.
 
     Args:
-        tokens: of each answer, without the one that ended it.
-        reference_tokens: of each right answer; None or 0 = that prompt has no ratio.
+        tokens: the length of each answer, without the token that ended it.
+        reference_tokens: the length of each right answer; None or 0 = this prompt has no ratio.
 
     Returns:
-        `tokens` of all answers and `ratio` of those with a reference, each with `count` and, where that is not 0,
-        `p50` and `p95`: `{"value", "low", "high"}`, the 95 % interval of a bootstrap over prompts. Values are ones
-        that were measured (`inverted_cdf`).
+        `tokens`: over all answers, and `ratio`: over those with a right answer. Each has `count` and, if that is not 0,
+        `p50` and `p95` as `{"value", "low", "high"}`: low and high are the 95 % interval of a bootstrap over prompts. A
+        value is always one that was measured (numpy's `inverted_cdf`).
 
     Example:
         >>> length_summary([30, 60, 10], [30, 40, None])["ratio"]["p50"]

@@ -1,4 +1,4 @@
-"""The prompts of a dataset, to evaluate on."""
+"""The prompts of a dataset, to evaluate with."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from kdfast.scoring import read_accepted
 
 @dataclass(frozen=True, kw_only=True)
 class EvalPrompt:
-    """A held-out prompt and what its answer is measured by.
+    """A held-out prompt and its right answer.
 
     Attributes:
         ids: the prompt's token ids, up to where the answer begins.
         tools: the tool definitions, as JSON text ("" = none).
-        reference_text: the right answer: for show, for its length, and for exact matches where nothing is `accepted`.
+        reference_text: the right answer; it is shown, and its calls are the right ones if `accepted` is None.
         should_call: whether a call is due.
-        accepted: BFCL's ground truth, one `{function: {argument: [values]}}` a call; None = the reference's calls.
-        reference_tokens: its length, without the token that ends it; None = not known.
-        category: of the record's metadata ("" = none).
-        line: of the record.
+        accepted: BFCL's ground truth, one `{function: {argument: [values]}}` per call; None = the reference's calls.
+        reference_tokens: the length of the right answer, without the token that ends it; None = not known.
+        category: the category in the record's metadata ("" = none).
+        line: the line of the record in its file; None = not from a file.
     """
 
     ids: Sequence[int]
@@ -38,7 +38,7 @@ class EvalPrompt:
 
 
 class Records(Protocol):
-    """What is read of a `KDDataset`."""
+    """The part of a `KDDataset` that this module reads."""
 
     path: Path
     rows: Any
@@ -56,19 +56,21 @@ class Records(Protocol):
         ...
 
     def one_row_a_record(self) -> list[int]:
-        """A row of each record, in the order of the file."""
+        """One row of each record, in the order of the file."""
         ...
 
 
 def eval_prompts(dataset: Records, count: int = 0) -> list[EvalPrompt]:
-    """The prompts of a dataset, one a record (of two rows the one with the ground truth), in the order of the file.
+    """The prompts of a dataset, one per record, in the order of the file.
+
+    If a record has two rows, the one with the ground truth is used.
 
     Args:
         dataset: a `KDDataset`.
-        count: only the first so many; 0 = all.
+        count: return only the first `count` prompts; 0 = all.
 
     Raises:
-        DataError: a record's accepted values have another form than BFCL's.
+        DataError: a record's accepted values do not have BFCL's form.
     """
     places = dataset.one_row_a_record()
     return [_prompt(dataset, place) for place in (places[:count] if count else places)]

@@ -1,4 +1,4 @@
-"""What a set of answers comes to: shares, quality, lengths, why calls were wrong."""
+"""Sums up a set of answers: shares, quality, lengths, and why calls were wrong."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from kdfast.scoring import NO_TRUTH, Share, quality, summarise
 
 
 def summary(answers: Sequence[Answer]) -> dict[str, Any]:
-    """All numbers of a set of answers, as JSON values, each with its 95 % interval (bootstrap over prompts).
+    """All numbers of a set of answers as JSON values, most with 95 % intervals (bootstrap over prompts).
 
     Returns:
-        `prompts`: how many, and `due`: how many of them need a call;
-        `table`: the shares of `kdfast.scoring.summarise` and `cut`, of all answers those stopped by the limit;
+        `prompts`: how many prompts there are;
+        `due`: how many of them need a call;
+        `table`: the shares of `kdfast.scoring.summarise`, and `cut`: the share of answers that the limit stopped;
         `quality`: see `kdfast.scoring.quality`;
         `length`: see `length_summary`;
-        `mismatches`: how many prompts that need a call got no exact match for each reason: `no_call`, or that of the
-        `Mismatch`;
-        `not_counted`: how many answers hold calls in formats that do not count;
-        `no_truth`: how many prompts need a call and have no right answer that can be read: none can be got right.
+        `mismatches`: for each reason (`no_call`, or the reason of the `Mismatch`), how many prompts that need a call
+        got no exact match for it;
+        `not_counted`: how many answers have calls in formats that do not count;
+        `no_truth`: how many prompts need a call, but have no right answer that can be read, so that no answer is right.
     """
     scores = [answer.score for answer in answers]
     cut = Share(count=sum(answer.cut for answer in answers), total=len(answers))
@@ -46,9 +47,9 @@ def summary(answers: Sequence[Answer]) -> dict[str, Any]:
 
 
 def by_category(answers: Sequence[Answer]) -> dict[str, dict[str, Any]]:
-    """The `summary` of each category, by name; without the results prompt by prompt, which the whole has.
+    """The `summary` of each category, by name; empty if no answer has a category.
 
-    Answers without a category stand under "". Nothing where no answer has one.
+    Answers without a category are under "". The results per prompt are left out: the summary of all answers has them.
     """
     groups: dict[str, list[Answer]] = {}
     for answer in answers:
@@ -58,5 +59,5 @@ def by_category(answers: Sequence[Answer]) -> dict[str, dict[str, Any]]:
     summaries = {name: summary(group) for name, group in sorted(groups.items())}
     for found in summaries.values():
         for number in found["quality"].values():
-            number.pop("per_prompt", None)  # `absent` has none
+            number.pop("per_prompt", None)  # not every entry has one (`absent`)
     return summaries

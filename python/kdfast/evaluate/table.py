@@ -1,4 +1,4 @@
-"""An evaluation for people. Everything is read from its JSON, so that a saved one is shown as a new one is."""
+"""Evaluations as tables for people. They are made from the JSON values, so a saved file looks like a new one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHARES = {
     "false_calls": "false calls (none due)",
     "cut": "cut by the token limit",
 }
-"""The shares of an evaluation and what to call them."""
+"""The shares of an evaluation and their labels."""
 
 _QUALITIES = {"precision": "precision of calls", "recall": "recall of calls", "f1": "F1 of calls"}
 _LENGTHS = {"p50": "length / right's, p50", "p95": "length / right's, p95"}
@@ -27,10 +27,10 @@ Json = Mapping[str, Any]
 
 
 def evaluation_table(columns: Mapping[str, Json]) -> Table:
-    """One row a number, one column an evaluation; with 95 % intervals in brackets.
+    """One row per number, one column per evaluation, with 95 % intervals in brackets.
 
     Args:
-        columns: evaluations by their headings; numbers that a file of an older version lacks are "-".
+        columns: the evaluations, by the headings of their columns. A number that an older file does not have is "-".
 
     Example:
         >>> from rich.console import Console
@@ -57,11 +57,11 @@ def evaluation_table(columns: Mapping[str, Json]) -> Table:
 
 
 def category_table(evaluation: Json, title: str) -> Table:
-    """One row a category.
+    """One row per category.
 
     Args:
-        evaluation: with `categories`.
-        title: of the table.
+        evaluation: an evaluation that has `categories`.
+        title: the table's title.
     """
     table = Table(title=title, title_justify="left")
     table.add_column("category", overflow="fold")
@@ -78,11 +78,11 @@ def category_table(evaluation: Json, title: str) -> Table:
 
 
 def wrong_answers_table(answers: Sequence[Json], count: int) -> Table | None:
-    """The first answers that are not right, with the reason; None where there are none, or none are asked for.
+    """The first answers that are not right, with the reason; None if there are none, or `count` is 0.
 
     Args:
-        answers: of an evaluation.
-        count: at most so many.
+        answers: the answers of an evaluation.
+        count: the largest number of answers to show.
     """
     wrong = [answer for answer in answers if why_wrong(answer["score"])][:count]
     if not wrong:
@@ -99,7 +99,7 @@ def wrong_answers_table(answers: Sequence[Json], count: int) -> Table | None:
 
 
 def why_wrong(score: Json) -> str:
-    """In words why an answer is not right; "" where it is.
+    """Why an answer is not right, in words; "" if it is right.
 
     Example:
         >>> why_wrong({"false_call": False, "missed_call": False, "mismatch": {"reason": "value", "detail": "n: 3"}})
@@ -114,7 +114,7 @@ def why_wrong(score: Json) -> str:
 
 
 def share_text(share: Json | None) -> str:
-    """A share and, where there is one, its interval.
+    """A share, and its interval if it has one.
 
     Examples:
         >>> share_text({"count": 3, "total": 4, "fraction": 0.75, "low": 0.25, "high": 1.0})
@@ -146,7 +146,7 @@ def number_text(number: Json | None) -> str:
 
 
 def not_counted_text(answers: int) -> str:
-    """What to say of answers with calls in formats that do not count; "" where there are none.
+    """The note about answers with calls in formats that do not count; "" if there are none.
 
     Example:
         >>> not_counted_text(3)

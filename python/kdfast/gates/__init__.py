@@ -1,7 +1,8 @@
-"""The gates: is a student fast, early and right enough to be let through? Pure, numpy only, no torch.
+"""The gates decide whether a student may replace the blessed model. Pure functions: numpy only, no torch.
 
-`evaluate_speed_gates` holds reports against limits and a blessed baseline; `PairedTrial` decides about time from
-interleaved pairs of runs, and asks for as many as the noise of the machine demands.
+They check its speed, how early it acts, and whether its tool calls are right. `evaluate_speed_gates` compares reports
+with the limits and with a blessed baseline. `PairedTrial` judges times from interleaved pairs of runs; it asks for
+more pairs when the machine is noisy.
 
 Examples:
     >>> from kdfast.gates import evaluate_speed_gates
@@ -24,7 +25,7 @@ from kdfast.gates.result import GATE_FAILED, GateReport, GateResult
 from kdfast.gates.trial import PairedTrial
 
 GateLimits = GatesConfig
-"""The limits are the section `gates` of the config."""
+"""The limits of the gates: the section `gates` of the config."""
 
 __all__ = [
     "GATES",

@@ -1,4 +1,4 @@
-"""The blessed baseline: a JSON file with everything that a later comparison needs."""
+"""The blessed baseline: a JSON file with all that a later comparison needs."""
 
 from __future__ import annotations
 
@@ -22,14 +22,16 @@ _NEEDED = {"hardware": "key", "fingerprints": "prompts"}
 
 
 def noise_floor(pairs: Pairs) -> dict[str, Any]:
-    """The noise of a machine, from pairs of one model with itself (A/A).
+    """Measures the noise of a machine: the model was run against itself (A/A).
 
     Args:
-        pairs: both arms of the same model, interleaved as for a gate.
+        pairs: pairs whose two sides are the same model, interleaved as for a gate.
 
     Returns:
-        `pairs`, `prompts`; `sd_log_ratio` (their `spread`); `median_ratio`, which is 1 but for the noise;
-        `planned_pairs`, what a gate at 5 % will need here.
+        `pairs` and `prompts`: their numbers;
+        `sd_log_ratio`: the `spread` of the pairs;
+        `median_ratio`: 1 on a machine without noise;
+        `planned_pairs`: how many pairs a gate with a limit of 5 % will need on this machine.
 
     Raises:
         DataError: fewer than two pairs, or a time that is not finite and above 0.
@@ -57,12 +59,13 @@ def baseline_bundle(
     noise: Mapping[str, Mapping[str, Any]] | None = None,
     unsteady: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """The bundle of a blessed model.
+    """Makes the content of a baseline file for a blessed model.
 
     Args:
-        reports: its speed reports, one a run, raw samples included, of one model, one prompt set, one machine.
-        noise: `noise_floor` by metric (`ttft`, `tps`); None = not measured.
-        unsteady: by metric, why the model did not pass against itself; None = it did, or was not asked.
+        reports: its speed reports, one per run, with their raw samples; all of one model, one prompt set, one machine.
+        noise: the `noise_floor` of each metric (`ttft`, `tps`); None = not measured.
+        unsteady: for each metric that failed when the model ran against itself, the reason; None = none failed, or
+            this was not tried.
 
     Raises:
         DataError: a report lacks its hardware key or the hash of its prompts or model, or they differ.
@@ -89,15 +92,15 @@ def baseline_bundle(
 
 
 def write_baseline(path: str | os.PathLike[str], bundle: Mapping[str, Any]) -> None:
-    """Writes a bundle whole, or not at all.
+    """Writes a bundle: the whole file, or nothing.
 
     Args:
-        path: the file; replaced.
-        bundle: of `baseline_bundle`.
+        path: the file; an existing one is replaced.
+        bundle: the result of `baseline_bundle`.
 
     Raises:
-        DataError: a number in it is NaN or infinite (a report says null beside a count of infinities).
-        OSError: it cannot be written.
+        DataError: a number in it is NaN or infinite (a report writes infinite numbers as null, and counts them).
+        OSError: the file cannot be written.
     """
     target = Path(path)
     try:
@@ -113,13 +116,13 @@ def load_baseline_speed_metrics(
     """Reads a blessed baseline for `evaluate_speed_gates`.
 
     Args:
-        path: a bundle of `write_baseline`, or a single speed report.
-        missing_ok: whether a file that does not exist is None instead of an error.
+        path: a file of `write_baseline`, or a single speed report.
+        missing_ok: return None, not an error, if the file does not exist.
 
     Raises:
         FileNotFoundError: there is no such file, and `missing_ok` is false.
-        OSError: it cannot be read.
-        DataError: it is damaged, or no baseline of this version; names the file and the remedy.
+        OSError: the file cannot be read.
+        DataError: the file is damaged, or not a baseline of this version; the message names the file and the remedy.
 
     Example:
         >>> load_baseline_speed_metrics("nowhere.json", missing_ok=True) is None
@@ -147,7 +150,7 @@ def _refuse(constant: str) -> None:
 
 
 def _problem(document: object) -> str | None:
-    """What is wrong with the shape of a loaded file."""
+    """What is wrong with the structure of a loaded file; None = nothing."""
     if not isinstance(document, dict):
         return f"must be an object, got {type(document).__name__}"
     kind, version = document.get("kind"), document.get("schema_version")

@@ -1,4 +1,4 @@
-"""Bootstrap over prompts: a prompt is drawn with all that was measured on it, in both arms."""
+"""Bootstrap over prompts: a drawn prompt brings all its measurements, of both models."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from kdfast.scoring import bootstrap
 
 RESAMPLES = 1000
-"""Draws of the prompts behind every bound."""
+"""How often the prompts are drawn again for each bound."""
 CONFIDENCE = 0.95
-"""Of every one-sided bound."""
+"""The confidence of each one-sided bound."""
 
 _ROUNDING = 1e-9
 
@@ -21,14 +21,14 @@ Ints = NDArray[np.integer[Any]]
 
 
 def drawn_counts(prompts: int, *, resamples: int = RESAMPLES, seed: int = 0) -> NDArray[np.int32]:
-    """How often each prompt was drawn in each resample, see `kdfast.scoring.bootstrap.drawn_counts`."""
+    """How often each prompt was drawn in each resample, [resamples, prompts]; see `kdfast.scoring.bootstrap`."""
     return bootstrap.drawn_counts(prompts, resamples=resamples, seed=seed)
 
 
 def quantile(values: Floats, level: float) -> float:
-    """The value that a share `level` of the values does not exceed; at 0.5 the usual median.
+    """The smallest value that is >= a share `level` of the values; at 0.5 the usual median.
 
-    No interpolation elsewhere (numpy's `inverted_cdf`), so that the p95 is a value that was measured.
+    Other levels are not interpolated (numpy's `inverted_cdf`): the p95 is a value that was measured.
 
     Example:
         >>> quantile(np.array([4.0, 1.0, 2.0, 3.0]), 0.5), quantile(np.arange(1.0, 21.0), 0.95)
@@ -39,22 +39,22 @@ def quantile(values: Floats, level: float) -> float:
 
 
 def drawn_quantiles(values: Floats, prompt: Ints, counts: NDArray[np.int32], level: float) -> Floats:
-    """The quantile of each resample, by weights instead of copies.
+    """The quantile of each resample. A value counts as often as its prompt was drawn; nothing is copied.
 
     Args:
         values: [N] measurements.
-        prompt: [N] the prompt of each, from 0.
-        counts: [resamples, prompts] of `drawn_counts`.
-        level: as in `quantile`.
+        prompt: [N] the number of each measurement's prompt, from 0.
+        counts: [resamples, prompts], the result of `drawn_counts`.
+        level: the quantile's level, as in `quantile`.
 
     Returns:
-        [resamples].
+        One quantile per resample, [resamples].
     """
     order = np.argsort(values, kind="stable")
     ordered = values[order]
-    reached = np.cumsum(counts[:, prompt[order]], axis=1, dtype=np.int32)
-    wanted = level * reached[:, -1:]
-    low: Floats = ordered[(reached < wanted - _ROUNDING).sum(axis=1)]
+    reached = np.cumsum(counts[:, prompt[order]], axis=1, dtype=np.int32)  # [resamples, N]
+    wanted = level * reached[:, -1:]  # [resamples, 1]
+    low: Floats = ordered[(reached < wanted - _ROUNDING).sum(axis=1)]  # [resamples]
     if level != 0.5:
         return low
     high: Floats = ordered[np.minimum((reached < wanted + _ROUNDING).sum(axis=1), len(ordered) - 1)]

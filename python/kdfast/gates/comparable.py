@@ -1,4 +1,4 @@
-"""Whether two sides may be compared at all; where not, a gate is skipped with the reason."""
+"""Whether two sides can be compared. If not, the gate is skipped, and says why."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kdfast.gates.evidence import Evidence, Report
 
 
 def why_times_differ(evidence: Evidence) -> str | None:
-    """Why the times of both sides do not compare; None when they do.
+    """Why the times of the two sides cannot be compared; None if they can.
 
     Returns:
         A text that starts with `no_baseline`, `hardware_mismatch`, `prompts_mismatch`, `decoding_mismatch` or
@@ -25,7 +25,7 @@ def why_times_differ(evidence: Evidence) -> str | None:
     if not evidence.baseline:
         return "no_baseline"
     if not evidence.allow_cross_hardware:
-        keys = [_of_all(side, "hardware", "key") for side in (evidence.current, evidence.baseline)]
+        keys = [_distinct(side, "hardware", "key") for side in (evidence.current, evidence.baseline)]
         if len({*keys[0], *keys[1]}) > 1 or None in keys[0]:
             return f"hardware_mismatch: {_shown(keys[0])} against {_shown(keys[1])}"
     exports = {report.get("export") for report in (*evidence.current, *evidence.baseline)} - {None}
@@ -35,59 +35,59 @@ def why_times_differ(evidence: Evidence) -> str | None:
 
 
 def why_prompts_differ(evidence: Evidence) -> str | None:
-    """Why results on the prompts do not compare; None when they do.
+    """Why results on the prompts cannot be compared; None if they can.
 
-    What one side names and the other does not is a mismatch; where neither does, they are taken at their word.
+    A value that only one side states is a mismatch. A value that neither side states is taken to be equal.
 
     Returns:
         A text that starts with `no_baseline`, `prompts_mismatch` or `decoding_mismatch`.
     """
     if not evidence.baseline:
         return "no_baseline"
-    sides = [_of_all(side, "fingerprints", "prompts") for side in (evidence.current, evidence.baseline)]
+    sides = [_distinct(side, "fingerprints", "prompts") for side in (evidence.current, evidence.baseline)]
     if len({*sides[0], *sides[1]}) > 1:
         return f"prompts_mismatch: {_shown(sides[0])} against {_shown(sides[1])}"
     for key in ("mode", "max_new_tokens", "formats"):
-        sides = [_of_all(side, "decoding", key) for side in (evidence.current, evidence.baseline)]
+        sides = [_distinct(side, "decoding", key) for side in (evidence.current, evidence.baseline)]
         if len({*sides[0], *sides[1]}) > 1:
             return f"decoding_mismatch: {key} {_shown(sides[0])} against {_shown(sides[1])}"
     return None
 
 
 def why_truths_differ(evidence: Evidence) -> str | None:
-    """Why answers were not scored by the same right answers; None when they were, or no report says.
+    """Why the two sides were scored against different right answers; None if they were not, or no report says.
 
     Returns:
         A text that starts with `truth_mismatch`.
     """
-    sides = [_of_all(side, "fingerprints", "truth") for side in (evidence.current, evidence.baseline)]
+    sides = [_distinct(side, "fingerprints", "truth") for side in (evidence.current, evidence.baseline)]
     if len({*sides[0], *sides[1]}) > 1:
         return f"truth_mismatch: {_shown(sides[0])} against {_shown(sides[1])}"
     return None
 
 
-def why_not_by_turns(evidence: Evidence) -> str | None:
-    """Why the runs of both sides were not taken by turns, by their `measured_at` (Unix seconds); None when they were.
+def why_not_alternating(evidence: Evidence) -> str | None:
+    """Why the runs of the two sides do not alternate in time (`measured_at`, Unix seconds); None if they do.
 
     A machine that has become slower in between cannot be told from a slower model then, by any number of runs.
 
     Example:
         >>> from kdfast.config.gates import GatesConfig
         >>> early, late = ([{"measured_at": when}] for when in (1.0, 2.0))
-        >>> why_not_by_turns(Evidence(current=late, baseline=early, limits=GatesConfig()))
-        'one side was measured after the other, which may be the machine'
+        >>> why_not_alternating(Evidence(current=late, baseline=early, limits=GatesConfig()))
+        'one side was measured after the other: the machine may have changed between them'
     """
     said = [[report.get("measured_at") for report in side] for side in (evidence.current, evidence.baseline)]
     current, baseline = ([float(when) for when in side if isinstance(when, int | float)] for side in said)
     if (len(current), len(baseline)) != (len(evidence.current), len(evidence.baseline)):
-        return "not every report says when it was measured (measured_at): it may be the machine"
+        return "not every report says when it was measured (measured_at): the machine may have changed between them"
     if max(current) < min(baseline) or max(baseline) < min(current):
-        return "one side was measured after the other, which may be the machine"
+        return "one side was measured after the other: the machine may have changed between them"
     return None
 
 
-def _of_all(reports: Sequence[Report], section: str, key: str) -> list[Any]:
-    """What each report says, each value once; a list as text."""
+def _distinct(reports: Sequence[Report], section: str, key: str) -> list[Any]:
+    """The different values of a key in these reports; lists and objects as text, None where a report lacks it."""
     values = [(report.get(section) or {}).get(key) for report in reports]
     return list(dict.fromkeys(str(one) if isinstance(one, list | dict) else one for one in values))
 

@@ -18,10 +18,10 @@ _STYLES = {
 
 
 def gate_table(report: GateReport) -> Table:
-    """A rich table, one row a gate.
+    """A rich table with one row per gate.
 
     Args:
-        report: of `evaluate_speed_gates`.
+        report: the result of `evaluate_speed_gates`.
 
     Example:
         >>> from rich.console import Console
@@ -31,7 +31,7 @@ def gate_table(report: GateReport) -> Table:
         Gates: passed...
         ... f1    passed    0.8   0.79         -  fell by 0.002...
     """
-    # The reason is what one has to read: on 80 columns the rest leaves room for it.
+    # Keep the other columns narrow: on a terminal of 80 columns the reason must still be readable.
     table = Table(
         title=f"Gates: {_verdict(report)}",
         title_justify="left",
@@ -53,7 +53,7 @@ def gate_table(report: GateReport) -> Table:
 
 
 def _verdict(report: GateReport) -> str:
-    """Nothing has passed where no gate was judged."""
+    """The word in the title; it is not "passed" if no gate was judged."""
     if not report.passed:
         return "failed"
     return "passed" if any(result.status == "passed" for result in report.results) else "none was judged"

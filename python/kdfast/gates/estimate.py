@@ -1,4 +1,4 @@
-"""How much slower the candidate is: the median paired ratio and the ratio of the p95s, with their bounds."""
+"""How much slower the candidate is: the median of the pairs' ratios and the ratio of the p95s, with bounds."""
 
 from __future__ import annotations
 
@@ -26,11 +26,14 @@ class Estimate:
     upper: float
 
     def beyond(self, limit_ratio: float, floor: float = 1.0) -> bool:
-        """Whether it is above the limit, with its lower bound above `floor`."""
+        """Whether the ratio is above the limit and its lower bound above `floor`."""
         return self.ratio > limit_ratio and self.lower > floor
 
     def tight(self, limit_ratio: float) -> bool:
-        """Whether both bounds are at most the limit away, so that twice the limit is told from no change."""
+        """Whether each bound is within a factor of `limit_ratio` of the ratio.
+
+        Then a slowdown of twice the limit cannot be mistaken for no change.
+        """
         return self.ratio <= self.lower * limit_ratio and self.upper <= self.ratio * limit_ratio
 
     def __str__(self) -> str:
@@ -38,14 +41,14 @@ class Estimate:
 
 
 def estimate_slowdown(pairs: Pairs, *, seed: int = 0) -> tuple[Estimate, Estimate]:
-    """Estimates both ratios from the same draws of the prompts.
+    """Estimates two ratios from the same draws of the prompts.
 
     Args:
-        pairs: sound ones (`Pairs.problem` is None), in any order.
-        seed: of the draws.
+        pairs: valid pairs (`Pairs.problem` is None), in any order.
+        seed: the seed of the draws.
 
     Returns:
-        Of the median of candidate / blessed over the pairs, and of p95(candidate) / p95(blessed).
+        The median of candidate / blessed over the pairs, and p95(candidate) / p95(blessed).
 
     Example:
         >>> times = np.linspace(90.0, 110.0, 20)[:, None]
@@ -66,7 +69,7 @@ def estimate_slowdown(pairs: Pairs, *, seed: int = 0) -> tuple[Estimate, Estimat
 
 def _estimate(value: float, drawn: Floats) -> Estimate:
     lower, upper = np.quantile(drawn, (1 - CONFIDENCE, CONFIDENCE))
-    # A bound on the wrong side of the estimate (few prompts) would claim more than the estimate itself.
+    # With few prompts a bound can fall on the wrong side of the estimate. Then use the estimate as the bound.
     return Estimate(
         ratio=math.exp(value),
         lower=math.exp(min(float(lower), value)),

@@ -1,4 +1,4 @@
-"""All gates on two sides. A failed gate is a result, not an exception."""
+"""Runs every gate on a candidate and a baseline. A failed gate is a result, not an exception."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from kdfast.gates.timing import TimingGate
 from kdfast.gates.ttfa import ttfa_gate
 
 GATES: dict[str, Callable[[Evidence], GateResult]] = {
-    "ttft_p50": TimingGate(name="ttft_p50", of="ttft", metric="ttft_ms", key="p50"),
-    "ttft_p95": TimingGate(name="ttft_p95", of="ttft", metric="ttft_ms", key="p95"),
-    "tps_p50": TimingGate(name="tps_p50", of="tps", metric="tps", key="p50"),
-    "tps_p95": TimingGate(name="tps_p95", of="tps", metric="tps", key="p5"),
+    "ttft_p50": TimingGate(name="ttft_p50", trial_metric="ttft", metric="ttft_ms", key="p50"),
+    "ttft_p95": TimingGate(name="ttft_p95", trial_metric="ttft", metric="ttft_ms", key="p95"),
+    "tps_p50": TimingGate(name="tps_p50", trial_metric="tps", metric="tps", key="p50"),
+    "tps_p95": TimingGate(name="tps_p95", trial_metric="tps", metric="tps", key="p5"),
     "ttfa_p95": ttfa_gate,
     "f1": QualityGate(name="f1", worse="fall"),
     "false_call_rate": QualityGate(name="false_call_rate", worse="rise"),
 }
-"""Every gate; a new one is one entry here and one name in `config/gates.py`."""
+"""Every gate. To add one, add an entry here and its name in `config/gates.py`."""
 
 
 def evaluate_speed_gates(
@@ -34,22 +34,24 @@ def evaluate_speed_gates(
     strict: bool = False,
     paired: Mapping[str, PairedDecision] | None = None,
 ) -> GateReport:
-    """Holds the candidate against the limits and the blessed baseline. Pure: no file, no clock, no state.
+    """Compares the candidate with the limits and the blessed baseline. Pure: no file, no clock, no state.
 
     Args:
-        current: the candidate's speed report, or a list of reports of several runs.
-        baseline: the blessed one (`load_baseline_speed_metrics`), or a list; None = there is none.
+        current: the candidate's speed report, or a list of reports, one per run.
+        baseline: the blessed model's report or baseline (`load_baseline_speed_metrics`), or a list of reports; None =
+            there is no baseline.
         limits: the section `gates`; None = its defaults.
-        allow_cross_hardware: compare times although the hardware differs.
+        allow_cross_hardware: compare times even if the hardware differs.
         strict: `skipped` and `inconclusive` count as `failed`.
-        paired: `PairedTrial.decisions()`, where both models were run interleaved: these decide about time. Times of
-            report files alone are `report_only` below `limits.min_runs` runs a side.
+        paired: `PairedTrial.decisions()`, if both models were run interleaved: these judge the times. Without them
+            the reports do, and with fewer than `limits.min_runs` reports per side the times are `report_only`.
 
     Returns:
-        One result for each gate in `limits.enabled`. Missing, NaN, zero and infinite times fail.
+        One result for each gate in `limits.enabled`. A time that is missing, NaN, zero or infinite fails.
 
     Raises:
-        DataError: `current` or `baseline` is no speed report.
+        DataError: `current` or `baseline` is not a speed report.
+        ValueError: `current` is None.
 
     Example:
         >>> metric = {"p5": 90.0, "p50": 100.0, "p95": 110.0}

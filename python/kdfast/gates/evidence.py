@@ -1,4 +1,4 @@
-"""What the gates are shown: the reports of both sides, and how a number is read out of them."""
+"""What a gate may look at: the reports of both sides; and how to read a number from them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Report = Mapping[str, Any]
 
 
 class UnusableError(Exception):
-    """A number that a gate needs is missing, or none: the gate fails with this reason."""
+    """A value that a gate needs is missing, or is not a valid number. The gate fails, and this is its reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,11 +27,12 @@ class Evidence:
     """Everything that a gate may look at.
 
     Attributes:
-        current: the candidate's reports, one a run.
-        baseline: the blessed model's; empty = none.
+        current: the candidate's reports, one per run.
+        baseline: the blessed model's reports; empty = there is no baseline.
         limits: the section `gates`.
-        allow_cross_hardware: compare times of different hardware all the same.
-        paired: decisions of a paired trial, by metric (`ttft`, `tps`); they stand above the reports' times.
+        allow_cross_hardware: compare times even if the hardware differs.
+        paired: the decision of a paired trial for each metric (`ttft`, `tps`). Where there is one, the times in the
+            reports are not used.
     """
 
     current: Sequence[Report]
@@ -42,14 +43,14 @@ class Evidence:
 
 
 def reports_of(document: Report | Sequence[Report] | None, name: str) -> list[Report]:
-    """The reports in a report, a baseline bundle or a list of reports.
+    """The reports in a document.
 
     Args:
-        document: one of them; None = no report.
-        name: what to call it in an error.
+        document: a report, a baseline bundle or a list of reports; None = no report.
+        name: the document's name in error messages.
 
     Raises:
-        DataError: it is none of them.
+        DataError: the document is none of these.
 
     Example:
         >>> len(reports_of([{"metrics": {}}, {"metrics": {}}], "current"))
@@ -69,7 +70,7 @@ def reports_of(document: Report | Sequence[Report] | None, name: str) -> list[Re
 
 
 def report_problem(report: object) -> str | None:
-    """What is wrong with the shape of a report; None when nothing is. Numbers are not looked at.
+    """What is wrong with the structure of a report; None = nothing. The numbers in it are not checked.
 
     Example:
         >>> report_problem({"metrics": []})
@@ -87,15 +88,15 @@ def report_problem(report: object) -> str | None:
 
 
 def number(report: Report, metric: str, key: str) -> float:
-    """One number of a metric; `inf` where the report says null beside a count of infinities.
+    """One number of a metric; `inf` where the report has null and counts infinite samples.
 
     Args:
         report: a speed report.
-        metric: such as `ttft_ms`.
-        key: such as `p95`.
+        metric: the metric's name, such as `ttft_ms`.
+        key: the number's key, such as `p95`.
 
     Raises:
-        UnusableError: it is missing, NaN or no number.
+        UnusableError: the number is missing, NaN or not a number.
 
     Example:
         >>> number({"metrics": {"ttfa_tokens": {"p95": None, "infinite": 3}}}, "ttfa_tokens", "p95")
@@ -110,10 +111,10 @@ def number(report: Report, metric: str, key: str) -> float:
 
 
 def positive_number(report: Report, metric: str, key: str) -> float:
-    """The same, for a time or a rate: it must be finite and above 0.
+    """Like `number`, for a time or a rate, which must be finite and above 0.
 
     Raises:
-        UnusableError: also when it is 0, below 0 or infinite.
+        UnusableError: the number is missing, NaN, infinite, 0 or negative, or not a number.
     """
     value = number(report, metric, key)
     if not 0 < value < math.inf:
@@ -122,10 +123,10 @@ def positive_number(report: Report, metric: str, key: str) -> float:
 
 
 def quality(report: Report, name: str) -> tuple[float, Sequence[Any] | None]:
-    """A quality in [0, 1] and its results prompt by prompt, where the report has them.
+    """A quality in [0, 1], and its results per prompt; None instead of these if the report has none.
 
     Raises:
-        UnusableError: it is missing, NaN or outside [0, 1].
+        UnusableError: the quality is missing, NaN or outside [0, 1].
     """
     found = (report.get("quality") or {}).get(name)
     if not isinstance(found, Mapping):

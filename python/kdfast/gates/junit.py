@@ -1,4 +1,4 @@
-"""JUnit XML, as CI systems read it."""
+"""The gates' results as JUnit XML, which CI systems read."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 
 def junit_xml(results: Sequence[Mapping[str, Any]]) -> str:
-    """One test suite with a test case a gate.
+    """One test suite with one test case per gate.
 
     Args:
-        results: of `GateResult.to_json`.
+        results: the gates' results, as `GateResult.to_json` gives them.
 
     Returns:
-        The document, in UTF-8 once encoded. Characters that XML forbids become U+FFFD.
+        The document; encode it as UTF-8. Characters that XML forbids become U+FFFD.
 
     Example:
         >>> text = junit_xml([{"name": "f1", "status": "failed", "reason": "0.70 < 0.80", "value": 0.7}])

@@ -1,4 +1,4 @@
-"""Pairs of runs: the candidate and the blessed model, on the same prompt, one right after the other."""
+"""Pairs of runs: the candidate and the blessed model on the same prompt, one right after the other."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from kdfast.gates.bootstrap import Floats, Ints
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """N pairs of times; more is slower (for tokens per second give the time per token).
+    """N pairs of times. A greater time is slower; for tokens per second give the time per token.
 
     Attributes:
-        prompt: [N] which prompt, any integers.
-        candidate: [N] milliseconds.
-        blessed: [N] milliseconds.
+        prompt: [N] int64, the number of each pair's prompt; any integers.
+        candidate: [N] float64, the candidate's milliseconds.
+        blessed: [N] float64, the blessed model's milliseconds.
+        prompts: how many different prompts there are.
 
     Example:
         >>> pairs = Pairs.from_rounds([[11.0, 12.0], [20.0, 21.0]], [[10.0, 10.0], [20.0, 20.0]])
@@ -45,17 +46,17 @@ class Pairs:
 
     @classmethod
     def from_rounds(cls, candidate_ms: ArrayLike, blessed_ms: ArrayLike) -> Self:
-        """From matrices of milliseconds.
+        """Makes pairs of two matrices of milliseconds.
 
         Args:
-            candidate_ms: [prompts, rounds]; NaN in both matrices = a pair that was not run.
-            blessed_ms: [prompts, rounds].
+            candidate_ms: [prompts, rounds], the candidate's times; NaN in both matrices = this pair was not run.
+            blessed_ms: [prompts, rounds], the blessed model's times.
 
         Returns:
-            The pairs that were run. A NaN on one side alone stays, and fails the gate.
+            The pairs that were run. A NaN in only one matrix is kept, and fails the gate.
 
         Raises:
-            ValueError: the matrices differ in shape, or are none.
+            ValueError: the two differ in shape, or are not matrices.
         """
         candidate, blessed = (np.asarray(side, dtype=np.float64) for side in (candidate_ms, blessed_ms))
         if candidate.ndim != 2 or candidate.shape != blessed.shape:
@@ -73,17 +74,17 @@ class Pairs:
         return len(self.prompt)
 
     def joined(self, other: Pairs) -> Pairs:
-        """These pairs and others."""
+        """These pairs, then the others."""
         sides = ("prompt", "candidate", "blessed")
         return Pairs(*(np.concatenate([getattr(self, side), getattr(other, side)]) for side in sides))
 
     def log_ratios(self) -> Floats:
-        """[N] log(candidate / blessed): above 0 = the candidate is slower."""
+        """log(candidate / blessed) of each pair, [N]; above 0 = the candidate is slower."""
         ratios: Floats = np.log(self.candidate) - np.log(self.blessed)
         return ratios
 
     def problem(self) -> str | None:
-        """Why these times cannot be compared: one that is NaN, infinite, 0 or below; None when all are sound.
+        """Why these times cannot be used: some are NaN, infinite, 0 or negative; None if all are valid.
 
         Example:
             >>> Pairs.from_rounds([[1.0], [0.0]], [[1.0], [1.0]]).problem()
@@ -98,9 +99,9 @@ class Pairs:
         return None
 
     def ordered(self) -> Pairs:
-        """The same pairs in an order of their own, prompts numbered 0, 1, ...
+        """The same pairs, sorted by their times, with the prompts numbered 0, 1, ...
 
-        Whatever order they came in, equal pairs give equal results, seeded draws included.
+        So the order in which pairs were added changes no result, not even the seeded draws.
         """
         rows: dict[int, list[tuple[float, float]]] = {}
         for prompt, blessed, candidate in zip(

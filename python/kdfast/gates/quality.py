@@ -1,4 +1,4 @@
-"""The quality co-gates: a student may not be faster because it calls tools less rightly, or where none is due."""
+"""The quality gates: a student must not buy its speed with worse tool calls, or with calls where none is due."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from kdfast.gates.result import GateResult, GateStatus
 
 @dataclass(frozen=True, kw_only=True)
 class QualityGate:
-    """One quality of both sides, by the paired bootstrap over prompts.
+    """Compares one quality of the two sides, by a paired bootstrap over prompts.
 
-    It fails when the change for the worse is beyond the limit and its one-sided 95 % bound is above 0. Prompt by
-    prompt a report gives `[true positives, false positives, false negatives]` (the F1 of the sums is formed) or one
-    number (the mean is). Without that, the two values alone decide.
+    The gate fails if the quality became worse by more than the limit and the one-sided 95 % bound of that change is
+    above 0. For each prompt a report has `[true positives, false positives, false negatives]`, from whose sums the F1
+    is computed, or one number, whose mean is taken. Without results per prompt, the two values alone decide.
 
     Attributes:
-        name: of the gate, and of the quality in a report.
-        worse: whether a fall or a rise is for the worse.
+        name: the name of the gate, and of the quality in a report.
+        worse: whether a fall or a rise is a change for the worse.
     """
 
     name: Literal["f1", "false_call_rate"]
     worse: Literal["fall", "rise"]
 
     def __call__(self, evidence: Evidence) -> GateResult:
-        """Judges the first report of each side (answers are greedy: runs do not differ)."""
+        """Judges the first report of each side: answers are greedy, so all runs give the same ones."""
         try:
             value, per_prompt = quality(evidence.current[0], self.name)
         except UnusableError as error:
@@ -47,10 +47,10 @@ class QualityGate:
         except UnusableError as error:
             return self._result("failed", f"baseline: {error}; bless again", value)
         sign = 1 if self.worse == "fall" else -1
-        most = evidence.limits.f1_drop if self.worse == "fall" else evidence.limits.false_call_rise
+        allowed = evidence.limits.f1_drop if self.worse == "fall" else evidence.limits.false_call_rise
         change = sign * (blessed - value)
-        limit = blessed - sign * most
-        status, reason = _judge(change, None if worsening is None else sign * worsening, most)
+        limit = blessed - sign * allowed
+        status, reason = _judge(change, None if worsening is None else sign * worsening, allowed)
         verb = {"fall": ("fell", "rose"), "rise": ("rose", "fell")}[self.worse][change < 0]
         return self._result(status, f"{verb} by {abs(change):.4f}{reason}", value, limit, blessed)
 
@@ -67,33 +67,33 @@ class QualityGate:
         )
 
 
-def _judge(change: float, drawn: Floats | None, most: float) -> tuple[GateStatus, str]:
-    """The status for a change for the worse, and what to say beyond its size."""
-    if change <= most + 1e-12:
+def _judge(change: float, drawn: Floats | None, allowed: float) -> tuple[GateStatus, str]:
+    """The status for a change for the worse, and the part of the reason that follows its size."""
+    if change <= allowed + 1e-12:
         return "passed", ""
     if drawn is None:
-        return "failed", f" > {most:g} (no results prompt by prompt: judged by the values alone)"
+        return "failed", f" > {allowed:g} (no results prompt by prompt: judged by the values alone)"
     bound = float(np.quantile(drawn, 1 - CONFIDENCE))
     if bound > 0:
-        return "failed", f" > {most:g}, surely by {bound:.4f}"
-    return "inconclusive", f" > {most:g}, but perhaps by chance: more prompts are needed"
+        return "failed", f" > {allowed:g}, with 95 % confidence by at least {bound:.4f}"
+    return "inconclusive", f" > {allowed:g}, but perhaps by chance: more prompts are needed"
 
 
 def _worsening(current: Sequence[Any] | None, baseline: Sequence[Any] | None) -> Floats | None:
-    """[draws] baseline minus current, both on the same drawn prompts; None without results prompt by prompt."""
+    """Baseline minus current in each draw of the prompts, [draws]; None without results per prompt."""
     if not current or not baseline:
         return None
     sides = [_table(side) for side in (current, baseline)]
     if sides[0].shape != sides[1].shape:
         raise UnusableError(f"results of {len(sides[1])} prompts, the candidate has {len(sides[0])}")
-    both = np.concatenate(sides, axis=1)
-    both = both[np.lexsort(both.T)]  # an order of its own: whatever order the prompts came in, equal draws
+    both = np.concatenate(sides, axis=1)  # [prompts, 2 x columns]
+    both = both[np.lexsort(both.T)]  # sort, so that the order of the prompts does not change the draws
     counts, half = drawn_counts(len(both)), both.shape[1] // 2
     return _statistic(counts @ both[:, half:], len(both)) - _statistic(counts @ both[:, :half], len(both))
 
 
 def _table(per_prompt: Sequence[Any]) -> Floats:
-    """[prompts, 3] counts or [prompts, 1] numbers."""
+    """The results per prompt as an array: [prompts, 3] counts or [prompts, 1] numbers."""
     try:
         table = np.array(per_prompt, dtype=np.float64)
     except (TypeError, ValueError):
@@ -105,7 +105,7 @@ def _table(per_prompt: Sequence[Any]) -> Floats:
 
 
 def _statistic(sums: Floats, prompts: int) -> Floats:
-    """The mean, or the F1 of summed counts (1 where there was nothing to find and nothing found)."""
+    """The mean, or the F1 of the summed counts (1 if no call was due and none was made); [draws]."""
     if sums.shape[1] == 1:
         return sums[:, 0] / prompts
     right, errors = 2 * sums[:, 0], sums[:, 1] + sums[:, 2]

@@ -1,4 +1,4 @@
-"""What the gates said: one result a gate, and the report of all."""
+"""The result of each gate, and the report of all of them."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from kdfast.gates.junit import junit_xml
 
 GateStatus = Literal["passed", "failed", "skipped", "inconclusive", "report_only"]
 GATE_FAILED = 3
-"""The exit code of a failed gate."""
+"""The exit code when a gate failed."""
 
 _NUMBERS = ("value", "limit", "baseline")
 
 
 @dataclass(frozen=True, kw_only=True)
 class GateResult:
-    """One gate.
+    """The result of one gate.
 
     Attributes:
-        name: the gate.
-        status: `passed`; `failed`; `skipped` (could not apply); `inconclusive` (more samples are needed);
-            `report_only` (a number that decides nothing).
+        name: the gate's name.
+        status: `passed`; `failed`; `skipped` (the gate could not be applied); `inconclusive` (more samples are
+            needed); `report_only` (the number is shown, but decides nothing).
         reason: why, in words; for `skipped` it starts with `no_baseline`, `hardware_mismatch`...
-        value: the candidate's; None where there is none, `inf` where the thing never happened.
+        value: the candidate's number; None = there is none; `inf` = it never happened (no first action).
         limit: the bound of `value`.
-        baseline: the blessed model's.
-        unit: of the three numbers.
+        baseline: the blessed model's number.
+        unit: the unit of these three numbers.
     """
 
     name: str
@@ -40,7 +40,7 @@ class GateResult:
     unit: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """As strict JSON values: an infinite number becomes null and its key is listed in `infinite`.
+        """As strict JSON values: an infinite number becomes null, and `infinite` lists its key.
 
         Example:
             >>> GateResult(name="g", status="failed", reason="r", value=math.inf).to_json()["infinite"]
@@ -63,8 +63,8 @@ class GateReport:
     """All gates of one evaluation.
 
     Attributes:
-        results: in the order of the gates.
-        strict: whether `skipped` and `inconclusive` were turned into `failed`.
+        results: one result per gate, in the order of the gates.
+        strict: whether `skipped` and `inconclusive` were changed to `failed`.
 
     Example:
         >>> report = GateReport(results=(GateResult(name="f1", status="skipped", reason="no_baseline"),))
@@ -88,7 +88,7 @@ class GateReport:
         return 0 if self.passed else GATE_FAILED
 
     def __getitem__(self, name: str) -> GateResult:
-        """The result of one gate; KeyError when it was not evaluated."""
+        """The result of one gate; KeyError if it was not evaluated."""
         for result in self.results:
             if result.name == name:
                 return result

@@ -1,4 +1,4 @@
-"""The gates of time: to the first token, and tokens per second."""
+"""The gates of time: time to the first token, and tokens per second."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ from typing import Literal
 import numpy as np
 
 from kdfast.gates.bootstrap import Floats
-from kdfast.gates.comparable import why_not_by_turns, why_times_differ
+from kdfast.gates.comparable import why_not_alternating, why_times_differ
 from kdfast.gates.evidence import Evidence, UnusableError, positive_number
 from kdfast.gates.paired import PairedDecision
 from kdfast.gates.result import GateResult, GateStatus
 
 RUNS_P = 0.0025
-"""Each of the four gates of time fails an unchanged model at most so often, all of them together in 1 %."""
+"""How often each of the four gates of time may fail an unchanged model: together at most 1 %."""
 _MOST_SPLITS = 20_000
 _ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
 class TimingGate:
-    """One number of both sides.
+    """Compares one percentile of the two sides.
 
     Attributes:
-        name: of the gate.
-        of: `ttft` or `tps`, as a paired trial calls it.
-        metric: as a report calls it.
-        key: the percentile; of tps, where low is bad, the slow tail is a low one.
+        name: the gate's name.
+        trial_metric: the metric's name in a paired trial.
+        metric: the metric's name in a report.
+        key: the percentile; for tps, where low is slow, the slow tail is p5.
     """
 
     name: str
-    of: Literal["ttft", "tps"]
+    trial_metric: Literal["ttft", "tps"]
     metric: str
     key: str
 
     def __call__(self, evidence: Evidence) -> GateResult:
-        """Judges by the paired trial where there was one, else by the reports."""
-        if self.of in evidence.paired:
-            return self._paired(evidence.paired[self.of])
+        """Judges by the paired trial if there was one, else by the reports."""
+        if self.trial_metric in evidence.paired:
+            return self._paired(evidence.paired[self.trial_metric])
         try:
             current = [positive_number(report, self.metric, self.key) for report in evidence.current]
         except UnusableError as error:
@@ -64,13 +64,13 @@ class TimingGate:
     def _limit(self, evidence: Evidence) -> float:
         """The largest slowdown that passes, as a ratio above 1."""
         limits = evidence.limits
-        return limits.ttft_limit_ratio if self.of == "ttft" else limits.tps_limit_ratio
+        return limits.ttft_limit_ratio if self.trial_metric == "ttft" else limits.tps_limit_ratio
 
     def _judge(
         self, evidence: Evidence, current: Sequence[float], baseline: Sequence[float]
     ) -> tuple[GateStatus, str]:
         limit, runs = self._limit(evidence), (len(current), len(baseline))
-        sign = 1.0 if self.of == "ttft" else -1.0
+        sign = 1.0 if self.trial_metric == "ttft" else -1.0
         slow, blessed = (sign * np.log(side) for side in (current, baseline))
         slowdown = float(slow.mean() - blessed.mean())
         ratio = f"{math.exp(slowdown):.3f} times as slow"
@@ -79,10 +79,10 @@ class TimingGate:
                 f"{ratio}; {evidence.limits.min_runs} runs a side, or `kdfast gate`, would decide,"
                 f" got {runs[0]} and {runs[1]}"
             )
-        apart = why_not_by_turns(evidence)
-        if apart:
-            return "report_only", f"{ratio}; {apart}"
-        p_value = _exchange_p(slow, blessed)
+        not_alternating = why_not_alternating(evidence)
+        if not_alternating:
+            return "report_only", f"{ratio}; {not_alternating}"
+        p_value = _permutation_p_value(slow, blessed)
         within = slowdown <= math.log(limit) + _ROUNDING
         if not within and p_value <= RUNS_P:
             return "failed", f"{ratio}, limit {limit:.3f} (p = {p_value:.3g}, {runs[0]} and {runs[1]} runs)"
@@ -91,7 +91,7 @@ class TimingGate:
             return "passed", f"{ratio}, limit {limit:.3f}"
         return (
             "report_only" if self._tail else "inconclusive"
-        ), f"{ratio}, runs too unlike to judge; run more, or `kdfast gate`"
+        ), f"{ratio}; the runs differ too much to judge: run more, or use `kdfast gate`"
 
     def _paired(self, decision: PairedDecision) -> GateResult:
         verdict = decision.p95 if self._tail else decision.median
@@ -122,8 +122,8 @@ class TimingGate:
     ) -> GateResult:
         limit = None
         if baseline is not None:
-            limit = baseline * limit_ratio if self.of == "ttft" else baseline / limit_ratio
-        unit = "ms" if self.of == "ttft" else "tokens/s"
+            limit = baseline * limit_ratio if self.trial_metric == "ttft" else baseline / limit_ratio
+        unit = "ms" if self.trial_metric == "ttft" else "tokens/s"
         return GateResult(
             name=self.name,
             status=status,
@@ -136,21 +136,21 @@ class TimingGate:
 
 
 def _mean(values: Sequence[float]) -> float:
-    """The geometric mean: what ratios are formed from."""
+    """The geometric mean, because `_judge` compares means of logarithms."""
     return values[0] if len(values) == 1 else math.exp(float(np.mean(np.log(values))))
 
 
-def _exchange_p(current: Floats, baseline: Floats) -> float:
-    """How often so large a difference of means comes up when the runs are dealt to the sides by chance.
+def _permutation_p_value(current: Floats, baseline: Floats) -> float:
+    """The p value of a permutation test: the share of random splits with a difference at least as large.
 
-    Every deal is tried where there are at most 20,000, else so many drawn with a fixed seed (each counted with
-    the one that was seen, which keeps the answer on the safe side).
+    A split puts the runs on the two sides at random. If there are at most 20,000 splits, all are tried; else 20,000
+    are drawn with a fixed seed. The real split is then counted as one more, so that p is never too small.
     """
     runs = np.concatenate([current, baseline])
     size, total = len(current), math.comb(len(runs), len(current))
     seen = runs[:size].sum() - _ROUNDING
     if total <= _MOST_SPLITS:
-        deals = np.array(list(combinations(range(len(runs)), size)))
-        return float((runs[deals].sum(axis=1) >= seen).mean())
-    deals = np.random.default_rng(0).permuted(np.tile(np.sort(runs), (_MOST_SPLITS, 1)), axis=1)[:, :size]
-    return float((1 + (deals.sum(axis=1) >= seen).sum()) / (1 + _MOST_SPLITS))
+        splits = np.array(list(combinations(range(len(runs)), size)))  # [splits, size] places in `runs`
+        return float((runs[splits].sum(axis=1) >= seen).mean())
+    drawn = np.random.default_rng(0).permuted(np.tile(np.sort(runs), (_MOST_SPLITS, 1)), axis=1)[:, :size]
+    return float((1 + (drawn.sum(axis=1) >= seen).sum()) / (1 + _MOST_SPLITS))

@@ -1,4 +1,4 @@
-"""The pairs of several metrics, gathered until every decision has fallen."""
+"""Collects pairs of runs for several metrics until each metric is decided."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from kdfast.gates.pairs import Pairs
 
 
 class PairedTrial:
-    """What a runner feeds with pairs, of all its metrics together, until it asks for no more.
+    """Says how many pairs to run, takes their times for all metrics at once, and decides each metric.
 
-    A pair is one generation by each model on one prompt, right after the other, in random order. For `tps` the
-    times are milliseconds per output token. A decision once fallen stays, whatever the other metric still needs.
+    A pair is one generation by each model on one prompt, one right after the other, in random order. For `tps` the
+    times are milliseconds per output token. A decision is final: pairs that another metric still needs do not change
+    it.
 
     Attributes:
         limits: the section `gates`.
-        seed: of the bootstrap's draws.
-        metrics: what to decide about: `ttft`, `tps` or both.
+        seed: the seed of the bootstrap's draws.
+        metrics: the metrics to decide: `ttft`, `tps` or both.
 
     Raises:
-        ValueError: another metric, or none.
+        ValueError: `metrics` is empty, or names another metric.
 
     Example:
         >>> trial = PairedTrial()
@@ -55,41 +56,41 @@ class PairedTrial:
 
     @property
     def need_pairs(self) -> int:
-        """How many pairs to run before the next `add`; 0 = all is decided."""
-        return max((self._decisions[name].need_pairs for name in self._asking()), default=0)
+        """How many pairs to run before the next `add`; 0 = every metric is decided."""
+        return max((self._decisions[name].need_pairs for name in self._undecided()), default=0)
 
     @property
     def block(self) -> Block:
-        """Where those pairs go. No metric is confirmed before all have finished their first block."""
-        return next((self._decisions[name].block for name in self._asking()), "first")
+        """The block of those pairs. No confirmation starts before every metric has finished its first block."""
+        return next((self._decisions[name].block for name in self._undecided()), "first")
 
     def add(self, pairs: Mapping[str, Pairs]) -> None:
-        """Takes what was run.
+        """Takes the pairs that were run, and decides again.
 
         Args:
-            pairs: for each of `metrics` the fresh pairs; no runs of an earlier call. A pair that has no time for
-                a metric (one output token has no `tps`) is left out of that metric; a metric without any fails.
+            pairs: the new pairs of each of `metrics`, without the pairs of earlier calls. Leave a pair out of a
+                metric that it has no time for (an answer of one token has no `tps`). A metric without any pair fails.
 
         Raises:
-            ValueError: other names.
+            ValueError: the names in `pairs` are not those of `metrics`.
         """
         if set(pairs) != set(self._ratios):
             raise ValueError(f"pairs: must hold {sorted(self._ratios)}, got {sorted(pairs)}")
         block = self._blocks[self.block]
-        for name in self._asking():
+        for name in self._undecided():
             block[name] = block[name].joined(pairs[name])
             self._decisions[name] = self._decide(name) if len(pairs[name]) else self._missing(name)
 
     def decisions(self) -> dict[str, PairedDecision]:
-        """By metric, as they stand."""
+        """The current decision of each metric."""
         return dict(self._decisions)
 
-    def _asking(self) -> list[str]:
-        """The metrics that the next pairs serve."""
+    def _undecided(self) -> list[str]:
+        """The metrics that take the next pairs: those in their first block, else those in their confirmation."""
         for block in ("first", "confirmation"):
-            asking = [name for name, one in self._decisions.items() if one.need_pairs and one.block == block]
-            if asking:
-                return asking
+            names = [name for name, one in self._decisions.items() if one.need_pairs and one.block == block]
+            if names:
+                return names
         return []
 
     def _decide(self, name: str) -> PairedDecision:

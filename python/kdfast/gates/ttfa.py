@@ -1,4 +1,4 @@
-"""The gate of the first action: after how many tokens a call that may be acted on is there."""
+"""The gate of the first action: how many tokens until there is a valid tool call."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from kdfast.gates.result import GateResult, GateStatus
 
 
 def ttfa_gate(evidence: Evidence) -> GateResult:
-    """The p95 of the configured TTFA metric against its limit; of several runs the worst.
+    """Compares the p95 of the configured TTFA metric with its limit; of several runs, the worst counts.
 
-    It needs no baseline and no equal hardware: tokens are counted, not seconds. A prompt on which no valid call
-    ever came counts as infinite, and an infinite p95 fails. Else, where even the shortest correct calls are longer
-    than the limit of `ttfa_tokens`, no student could pass, and the gate says so instead.
+    It needs no baseline and no equal hardware: it counts tokens, not seconds. A prompt that never got a valid call
+    counts as infinite; an infinite p95 fails. If the p95 of the shortest correct calls is itself above the limit of
+    `ttfa_tokens`, no student could pass: the gate is then skipped as `infeasible`.
     """
     metric, limit = evidence.limits.ttfa_metric, evidence.limits.ttfa_p95_tokens
     try:
@@ -36,7 +36,7 @@ def ttfa_gate(evidence: Evidence) -> GateResult:
 
 def _tokens(report: Report, metric: str) -> float:
     value = number(report, metric, "p95")
-    if metric != "ttfa_overhead_tokens" and value <= 0:  # an overhead of 0 is the best there is
+    if metric != "ttfa_overhead_tokens" and value <= 0:  # an overhead may be 0 or less
         raise UnusableError(f"{metric}.p95 must be above 0, got {value:g}")
     if value == -math.inf:
         raise UnusableError(f"{metric}.p95 must be a number of tokens, got {value}")
@@ -44,7 +44,7 @@ def _tokens(report: Report, metric: str) -> float:
 
 
 def _shortest_call(report: Report) -> float:
-    """The p95 of the ground truth's shortest calls, in tokens; 0 where the report has none."""
+    """The p95 of the shortest correct calls, in tokens; 0 if the report does not have it."""
     shortest = report.get("shortest_call_tokens")
     value = shortest.get("p95") if isinstance(shortest, Mapping) else None
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else 0.0

@@ -1,1 +1,1 @@
-"""Importers: each turns one public dataset into kdfast records (JSONL), one module a dataset."""
+"""Importers: one module per public dataset, which it turns into kdfast records (JSONL)."""

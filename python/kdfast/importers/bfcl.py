@@ -1,12 +1,12 @@
 """Import of the Berkeley Function Calling Leaderboard (the data inside the PyPI package `bfcl-eval`).
 
-Single-turn categories with a ground truth become tool calls, the irrelevance categories become short
-synthetic refusals. What is left out is counted with its reason:
+Single-turn categories with a ground truth become tool calls; the irrelevance categories become short
+synthetic refusals. Records that are left out are counted by reason:
 
-- `live_relevance` has neither a ground truth nor a right refusal;
-- a few ground truths (under 2 %) are ruled out by their own tool definition: a variable's name where an array
-  is asked for (mostly Java and JavaScript), a value outside the `enum`. A student must not learn calls that
-  its schema forbids, and a loosened schema would no longer be the one that the question was asked with.
+- `live_relevance` has no ground truth, and a refusal would be wrong;
+- a few ground truths (under 2 %) break their own tool definition: a variable's name where an array is needed
+  (mostly Java and JavaScript), or a value outside the `enum`. A student must not learn calls that the schema
+  forbids; and with a changed schema the question would be another one.
 
 Java and JavaScript: BFCL lets models answer with source text (`"5L"`) and converts it; its ground truths hold
 plain JSON values (5). The imported calls use those values and the JSON types of the parameters.
@@ -55,10 +55,10 @@ class ImportSummary:
     """What an import read, left out and wrote.
 
     Attributes:
-        read: records per category in the source.
-        skipped: records left out, per reason.
-        train: records written to `train.jsonl`, per category.
-        validation: records written to `validation.jsonl`, per category.
+        read: how many records the source has, per category.
+        skipped: how many records were left out, per reason.
+        train: how many records were written to `train.jsonl`, per category.
+        validation: how many records were written to `validation.jsonl`, per category.
         train_path: the file of training records.
         validation_path: the file of held-out records.
     """
@@ -95,20 +95,19 @@ def import_bfcl(
 ) -> ImportSummary:
     """Turns BFCL's single-turn data into `train.jsonl` and `validation.jsonl`, in kdfast's record form.
 
-    The same source, choice and seed give the same bytes. Both files are written beside and renamed when
-    complete.
+    The same source, arguments and seed give the same bytes. Both files are written under temporary names, and
+    renamed when both are complete.
 
     Args:
         source: the `bfcl-eval` wheel, or a directory that holds `bfcl_eval/data` (an unpacked wheel).
-        out: directory of the two files; made if missing.
-        categories: names from `CATEGORIES`.
-        shares: sizes of the two sides, see `Shares`.
-        max_chars: leave out records whose messages and tools (compact JSON) are longer; None = keep all.
-        seed: of the split, the draw, the order and the refusals' wording.
+        out: the directory of the two files; created if missing.
+        categories: the categories to import, from `CATEGORIES`.
+        shares: the sizes of the two files, see `Shares`.
+        max_chars: leave out records whose messages and tools, as compact JSON, are longer; None = keep all.
+        seed: the seed of the split, the draw, the order and the wording of refusals.
 
     Raises:
-        DataError: the source is no BFCL data, a category is unknown, or there are fewer records than asked
-            for.
+        DataError: the source is not BFCL data, a category is unknown, or there are fewer records than asked for.
         OSError: a file cannot be read or written.
     """
     unknown = sorted(set(categories) - set(CATEGORIES))
@@ -134,7 +133,7 @@ def import_bfcl(
 
 
 def _read_source(source: Path, categories: Sequence[str]) -> dict[str, str]:
-    """The text of every needed data file, by its path below the data directory."""
+    """The text of each data file that is needed, by its path in the data directory."""
     names = [f"BFCL_v4_{category}.json" for category in categories]
     names += [f"possible_answer/BFCL_v4_{name}.json" for name in categories if name in CALL_CATEGORIES]
     remedy = "give the bfcl-eval wheel, or the directory that it was unpacked into"
@@ -159,7 +158,7 @@ def _read_source(source: Path, categories: Sequence[str]) -> dict[str, str]:
 
 
 def _json_lines(name: str, text: str) -> Iterator[dict[str, Any]]:
-    # Not splitlines(): strings may hold U+2028 and the like.
+    # Not splitlines(): it would also split at U+2028 and similar characters inside a string.
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
@@ -244,7 +243,7 @@ def _chars(record: dict[str, Any]) -> int:
 
 
 def _write_both(paths: Sequence[Path], sides: Sequence[list[dict[str, Any]]]) -> None:
-    """Writes each side beside its path, flushed to disk, and renames only when all of them are complete."""
+    """Writes each side to a temporary file, flushed to disk; renames them only when all are complete."""
     directory = paths[0].parent
     if directory.exists() and not directory.is_dir():
         raise DataError("the output must be a directory, and a file is there", str(directory))

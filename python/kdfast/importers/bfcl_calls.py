@@ -1,4 +1,4 @@
-"""The answer to a BFCL record: tool calls from the ground truth, or a plainly worded refusal."""
+"""The answer to a BFCL record: tool calls from the ground truth, or a refusal in plain words."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NAMED_TOOLS = 3
 
 
 class BrokenTruthError(ValueError):
-    """A ground truth that its own tool definition rules out; the message is a reason to count by."""
+    """A ground truth that breaks its own tool definition. The message is the reason under which it is counted."""
 
 
 def ground_truth_calls(
@@ -29,17 +29,17 @@ def ground_truth_calls(
 ) -> list[dict[str, Any]]:
     """The calls that BFCL's `ground_truth` asks for, as `{"name", "arguments"}`, in its order.
 
-    Each argument takes its first non-empty accepted value that its schema allows. An accepted `""` marks the
-    argument as optional: it is left out, unless the schema requires it. Objects inside arguments hold
-    accepted values per key, one level deep, and are resolved in the same way.
+    Each argument gets its first accepted value that is not empty and that its schema allows. An accepted `""`
+    marks the argument as optional: it is left out, unless the schema requires it. An object inside an argument has
+    accepted values per key, one level deep; they are chosen in the same way.
 
     Args:
         ground_truth: one `{function name: {argument: [accepted values]}}` per call.
         schemas: the JSON Schema of each function's parameters, by function name.
 
     Raises:
-        BrokenTruthError: a call names no function of `schemas`, or no choice of accepted values satisfies its
-            schema.
+        BrokenTruthError: a call names a function that is not in `schemas`, or no choice of accepted values
+            satisfies the schema.
 
     Example:
         >>> schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
@@ -62,9 +62,9 @@ def ground_truth_calls(
 
 
 def refusal(question_id: str, tool_names: Sequence[str], seed: int) -> str:
-    """A short answer for a request that no tool fits: says which tools there are and that none can do it.
+    """A short answer to a request that no tool fits. It names the tools and says that none of them can do it.
 
-    The wording depends on `seed` and `question_id` only, not on the order of the records.
+    The wording depends only on `seed` and `question_id`, not on the order of the records.
 
     Example:
         >>> refusal("irrelevance_0", ["math.sum"], seed=0)

@@ -1,9 +1,8 @@
 """BFCL's parameter descriptions as JSON Schema.
 
-BFCL describes parameters in a dialect of its own: Python, Java and JavaScript type names (`dict`, `float`,
-`tuple`, `HashMap`, `ArrayList`, `Bigint`, `any`, even an empty name), an `optional` flag, defaults of another
-type than the parameter. `json_schema` turns all of that, at any depth, into what a JSON Schema validator
-reads.
+BFCL describes parameters in its own dialect: type names of Python, Java and JavaScript (`dict`, `float`,
+`tuple`, `HashMap`, `ArrayList`, `Bigint`, `any`, even an empty name), an `optional` flag, and defaults of another
+type than the parameter. `json_schema` turns all of it, at any depth, into valid JSON Schema.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from kdfast.errors import DataError
 
 JSON_TYPES = ("string", "integer", "number", "boolean", "array", "object", "null")
 
-# Lower-cased BFCL type -> JSON type; None = any value at all.
+# BFCL type in lower case -> JSON type; None = any value.
 _TYPES: dict[str, str | None] = {
     "string": "string",
     "char": "string",
@@ -45,7 +44,7 @@ _TYPES: dict[str, str | None] = {
     "": None,
 }
 
-# Keywords that mean in BFCL what they mean in JSON Schema, and the Python type their value must have.
+# Keywords with the same meaning in BFCL and JSON Schema, and the Python types that their value may have.
 _PLAIN_KEYWORDS: dict[str, tuple[type, ...]] = {
     "description": (str,),
     "enum": (list,),
@@ -58,7 +57,7 @@ _PLAIN_KEYWORDS: dict[str, tuple[type, ...]] = {
 
 
 def json_type(bfcl_type: str) -> str | None:
-    """The JSON type of a BFCL type name; None when any value is meant.
+    """The JSON type of a BFCL type name; None = any value.
 
     Raises:
         DataError: the name is unknown.
@@ -76,9 +75,9 @@ def json_type(bfcl_type: str) -> str | None:
 
 
 def is_of_json_type(value: object, kind: str | None) -> bool:
-    """Whether a decoded JSON value has the JSON type `kind`; None is any type.
+    """Whether a decoded JSON value has the JSON type `kind`; None = any type.
 
-    As in JSON Schema, 5.0 is an integer and true is no number.
+    As in JSON Schema, 5.0 is an integer and true is not a number.
 
     Example:
         >>> is_of_json_type(True, "integer"), is_of_json_type(5.0, "integer"), is_of_json_type("x", None)
@@ -103,9 +102,9 @@ def is_of_json_type(value: object, kind: str | None) -> bool:
 def json_schema(parameter: dict[str, Any]) -> dict[str, Any]:
     """The JSON Schema of one BFCL parameter description (a function's `parameters`, or any part of it).
 
-    `any` and the empty type put no constraint on the type. A `default` or `enum` entry that is not of the
-    parameter's own type (mostly `null` for "not set") is left out, as is the `optional` flag: which arguments
-    may be missing is what `required` says. `required` keeps only names that exist.
+    `any` and the empty type allow every type. A `default` or `enum` entry of another type than the parameter
+    (mostly `null` for "not set") is left out. So is the `optional` flag, because `required` already says which
+    arguments may be missing. `required` keeps only names that exist.
 
     Raises:
         DataError: a type name is unknown.
@@ -135,9 +134,9 @@ def json_schema(parameter: dict[str, Any]) -> dict[str, Any]:
 
 
 def conforms(value: object, schema: dict[str, Any]) -> bool:
-    """Whether `value` satisfies a schema made by `json_schema`; checks exactly the keywords that it writes.
+    """Whether `value` satisfies a schema that `json_schema` made; checks exactly the keywords that it writes.
 
-    `format` is a note to the reader, as in JSON Schema's default, and is not checked.
+    `format` is only a note to the reader, as in JSON Schema by default, and is not checked.
 
     Example:
         >>> schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
@@ -165,5 +164,5 @@ def _object_conforms(value: dict[str, Any], schema: dict[str, Any]) -> bool:
 
 
 def _equal(value: object, entry: object) -> bool:
-    # true and 1 differ in JSON, 1 and 1.0 do not.
+    # In JSON, true and 1 differ, but 1 and 1.0 are equal; in Python all three are equal.
     return value == entry and isinstance(value, bool) == isinstance(entry, bool)

@@ -1,8 +1,8 @@
-"""Which imported records train and which are held out, without leakage.
+"""Splits imported records into training and held-out records, without leakage.
 
-Two records belong together when they ask the same question (up to case, spaces and punctuation) or offer the
-same set of functions. Whole groups of records that hang together in this way, directly or through others, go
-to one side.
+Two records belong together if they ask the same question (up to case, spaces and punctuation) or offer the
+same set of functions. Records that belong together, directly or through others, form a group. A whole group
+goes to one side.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class Shares:
     """How many records each side gets.
 
     Attributes:
-        rows: records to train on; None = all that remain.
-        validation_rows: records to hold out; None = `validation_fraction` of the records.
-        validation_fraction: share held out where `validation_rows` is None.
-        irrelevance_fraction: share of the training records that need no call; None = as it comes.
-        validation_irrelevance_fraction: the same for the held-out records; None = `irrelevance_fraction`.
+        rows: how many records to train on; None = all that remain.
+        validation_rows: how many records to hold out; None = use `validation_fraction`.
+        validation_fraction: the share to hold out, of `rows` or, if that is None, of all records.
+        irrelevance_fraction: the share of training records that need no call; None = their natural share.
+        validation_irrelevance_fraction: the same for held-out records; None = `irrelevance_fraction`.
     """
 
     rows: int | None = None
@@ -40,10 +40,10 @@ class Shares:
 
 
 def components(records: Sequence[dict[str, Any]]) -> list[list[int]]:
-    """Groups of records that share a question or a function set, directly or through others.
+    """Groups of records that share a question or a set of functions, directly or through others.
 
     Returns:
-        Indices into `records`, ascending in each group, groups in the order of their first record.
+        For each group the indices of its records, ascending; the groups are in the order of their first record.
 
     Example:
         >>> def record(question, tool):
@@ -73,7 +73,7 @@ def components(records: Sequence[dict[str, Any]]) -> list[list[int]]:
 def split(
     records: Sequence[dict[str, Any]], shares: Shares, seed: int
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Draws training and held-out records: seeded, in the asked shares, no component on both sides.
+    """Draws training and held-out records with a seed, in the given shares; no group is on both sides.
 
     Among the records that need a call (and among those that need none) each category keeps its natural share.
 
@@ -101,7 +101,7 @@ def split(
 
 def _question_key(record: dict[str, Any]) -> str:
     text = " ".join(message["content"] for message in record["messages"])
-    # A question without any letter or digit is its own key.
+    # A question without letters and digits would have an empty key: use the text itself.
     return _NO_WORD.sub(" ", text).strip().casefold() or text
 
 
@@ -148,7 +148,7 @@ def _quotas(
 
 
 def _proportional(available: Mapping[tuple[bool, str], int], total: int) -> dict[tuple[bool, str], int]:
-    """`total` split in proportion to `available`, by largest remainder; ties go to the earlier name."""
+    """Splits `total` in proportion to `available`, by largest remainder; ties go to the earlier name."""
     everything = sum(available.values())
     if total > everything:
         raise DataError(
@@ -165,7 +165,7 @@ def _proportional(available: Mapping[tuple[bool, str], int], total: int) -> dict
 def _choose_groups(
     groups: list[list[int]], records: Sequence[dict[str, Any]], quotas: Mapping[tuple[bool, str], int]
 ) -> list[list[int]]:
-    """Groups to hold out: those that fit the open quotas whole, then the smallest that fill what is left."""
+    """The groups to hold out: first those that fit whole into the quotas, then the smallest that fill the rest."""
     missing = Counter(quotas)
     chosen, others = [], []
     for group in groups:

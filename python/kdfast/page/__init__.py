@@ -1,6 +1,6 @@
-"""One run as one HTML page: whether it was good, and the numbers and curves behind that.
+"""One run as one HTML page: its verdict, and the numbers and curves that the verdict comes from.
 
-The page is static: HTML, CSS and SVG in one file. `RunFiles` is what it is made of; `render_page` makes it.
+The page is static: HTML, CSS and SVG in one file. `render_page` makes it from `RunFiles`, the files of the run.
 """
 
 from kdfast.page.render import render_page

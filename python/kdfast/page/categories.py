@@ -1,4 +1,4 @@
-"""Tool calls category by category, how long answers were, and why calls were not exact."""
+"""Tool calls by category, how long answers were, and why calls were not exact."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COLUMNS = {
     "f1": "F1",
     "false_calls": "false calls",
 }
-"""The shares of a category that are shown."""
+"""The shares that are shown for each category, and their headings."""
 
 _REASONS = {
     "no_call": "no call",
@@ -36,9 +36,9 @@ class Category:
     """One category of prompts.
 
     Attributes:
-        name: of the category.
-        prompts: how many it has.
-        cells: for each of `COLUMNS` (before, after); None = not known, or no such prompt.
+        name: the category's name.
+        prompts: how many prompts it has.
+        cells: (before, after) for each of `COLUMNS`; None = not in the file, or no such prompt.
     """
 
     name: str
@@ -47,10 +47,10 @@ class Category:
 
 
 def categories(before: Node | None, after: Node | None) -> list[Category]:
-    """The categories of the evaluation after training; none where there is only one.
+    """The categories of the evaluation after training; empty if there is only one.
 
     Raises:
-        DataError: a file is not as `kdfast train` writes it; names file and key.
+        DataError: a file is not as `kdfast train` writes it; the message names file and key.
     """
     groups = [(side.find("categories") if side is not None else None) for side in (before, after)]
     sides = [dict(group.items()) if group is not None else {} for group in groups]
@@ -65,7 +65,7 @@ def categories(before: Node | None, after: Node | None) -> list[Category]:
 
 
 def answer_facts(evaluation: Node | None) -> list[tuple[str, str]]:
-    """What else an evaluation says: lengths of answers, and why calls were not exact; in words.
+    """(what, value) in words: how long answers were, and why calls were not exact.
 
     Examples:
         >>> ratio = {"count": 9, "p50": {"value": 1.0, "low": 0.9, "high": 1.25}, "p95": {"value": 2.5}}

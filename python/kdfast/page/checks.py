@@ -1,4 +1,4 @@
-"""The verdict: a few plain questions to a run, each answered good, look, bad or unknown."""
+"""The verdict on a run: six questions, each answered good, look, bad or unknown."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from kdfast.page.wording import change, counted, number, share
 Answer = Literal["good", "look", "bad", "unknown"]
 
 RISEN = 0.02
-"""A final held-out loss so much above the lowest one is worth a look."""
+"""If the final held-out loss is more than this share above the lowest one, it is worth a look."""
 FEW_FALSE_CALLS = 0.05
-"""A false-call rate, or a share of prompts without a first action, above this is worth a look."""
+"""A false-call rate above this is worth a look; so is a share of prompts without a first action."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,10 +27,10 @@ class Check:
     """One question and its answer.
 
     Attributes:
-        question: a few words.
-        answer: how it looks.
-        because: one sentence with the numbers.
-        link: the section of the page that shows more.
+        question: the question in a few words.
+        answer: the answer.
+        because: the reason in one sentence, with the numbers.
+        link: the id of the page's section that shows more.
     """
 
     question: str
@@ -41,16 +41,16 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """What the checks look at.
+    """What checks and tiles are made from.
 
     Attributes:
-        config: of the run.
-        history: the metrics.
-        before: shares of the evaluation before training.
-        after: shares of the one after it.
-        after_missing: what to say of shares that are not in `after`.
-        speed: the section.
-        gates: the section.
+        config: the run's config.
+        history: the run's metrics.
+        before: the shares of the evaluation before training.
+        after: the shares of the evaluation after training.
+        after_missing: why there is no evaluation after training; "" = there is one.
+        speed: the section of speed.
+        gates: the section of gates.
     """
 
     config: Config
@@ -63,7 +63,7 @@ class Shown:
 
 
 def checks(shown: Shown) -> list[Check]:
-    """Every check, in the order of the page."""
+    """All checks, in the order of the page."""
     return [
         _finished(shown),
         _held_out(shown),
@@ -75,7 +75,7 @@ def checks(shown: Shown) -> list[Check]:
 
 
 def verdict(made: Sequence[Check]) -> tuple[Answer, str, str]:
-    """The worst answer, a word for it, and how many checks had which.
+    """The worst answer, a word for it, and how many checks had each answer.
 
     Examples:
         >>> def check(answer): return Check(question="q", answer=answer, because="", link="")

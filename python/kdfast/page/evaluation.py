@@ -33,15 +33,15 @@ _EXAMPLES = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One share, before and after.
+    """One share, before and after training.
 
     Attributes:
-        label: what it is the share of.
-        before: None = not in the file.
-        after: likewise.
-        why: for both, why it is not there.
+        label: the share's name.
+        before: the share before training; None = not in the file.
+        after: the share after training; None = not in the file.
+        why: (before, after) the reason to show if the share is not in the file.
         fewer_is_better: whether a lower share is the better one.
-        chart: both, drawn.
+        chart: the drawing of both shares.
     """
 
     label: str
@@ -54,7 +54,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """One prompt's answers; `before` is None where there was no evaluation before training."""
+    """One prompt's answers before and after training; `before` is None if there is none to compare with."""
 
     before: Answer | None
     after: Answer
@@ -62,7 +62,7 @@ class Example:
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """The prompts whose answers after training had one outcome; not all of them are shown."""
+    """The prompts whose answers after training had the same outcome, and a few of them as examples."""
 
     outcome: Outcome
     count: int
@@ -71,16 +71,18 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSection:
-    """What the page shows of both evaluations.
+    """What the page shows of the evaluations before and after training.
+
+    `when` is "before" or "after".
 
     Attributes:
-        missing: (when, file) of an evaluation that is not there.
+        missing: (when, file) for each evaluation file that is missing.
         rows: the shares.
-        intervals: whether any share has one.
+        intervals: whether any share has an interval.
         outcomes: (kind of prompt, number of prompts, [(when, bar)]).
         groups: examples by outcome.
-        categories: the shares category by category; empty where there is only one.
-        facts: (when, what, value) of lengths and mismatches.
+        categories: the shares of each category; empty if there is only one.
+        facts: (when, what, value) for lengths and mismatches.
     """
 
     missing: Sequence[tuple[str, Missing]]
@@ -93,7 +95,7 @@ class EvaluationSection:
 
 
 def evaluation_section(files: RunFiles) -> EvaluationSection:
-    """What the page shows of both evaluations.
+    """Collects what the page shows of the evaluations.
 
     Raises:
         DataError: a file is not as `kdfast train` writes it; names file and key.
@@ -118,7 +120,7 @@ def evaluation_section(files: RunFiles) -> EvaluationSection:
 
 
 def _order(shares: dict[str, dict[str, Estimate]]) -> list[str]:
-    """Names in the order of the labels, unknown ones behind them."""
+    """The shares' names in the order of `_LABELS`, then those without a label."""
     present = list(dict.fromkeys([*shares["after"], *shares["before"]]))
     known = [name for name in _LABELS if name in present]
     return known + [name for name in present if name not in _LABELS]
@@ -151,7 +153,7 @@ def _outcomes(
 
 
 def _groups(before: list[Answer] | None, after: list[Answer]) -> list[Group]:
-    """Examples of every outcome, the worst first: those are what one wants to read."""
+    """Examples of every outcome. The worst comes first, because readers look for mistakes."""
     same = before is not None and len(before) == len(after)
     groups = []
     for outcome in sorted(OUTCOMES, key=lambda one: (not one.call_due, -OUTCOMES.index(one))):

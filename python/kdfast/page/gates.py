@@ -1,4 +1,4 @@
-"""The section of gates: what each of them said."""
+"""The section of gates: the result of each gate."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from kdfast.runs.node import Node
 from kdfast.runs.reading import Missing, RunFiles
 
 STATUSES = ("failed", "inconclusive", "passed", "report_only", "skipped")
-"""Every status of a gate, in the order of their weight."""
+"""Every status of a gate, the most important first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GateRow:
-    """One gate.
+    """One gate, its numbers as text ("" = none).
 
     Attributes:
-        name: of the gate.
+        name: the gate's name.
         status: one of `STATUSES`.
-        value: the candidate's; "" = none.
-        limit: the bound of it.
-        baseline: the blessed model's.
+        value: the candidate's number.
+        limit: the bound of `value`.
+        baseline: the blessed model's number.
         reason: why, in words.
     """
 
@@ -40,9 +40,9 @@ class GateSection:
     """What the page shows of the gates.
 
     Attributes:
-        missing: the file, where it is missing.
-        rows: in the order of the file.
-        strict: whether what could not be told was turned into a failure.
+        missing: the missing file; None = it is there.
+        rows: the gates, in the order of the file.
+        strict: whether `skipped` and `inconclusive` were changed to `failed`.
     """
 
     missing: Missing | None
@@ -50,17 +50,17 @@ class GateSection:
     strict: bool
 
     def names(self, status: str) -> list[str]:
-        """The gates of a status."""
+        """The names of the gates with this status."""
         return [row.name for row in self.rows if row.status == status]
 
     @property
     def reasons(self) -> list[str]:
-        """The first word of each reason, such as `no_baseline`, none twice."""
+        """Each reason up to its first colon, such as `no_baseline`; each once."""
         return list(dict.fromkeys(row.reason.partition(":")[0] for row in self.rows))
 
     @property
     def counts(self) -> str:
-        """Such as `1 failed, 4 passed`."""
+        """How many gates have each status, such as `1 failed, 4 passed`."""
         counts = Counter(row.status for row in self.rows)
         return ", ".join(
             f"{counts[status]} {status.replace('_', ' ')}" for status in STATUSES if counts[status]
@@ -68,10 +68,10 @@ class GateSection:
 
 
 def gate_section(files: RunFiles) -> GateSection:
-    """What the page shows of the gates.
+    """Collects what the page shows of the gates.
 
     Raises:
-        DataError: the file is no report of gates; names file and key.
+        DataError: the file is not a gate report; the message names file and key.
     """
     report = files.gates
     if isinstance(report, Missing):

@@ -16,9 +16,9 @@ class Entry:
     """One line of `metrics.jsonl`.
 
     Attributes:
-        step: optimiser updates done.
-        values: its numbers.
-        not_finite: names of numbers that were NaN or infinite.
+        step: how many optimiser updates were done.
+        values: the line's numbers, by name.
+        not_finite: the names of numbers that were NaN or infinite.
     """
 
     step: int
@@ -28,12 +28,12 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """The lines of each kind, in the order of their steps.
+    """The lines of `metrics.jsonl` by kind, in the order of their steps.
 
     Attributes:
-        train: of training steps.
-        validation: of validations.
-        speed: of measurements inside validations.
+        train: one entry per logged training step.
+        validation: one entry per validation.
+        speed: one entry per speed measurement.
     """
 
     train: Sequence[Entry]
@@ -42,16 +42,16 @@ class History:
 
     @property
     def last_step(self) -> int:
-        """The last step that any line speaks of; 0 where there is none."""
+        """The last step of any training or validation line; 0 = there is no line."""
         return max((entry.step for entry in (*self.train, *self.validation)), default=0)
 
     def not_finite(self) -> list[str]:
-        """Every name that was not finite in some training step or validation."""
+        """The names of all numbers that were NaN or infinite in a training step or validation."""
         return sorted({name for entry in (*self.train, *self.validation) for name in entry.not_finite})
 
 
 def series(entries: Sequence[Entry], name: str) -> Points:
-    """(step, value) wherever the number is there.
+    """(step, value) for each line that has this number.
 
     Examples:
         >>> series([Entry(step=1, values={"loss": 0.5}), Entry(step=2, values={})], "loss")
@@ -61,15 +61,16 @@ def series(entries: Sequence[Entry], name: str) -> Points:
 
 
 def total(entries: Sequence[Entry], name: str) -> float:
-    """The sum of a number over all lines that have it."""
+    """The sum of one number over all lines that have it."""
     return sum(value for _, value in series(entries, name))
 
 
 def read_history(lines: Sequence[Node]) -> History:
-    """Sorts the lines of `metrics.jsonl` by kind; kinds that this version does not know are left aside.
+    """Sorts the lines of `metrics.jsonl` by kind; unknown kinds are skipped.
 
     Raises:
-        DataError: a line has no step or kind, or one of its numbers is none; names file, line and key.
+        DataError: a line has no step or kind, or one of its values is not a number; the message names file, line and
+            key.
     """
     kinds: dict[str, list[Entry]] = {"train": [], "validation": [], "speed": []}
     for line in lines:
@@ -84,7 +85,7 @@ def _entry(line: Node) -> Entry:
     names = line.find("not_finite")
     tags = {"step", "kind", "not_finite", "export", "absent"}
     values = {
-        # a run has millions of these: a node is made only for what may be wrong
+        # a run has millions of values: to save time, make a node only for a value that may be wrong
         name: value if type(value) is float and math.isfinite(value) else line.at(name).number()
         for name, value in line.object().items()
         if name not in tags

@@ -1,4 +1,4 @@
-"""The section of curves: the loss, each of its terms, and everything else that was logged over the steps."""
+"""The section of curves: the loss, each of its terms, and every other logged number over the steps."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _OPTIMISER = {
 }
 _ELSEWHERE = {"loss", "tokens", "seconds", "shape"}
 SMOOTHED_FROM = 60
-"""Longer runs get a smoothed line over the faint raw one."""
+"""From this many logged steps on, a smoothed line is drawn over the faint raw one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +43,10 @@ class LossSection:
     """The curves.
 
     Attributes:
-        loss: the chart of the total; None where nothing was logged.
-        groups: (heading, charts) of everything else.
-        validations: the table of validations: names, then (step, the value of each name or "").
-        smoothed: over how many logged steps the strong training line is averaged; 0 = it is raw.
+        loss: the chart of the total loss; None = it was not logged.
+        groups: (heading, charts) for all other numbers.
+        validations: the table of validations: the names, then rows of (step, the value of each name or "").
+        smoothed: over how many logged steps the training line is averaged; 0 = it is not.
     """
 
     loss: Markup | None
@@ -56,7 +56,7 @@ class LossSection:
 
 
 def loss_section(history: History, config: Config) -> LossSection:
-    """What the page shows of the losses."""
+    """Collects what the page shows of the losses."""
     logged = {name for entry in (*history.train, *history.validation) for name in entry.values} - _ELSEWHERE
     known = (_TERMS, _AGREEMENT, _OPTIMISER)
     rest = {name: name for name in sorted(logged) if not any(name in names for names in known)}

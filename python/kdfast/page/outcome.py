@@ -1,4 +1,4 @@
-"""What became of each answer of an evaluation, from right down to no call at all."""
+"""Sorts the answers of an evaluation by outcome, from a right call to no call at all."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Outcome:
     """A kind of answer.
 
     Attributes:
-        label: what it is called.
+        label: its name.
         style: its class in the style sheet, from `good` to `bad`.
-        call_due: whether it is an answer to a prompt that needs a call.
+        call_due: whether the prompt needs a call.
     """
 
     label: str
@@ -34,7 +34,7 @@ SILENT = Outcome("no call, rightly", "good", False)
 FALSE_CALL = Outcome("a call where no tool fits", "bad", False)
 
 OUTCOMES = (RIGHT, OTHER_VALUE, INVALID, OTHER_FUNCTION, NO_CALL, SILENT, FALSE_CALL)
-"""Every outcome, from best to worst, first of the prompts that need a call."""
+"""Every outcome, best first; those of prompts that need a call come before the others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,13 +42,13 @@ class Answer:
     """One answer of an evaluation.
 
     Attributes:
-        number: of the prompt, from 1.
+        number: the number of its prompt, from 1.
         text: what the student wrote.
         reference: the right answer.
-        tokens: length of `text`.
-        cut: whether it was stopped at the longest length.
-        outcome: what became of it.
-        why: why it is no exact match; "" where it is, or where nothing is known.
+        tokens: the length of `text` in tokens.
+        cut: whether it was stopped at the longest allowed length.
+        outcome: the kind of answer.
+        why: why it is not an exact match; "" = it is one, or the file does not say.
     """
 
     number: int
@@ -61,10 +61,10 @@ class Answer:
 
 
 def read_answers(evaluation: Node) -> list[Answer]:
-    """The answers of an evaluation file.
+    """Reads the answers of an evaluation file.
 
     Raises:
-        DataError: an answer is not as `kdfast train` writes it; names file and key.
+        DataError: an answer is not as `kdfast train` writes it; the message names file and key.
     """
     return [_read_answer(number, node) for number, node in enumerate(evaluation["answers"].list(), 1)]
 
@@ -84,7 +84,7 @@ def _read_answer(number: int, node: Node) -> Answer:
 
 
 def outcome(score: Node) -> Outcome:
-    """The outcome that an answer's score stands for.
+    """The outcome of an answer with this score.
 
     Examples:
         >>> marks = {"parsed": True, "right_function": True, "schema_valid": False, "exact_match": False}
@@ -104,7 +104,7 @@ def outcome(score: Node) -> Outcome:
 
 
 def parts(answers: Sequence[Answer], *, call_due: bool) -> list[Part]:
-    """How many answers had each outcome, of the prompts that need a call or of the others."""
+    """How many answers had each outcome, over the prompts that need a call or over the others."""
     counts = Counter(answer.outcome for answer in answers)
     return [
         Part(label=one.label, amount=counts[one], style=one.style)

@@ -1,4 +1,4 @@
-"""From the files of a run to one HTML document."""
+"""Makes one HTML document from the files of a run."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from kdfast.runs.reading import Missing, RunFiles, there
 
 
 def render_page(files: RunFiles) -> tuple[str, str]:
-    """The page of a run.
+    """Makes the page of a run.
 
-    The document needs no network, no script and no other file: its security policy forbids all three, so that what
-    a model wrote can do nothing in a reader's browser even where escaping failed.
+    The document needs no network, no script and no other file, and its security policy forbids all three. So text
+    that a model wrote can do nothing in a reader's browser, even if escaping should fail.
 
     Args:
-        files: of the run.
+        files: the run's files.
 
     Returns:
-        the HTML document, and its verdict in one line.
+        The HTML document, and its verdict in one line.
 
     Raises:
-        DataError: a file is not as `kdfast train` writes it; names file, line and key.
+        DataError: a file is not as `kdfast train` writes it; the message names file, line and key.
     """
     lines = files.metrics
     history = (
@@ -98,5 +98,5 @@ def _environment() -> Environment:
 
 
 def _code(text: str) -> Markup:
-    """Escaped text in which `commands` are set as code."""
+    """Escapes a text, and turns `text in backticks` into <code> elements."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped

@@ -1,4 +1,4 @@
-"""The section of settings: every value of the config, and the fingerprints of what went in."""
+"""The section of settings: every value of the config, and the fingerprints of the run's inputs."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class Setting:
     """One key of the config.
 
     Attributes:
-        key: its dotted path.
-        value: as one would write it.
-        default: likewise; "required" where there is none.
-        help: what it means.
+        key: the dotted path, such as `train.num_steps`.
+        value: the value as YAML.
+        default: the default as YAML; "required" if there is none.
+        help: what the key means.
     """
 
     key: str
@@ -39,8 +39,8 @@ class SettingsSection:
 
     Attributes:
         sections: (name, settings).
-        fingerprints: (of what, SHA-256 in hex).
-        fingerprints_missing: why only the config's is known; "" where the others are.
+        fingerprints: (name of the input, SHA-256 in hex).
+        fingerprints_missing: why only the config's fingerprint is known; "" = the others are known too.
     """
 
     sections: Sequence[tuple[str, Sequence[Setting]]]
@@ -49,22 +49,22 @@ class SettingsSection:
 
     @property
     def changed(self) -> list[Setting]:
-        """The settings that are not the defaults."""
+        """The settings that differ from their defaults."""
         return [one for _, settings in self.sections for one in settings if one.changed]
 
 
 def settings_section(files: RunFiles) -> SettingsSection:
-    """What the page shows of the config.
+    """Collects what the page shows of the config.
 
     Raises:
-        DataError: a fingerprint of the speed report is no text; names file and key.
+        DataError: a fingerprint of the speed report is not text; the message names file and key.
     """
     prints = {"config": files.config.fingerprint()}
     missing = ""
     if isinstance(files.speed, Missing):
-        missing = f"Those of prompts, tokenizer and template stand in the speed report. {files.speed.reason}"
+        missing = f"Those of prompts, tokenizer and template are in the speed report. {files.speed.reason}"
     else:
-        # of what was measured: the config may have been another one then (more steps after a resume)
+        # The config may have changed since the measurement (say, more steps after a resume).
         found = {name: node.text() for name, node in files.speed["fingerprints"].items()}
         if found.get("config", prints["config"]) != prints["config"]:
             prints["config when speed was measured"] = found["config"]
@@ -97,7 +97,7 @@ def _default(value: Any) -> str:
 
 
 def _written(value: Any) -> str:
-    """A value as YAML has it."""
+    """A value as YAML."""
     if value is None:
         return "null"
     if isinstance(value, bool):

@@ -18,13 +18,13 @@ class ShapeRow:
     """The logged steps of one shape.
 
     Attributes:
-        shape: the padded length; 0 = all shapes.
-        steps: how many steps had it.
-        rows: how many rows they read.
-        tokens: real tokens.
-        padding: padded positions.
-        seconds: that they took.
-        chart: tokens and padding, drawn.
+        shape: the padded length; 0 = all shapes together.
+        steps: how many logged steps had this shape.
+        rows: how many rows these steps read.
+        tokens: how many tokens these rows have, without padding.
+        padding: how many positions are padding.
+        seconds: how long these steps took.
+        chart: the drawing of tokens and padding.
     """
 
     shape: int
@@ -37,7 +37,7 @@ class ShapeRow:
 
     @property
     def waste(self) -> float:
-        """The share of all positions that was padding."""
+        """Which share of all positions is padding."""
         return self.padding / (self.tokens + self.padding)
 
 
@@ -46,10 +46,10 @@ class ShapeSection:
     """What the page shows of shapes.
 
     Attributes:
-        rows: one a shape, in the order of the config, those that were never drawn left out.
-        total: over all of them; None where no step says its shape.
-        unused: shapes of the config that no logged step had.
-        logged: of how many steps a line was written, and how many were made.
+        rows: one row per shape, the smallest first; shapes without a logged step are left out.
+        total: the sum over all rows; None = no line names a shape.
+        unused: the shapes of the config that no logged step had.
+        logged: how many steps were logged, and how many were run.
     """
 
     rows: Sequence[ShapeRow]
@@ -59,10 +59,10 @@ class ShapeSection:
 
 
 def shape_section(history: History, config: Config) -> ShapeSection:
-    """Adds up the logged training steps by their shape.
+    """Adds up the logged training steps of each shape.
 
     Raises:
-        DataError: a step read more tokens than the config's rows and its shape hold.
+        DataError: the steps read more tokens than rows of their shape can hold.
     """
     sums: dict[int, tuple[int, float, float]] = {}
     for entry in history.train:
@@ -84,7 +84,7 @@ def _row(shape: int, steps: int, tokens: float, seconds: float, rows_per_step: i
     positions = steps * rows_per_step * shape
     if not 0 < tokens <= positions:
         raise DataError(
-            f"metrics.jsonl: {steps} steps of {rows_per_step} rows of shape {shape} cannot hold so many tokens; "
+            f"metrics.jsonl: {steps} steps of {rows_per_step} rows of shape {shape} cannot hold that many tokens; "
             f"config.yaml and metrics.jsonl are of different runs, got {tokens:.0f}"
         )
     padding = positions - int(tokens)

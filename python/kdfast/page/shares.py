@@ -1,4 +1,4 @@
-"""The shares of an evaluation file, with their intervals where it has some."""
+"""The shares of an evaluation file, with their intervals if the file has any."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ _FROM_QUALITY = ("f1", "precision", "recall")
 
 
 def estimates(evaluation: Node | None) -> dict[str, Estimate]:
-    """Every share of an evaluation file that could be formed, by name.
+    """The shares of an evaluation file by name; a share of no prompts is left out.
 
     Raises:
-        DataError: the file is not as `kdfast train` writes it; names file and key.
+        DataError: the file is not as `kdfast train` writes it; the message names file and key.
 
     Examples:
         >>> table = {"parsed": {"count": 3, "total": 4, "fraction": 0.75}, "false_calls": {"count": 0, "total": 0}}
@@ -40,7 +40,7 @@ def estimates(evaluation: Node | None) -> dict[str, Estimate]:
 
 
 def reason(evaluation: Node, name: str) -> str:
-    """Why a share could not be formed.
+    """Why `estimates` has no share of this name.
 
     Examples:
         >>> absent = {"precision": "no call was made"}

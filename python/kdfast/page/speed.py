@@ -1,4 +1,4 @@
-"""The section of speed: how the times and the first actions are distributed, and how they went over the steps."""
+"""The section of speed: how times and first actions are distributed, and how they changed during training."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DRAWN = {
     "tps": "tokens per second",
 }
 _FEW = 20
-"""With fewer samples the p95 is the greatest of them."""
+"""With fewer samples the p95 is simply the largest one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,14 +28,14 @@ class SpeedSection:
     """What the page shows of speed.
 
     Attributes:
-        missing: the report, where it is missing.
-        metrics: by name.
-        shapes: (shape, median of each metric or None).
-        absent: (reason, names) of what was not measured.
-        charts: distributions.
-        history: charts over the steps.
+        missing: the missing report; None = it is there.
+        metrics: the metrics by name.
+        shapes: (shape, the median of each metric that it has).
+        absent: (reason, names) of metrics that were not measured.
+        charts: the distributions.
+        history: the charts over the training steps.
         warnings: why the numbers may mislead: few samples, or other work on the machine.
-        facts: (name, value) of machine and decoding.
+        facts: (name, value) about the machine and the decoding.
     """
 
     missing: Missing | None
@@ -49,10 +49,10 @@ class SpeedSection:
 
 
 def speed_section(files: RunFiles, history: History) -> SpeedSection:
-    """What the page shows of speed.
+    """Collects what the page shows of speed.
 
     Raises:
-        DataError: the report is not as `kdfast train` writes it; names file and key.
+        DataError: the report is not as `kdfast train` writes it; the message names file and key.
     """
     report = files.speed
     curves = speed_history(history.speed)

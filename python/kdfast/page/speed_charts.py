@@ -1,4 +1,4 @@
-"""How times and first actions are distributed, and how they went in training."""
+"""Charts of times and first actions: their distribution, and how they changed during training."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from kdfast.runs.node import Node
 
 
 def distribution(metric: SpeedMetric, title: str, marks: Sequence[Mark]) -> Markup:
-    """The samples of a metric, of which there is at least one.
+    """A histogram of the samples of a metric.
 
     Args:
-        metric: with its samples.
-        title: what people call it.
-        marks: of `marks_of`.
+        metric: the metric; it has at least one sample.
+        title: the chart's title.
+        marks: the values to mark, as `marks_of` gives them.
     """
     note = f"{metric.unit}, {counted(metric.count, 'prompt')}"
     if metric.infinite:
@@ -29,7 +29,7 @@ def distribution(metric: SpeedMetric, title: str, marks: Sequence[Mark]) -> Mark
 
 
 def marks_of(metric: SpeedMetric, report: Node, gates: GatesConfig) -> list[Mark]:
-    """Percentiles; for the first action also what the right answers need, and the limit of the p95."""
+    """The values to mark: percentiles; for the first action also the shortest right calls and the gate's limit."""
     tail = "p5" if metric.name == "tps" else "p95"
     marks = [Mark("p50", metric.median, "p50"), Mark(tail, metric.tail[1], "p95")]
     if metric.name == "ttfa_tokens":
@@ -42,7 +42,7 @@ def marks_of(metric: SpeedMetric, report: Node, gates: GatesConfig) -> list[Mark
 
 
 def speed_history(entries: Sequence[Entry]) -> list[Markup]:
-    """How the medians went, where there were several measurements."""
+    """Charts over the training steps; none if speed was measured only once."""
     if len({entry.step for entry in entries}) < 2:
         return []
     charts = []
@@ -55,18 +55,18 @@ def speed_history(entries: Sequence[Entry]) -> list[Markup]:
         highest = max((value for line in lines for _, value in line.points), default=0.0)
         if highest > 0:
             charts.append(line_chart(lines, title=title, bounds=(0.0, highest)))
-    never = _never(entries)
-    if never:
-        lines = [Line(label="prompts", points=never, style="held", dots=True)]
+    without_action = _share_without_action(entries)
+    if without_action:
+        lines = [Line(label="prompts", points=without_action, style="held", dots=True)]
         title = "prompts without a first action"
         charts.append(line_chart(lines, title=title, read=share, bounds=(0.0, 1.0)))
     return charts
 
 
-def _never(entries: Sequence[Entry]) -> Points:
-    both = ("ttfa_tokens.infinite", "ttfa_tokens.count")
+def _share_without_action(entries: Sequence[Entry]) -> Points:
+    infinite, count = "ttfa_tokens.infinite", "ttfa_tokens.count"
     return [
-        (float(entry.step), entry.values[both[0]] / entry.values[both[1]])
+        (float(entry.step), entry.values[infinite] / entry.values[count])
         for entry in entries
-        if entry.values.get(both[1]) and both[0] in entry.values
+        if entry.values.get(count) and infinite in entry.values
     ]

@@ -1,4 +1,4 @@
-"""One metric of a speed report, infinities included."""
+"""One metric of a speed report, infinite samples included."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ _PARTS = (
 
 @dataclass(frozen=True, kw_only=True)
 class SpeedMetric:
-    """One metric of the report; infinite where what was waited for never came.
+    """One metric of a speed report. A sample is infinite if the event never came (no first action).
 
     Attributes:
-        name: in the report.
-        unit: of its numbers.
+        name: the metric's name in the report.
+        unit: the unit of its numbers.
         median: p50.
-        tail: p90 and p95; of a rate, whose slow tail is the low one, p10 and p5.
+        tail: p90 and p95; for a rate, where low is slow, p10 and p5.
         count: how many samples there are.
         infinite: how many of them are infinite.
-        samples: all of them; empty where the report has none.
+        samples: all samples; empty if the report has none.
     """
 
     name: str
@@ -57,20 +57,20 @@ class SpeedMetric:
 
     @property
     def label(self) -> str:
-        """What people call it."""
+        """The metric's name for people."""
         return _LABELS.get(self.name, self.name)
 
     @property
     def part(self) -> bool:
-        """Whether it is a part, or another view, of the metric above it."""
+        """Whether it is a part, or another view, of the metric that is shown above it."""
         return self.name in _PARTS
 
 
 def read_metric(name: str, node: Node) -> SpeedMetric:
-    """A metric object of a speed report.
+    """Reads a metric object of a speed report.
 
     Raises:
-        DataError: it is none; names file and key.
+        DataError: it is not a metric object; the message names file and key.
 
     Examples:
         >>> levels = {"p50": 30.0, "p90": None, "p95": None}
@@ -97,7 +97,7 @@ def read_metric(name: str, node: Node) -> SpeedMetric:
 
 
 def level(node: Node, key: str, infinite: int) -> float:
-    """A percentile; null beside infinite samples means that it is infinite."""
+    """One percentile; null in a metric with infinite samples means infinite."""
     found = node.find(key)
     if found is None and infinite and key in node.object():
         return math.inf

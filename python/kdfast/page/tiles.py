@@ -1,4 +1,4 @@
-"""The headline numbers."""
+"""The headline numbers of the page."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from kdfast.page.wording import change, duration, number, share
 
 @dataclass(frozen=True, kw_only=True)
 class Tile:
-    """One number.
+    """One headline number.
 
     Attributes:
-        label: what it is.
-        value: it; "" = not there.
-        unit: of it.
-        details: lines of what it was before, how sure it is; or why it is not there.
-        tone: `better`, `worse` or "" where there is nothing to compare.
+        label: the number's name.
+        value: the number as text; "" = not known.
+        unit: the number's unit.
+        details: lines below it, such as its value before training; or why it is not known.
+        tone: `better` or `worse` than before training; "" = equal, or nothing to compare with.
     """
 
     label: str
@@ -31,7 +31,7 @@ class Tile:
 
 
 def tiles(shown: Shown) -> list[Tile]:
-    """The headline numbers of a run, those that are not known included."""
+    """The headline numbers of a run, also those that are not known."""
     why = shown.after_missing or "no such prompt in the evaluation"
     return [
         _loss(shown),

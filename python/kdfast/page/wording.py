@@ -1,15 +1,15 @@
-"""How numbers read on the page."""
+"""How the page writes numbers."""
 
 from __future__ import annotations
 
 import math
 
 NEVER = "never"
-"""What an infinite time or count is called."""
+"""What the page writes for an infinite time or count."""
 
 
 def number(value: float) -> str:
-    """Three figures, and no more; infinity is "never".
+    """A number with three significant digits, but all digits before the point; infinity is "never".
 
     Examples:
         >>> [number(value) for value in (0, 0.22401, 3.0, 41.25, 412.4, 52123, 3e-5, -0.5, math.inf)]
@@ -39,7 +39,7 @@ def share(fraction: float) -> str:
 
 
 def change(before: float, after: float) -> str:
-    """By how much a number changed, relatively; "" where it began at 0.
+    """By how many percent a number changed; "" if it was 0 before.
 
     Examples:
         >>> change(0.67, 0.224), change(2.0, 2.5), change(0.0, 1.0), change(1.0, 1.0)
@@ -54,7 +54,7 @@ def change(before: float, after: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time of work.
+    """A duration in words.
 
     Examples:
         >>> duration(7.2), duration(194), duration(7325)
@@ -68,7 +68,7 @@ def duration(seconds: float) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """A number of things.
+    """A count with its noun.
 
     Examples:
         >>> counted(1, "prompt"), counted(0, "prompt"), counted(1200, "step")

@@ -1,4 +1,4 @@
-"""Is an answer right? Tool calls against BFCL's accepted values, scores, and the shares over many answers."""
+"""Decides whether answers are right: compares tool calls with BFCL's accepted values, and computes shares."""
 
 from kdfast.scoring.accepted import read_accepted
 from kdfast.scoring.match import Call, Mismatch, accepted_from_calls, count_right_calls, match_calls

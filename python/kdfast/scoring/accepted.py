@@ -1,4 +1,4 @@
-"""BFCL's ground truth in a record's metadata."""
+"""Reads BFCL's ground truth from a record's metadata."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _FORM = "one {function: {argument: [accepted values]}} for each call"
 def read_accepted(
     metadata: str, source: str, line: int | None = None
 ) -> list[dict[str, dict[str, Any]]] | None:
-    """The accepted values of a record, from its metadata's `accepted`; None where it has none.
+    """The accepted values of a record, from `accepted` in its metadata; None if there are none.
 
     Args:
-        metadata: JSON text of an object ("" = empty).
-        source: the file, for messages.
-        line: of the record, for messages.
+        metadata: the metadata, an object as JSON text ("" = empty).
+        source: the name of the file, for messages.
+        line: the line of the record, for messages.
 
     Raises:
-        DataError: `accepted` has another form than BFCL's.
+        DataError: `accepted` does not have BFCL's form.
 
     Examples:
         >>> read_accepted('{"accepted": [{"f": {"n": [1, 2]}}]}', "data.jsonl")

@@ -1,4 +1,4 @@
-"""Percentile bootstrap over prompts: how far a result could lie from itself on other prompts of the same kind."""
+"""Percentile bootstrap over prompts: how much a result could differ on other prompts of the same kind."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 2000
-"""Draws of the prompts behind every interval."""
+"""How often the prompts are drawn again for each interval."""
 CONFIDENCE = 0.95
-"""Of every interval, two-sided."""
+"""The confidence of each interval, two-sided."""
 
 Floats = NDArray[np.float64]
 Interval = tuple[float, float]
 
-_CELLS = 1 << 22  # draws x prompts that are in memory at once
+_CELLS = 1 << 22  # how many draws x prompts are in memory at once
 
 
 def drawn_counts(prompts: int, *, resamples: int, seed: int | np.random.Generator = 0) -> NDArray[np.int32]:
     """How often each prompt was drawn in each resample.
 
     Args:
-        prompts: how many there are.
-        resamples: how many draws.
-        seed: the same seed gives the same draws; or the generator to draw from.
+        prompts: the number of prompts.
+        resamples: how often the prompts are drawn again.
+        seed: the same seed gives the same draws; or a generator to draw from.
 
     Returns:
-        [resamples, prompts]; each row adds up to `prompts`.
+        The counts, [resamples, prompts] int32; each row adds up to `prompts`.
 
     Example:
         >>> drawn_counts(5, resamples=2).sum(axis=1)
         array([5, 5]...)
     """
     drawn = np.random.default_rng(seed).integers(prompts, size=(resamples, prompts))
-    drawn += np.arange(resamples)[:, None] * prompts
+    drawn += np.arange(resamples)[:, None] * prompts  # each resample gets its own bins in the one bincount
     return np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape).astype(np.int32)
 
 
@@ -46,16 +46,16 @@ def interval_of_sums(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Interval:
-    """The 95 % interval of what is formed from sums over prompts, such as F1.
+    """The 95 % interval of a number that is computed from sums over prompts, such as F1.
 
     Args:
-        table: [prompts, columns] the numbers of each prompt, at least one prompt.
-        statistic: [draws, columns] sums -> [draws]; NaN = cannot be formed: that draw is left out.
+        table: [prompts, columns] the numbers of each prompt; at least one prompt.
+        statistic: turns sums [draws, columns] into values [draws]; NaN = undefined: this draw is left out.
         seed: the same seed gives the same interval.
-        resamples: how many draws.
+        resamples: how often the prompts are drawn again.
 
     Raises:
-        ValueError: there is no prompt, or the statistic can be formed in no draw.
+        ValueError: there is no prompt, or the statistic is undefined in every draw.
 
     Example:
         >>> low, high = interval_of_sums(np.array([[1.0], [0.0], [1.0], [1.0]]), lambda sums: sums[:, 0] / 4)
@@ -78,16 +78,17 @@ def interval_of_sums(
 def interval_of_share(count: int, total: int, *, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
     """The 95 % interval of a share of prompts.
 
-    Of `total` prompts drawn with replacement, those that count are binomial: no prompt has to be drawn.
+    If `total` prompts are drawn with replacement, the number of them that count is binomial. So that number is drawn,
+    not the prompts.
 
     Args:
-        count: prompts that count.
-        total: prompts, at least one.
+        count: how many prompts count.
+        total: how many prompts there are, at least one.
         seed: the same seed gives the same interval.
-        resamples: how many draws.
+        resamples: how often the number is drawn.
 
     Raises:
-        ValueError: there is no prompt, or more count than there are.
+        ValueError: there is no prompt, or `count` is not in [0, total].
 
     Example:
         >>> interval_of_share(15, 20)
@@ -101,13 +102,13 @@ def interval_of_share(count: int, total: int, *, seed: int = 0, resamples: int =
 def interval_of_quantile(
     values: NDArray[Any], level: float, *, seed: int = 0, resamples: int = RESAMPLES
 ) -> Interval:
-    """The 95 % interval of a quantile of one number a prompt, such as the median.
+    """The 95 % interval of a quantile, such as the median, of one number per prompt.
 
     Args:
-        values: [prompts], at least one; infinities are allowed.
-        level: in [0, 1]; quantiles are values that were measured (numpy's `inverted_cdf`).
+        values: [prompts] the numbers, at least one; they may be infinite.
+        level: the quantile's level in [0, 1]; a quantile is always one of the values (numpy's `inverted_cdf`).
         seed: the same seed gives the same interval.
-        resamples: how many draws.
+        resamples: how often the prompts are drawn again.
 
     Raises:
         ValueError: there is no prompt.
@@ -133,10 +134,10 @@ def interval_of_quantile(
 
 
 def percentiles(drawn: NDArray[Any]) -> Interval:
-    """The middle 95 % of the draws, NaN left out; both ends are values that were drawn.
+    """The middle 95 % of the draws without NaN; both ends are values that were drawn.
 
     Raises:
-        ValueError: all are NaN.
+        ValueError: every draw is NaN.
     """
     formed = drawn[~np.isnan(drawn)]
     if len(formed) == 0:

@@ -1,15 +1,20 @@
-"""Tool calls compared with BFCL's accepted values.
+"""Compares tool calls with BFCL's accepted values.
 
-`match_calls` follows the rules of BFCL's AST check (version 4, single-turn categories): the right number of
-calls in any order, every required argument, no unknown one, the type that the tool asks for (an int passes
-for a float; a value of the accepted value's own type passes as a "variable"), and a value among the accepted
-ones, where text is compared without case, spaces and `,./-_*^`. Objects are compared key by key, one level
-deep.
+`match_calls` follows the rules of BFCL's AST check (version 4, single-turn categories):
 
-It differs on purpose in four points: values are JSON values in every language (BFCL parses Java and
-JavaScript source text), list items of any type are not held to be text, what makes BFCL's check crash is
-a mismatch, and tools may have any JSON Schema: where it leaves a type open that BFCL's own data always say,
-the accepted values' types are the ones asked for.
+- the right number of calls, in any order;
+- every required argument, and no unknown one;
+- the type that the tool asks for. An int passes for a float; a value of the accepted value's own type always passes
+  (BFCL calls this a "variable");
+- a value among the accepted ones. Text is compared without case, spaces and `,./-_*^`; objects are compared key by key,
+  one level deep.
+
+It differs on purpose in four points:
+
+- values are JSON values in every language (BFCL parses Java and JavaScript source text);
+- if a list does not say the type of its items, they may have any type (BFCL takes them for text);
+- where BFCL's check crashes, there is a mismatch;
+- tools may have any JSON Schema. If it leaves a type open (BFCL's own data never does), the accepted values decide it.
 """
 
 from __future__ import annotations
@@ -37,12 +42,12 @@ _PYTHON_TYPES: dict[str, type[Any]] = {
 
 @dataclass(frozen=True)
 class Mismatch:
-    """Why calls are not what was asked for.
+    """Why calls do not match the ground truth.
 
     Attributes:
-        reason: one of `count`, `function`, `required`, `unexpected`, `type`, `value`, `missing`; of a score also
+        reason: one of `count`, `function`, `required`, `unexpected`, `type`, `value`, `missing`; in a score also
             `no_truth`.
-        detail: the argument or function at fault, in words.
+        detail: the wrong argument or function, in words.
     """
 
     reason: str
@@ -52,15 +57,15 @@ class Mismatch:
 def match_calls(
     calls: Sequence[Call], accepted: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]
 ) -> Mismatch | None:
-    """Compares calls with BFCL's ground truth; None when they match.
+    """Compares calls with BFCL's ground truth; None if they match.
 
     Each ground-truth call takes the first unused call that matches it, as in BFCL.
 
     Args:
         calls: (function name, arguments) of each call.
         accepted: BFCL's ground truth, one `{function name: {argument: [accepted values]}}` per call.
-        tools: tool definitions with `parameters` as JSON Schema, plain or in OpenAI's form; without any, the
-            types of the accepted values are the ones asked for.
+        tools: tool definitions with `parameters` as JSON Schema, plain or in OpenAI's form. Without tools, arguments
+            must have the types of the accepted values.
 
     Example:
         >>> parameters = {"properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -77,9 +82,9 @@ def match_calls(
 def count_right_calls(
     calls: Sequence[Call], accepted: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]
 ) -> int:
-    """How many calls match a ground-truth call of their own, however many there are of either.
+    """How many calls match a ground-truth call. Each ground-truth call is matched by at most one call.
 
-    Pairs are made as in `match_calls`, which finds no mismatch exactly where every call on both sides has its pair.
+    The numbers of calls may differ. `match_calls` returns None exactly if every call on both sides is matched here.
 
     Args:
         calls: (function name, arguments) of each call.
@@ -108,7 +113,7 @@ def _pair(
             del unused[failures.index(None)]
             yield None
             continue
-        # With several candidates, the one that called the right function tells most.
+        # Of several reasons, show that of a call of the right function: it says most.
         known = [failure for failure in failures if failure is not None]
         right_function = [failure for failure in known if failure.reason != "function"]
         yield next(iter(right_function + known), Mismatch("count", f"no call is left for {name}"))
@@ -135,7 +140,7 @@ def _accepting(value: Any) -> Any:
 
 
 def _asked_by(accepted: list[Any]) -> Schema:
-    """What the accepted values themselves ask for."""
+    """The type of the accepted values, as a schema."""
     own = _type_of_accepted(accepted)
     return next(({"type": name} for name, python in _PYTHON_TYPES.items() if python is own), {})
 
@@ -189,8 +194,7 @@ def _value_failure(value: Any, accepted: list[Any], schema: Schema) -> str | Non
     accepted_type = _type_of_accepted(accepted)
     if not _type_fits(value, expected, item, accepted):
         return "type"
-    # A "variable": the ground truth is of another type than the tool asks for, so values are compared as they
-    # are.
+    # A "variable": the ground truth has another type than the tool asks for. Compare the values unchanged.
     if accepted_type not in (None, expected) or type(value) is not expected:
         return None if value in accepted else "value"
     if expected is dict:
@@ -205,7 +209,7 @@ def _value_failure(value: Any, accepted: list[Any], schema: Schema) -> str | Non
 
 
 def _python_type(schema: Schema) -> type[Any]:
-    # A schema without a type is BFCL's `any`, which its check reads as text.
+    # A schema without a type is BFCL's `any`; its check treats it as text.
     return _PYTHON_TYPES.get(schema.get("type", "string"), str)
 
 
@@ -218,7 +222,7 @@ def _type_fits(value: Any, expected: type[Any], item: type[Any] | None, accepted
         return type(value) is _type_of_accepted(accepted)
     if item is None:
         return True
-    # Items are held against one accepted list at a time; an accepted value that is no list excuses them.
+    # Compare the items with one accepted list at a time. If an accepted value is not a list, items may be anything.
     return any(
         not isinstance(answer, list) or all(_type_fits(entry, item, None, answer) for entry in value)
         for answer in accepted
@@ -239,7 +243,7 @@ def _object_matches(value: Any, answer: Any) -> bool:
 
 
 def _items_match(values: list[Any], answers: Any) -> bool:
-    # An accepted "" stands for an empty list.
+    # An accepted "" also accepts an empty list.
     if not isinstance(answers, (list, str)) or len(values) != len(answers):
         return False
     return all(
@@ -252,5 +256,5 @@ def _as_list(choices: Any) -> list[Any]:
     return choices if isinstance(choices, list) else [choices]
 
 
-_NO_ARGUMENTS = Parameters({"parameters": {"properties": {}}})  # of a function that is no tool of the prompt
-_ANY_ARGUMENTS = Parameters({})  # without tools
+_NO_ARGUMENTS = Parameters({"parameters": {"properties": {}}})  # for a function that is not among the tools
+_ANY_ARGUMENTS = Parameters({})  # for a prompt without tools

@@ -1,4 +1,4 @@
-"""What a tool's JSON Schema asks of its arguments, as far as the matching rules need it: names and types."""
+"""Reads from a tool's JSON Schema the names and types of its arguments, as the matching rules need them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ALTERNATIVES = ("anyOf", "oneOf")
 _FORMS: dict[str, Any] = {"properties": Mapping, "type": str | list} | dict.fromkeys(
     ("required", "allOf", *_ALTERNATIVES), list
 )
-# Where one of these stands, `properties` need not have every argument's name.
+# If a schema has one of these keywords, it may allow arguments that are not in its `properties`.
 _NAMES_ELSEWHERE = frozenset(
     {"anyOf", "oneOf", "$ref", "$dynamicRef", "$recursiveRef", "if", "dependentSchemas", "dependencies"}
     | {"patternProperties", "additionalProperties"}
@@ -29,13 +29,14 @@ _NAMES_ELSEWHERE = frozenset(
 
 
 class Parameters:
-    """The arguments of a tool, from any schema that `ToolSchema` takes.
+    """The arguments of a tool, for any schema that `ToolSchema` takes.
 
-    A local `$ref` and `allOf` are taken into the schema that they stand in; `true` is a schema without a type. Of
-    several types (a list of them, `anyOf`, `oneOf`) the first that fits the value is the one asked for, else the first.
+    - A local `$ref` and an `allOf` are merged into the schema that contains them; `true` is a schema without a type.
+    - If a schema allows several types (a list of types, `anyOf`, `oneOf`), the first one that fits the value counts;
+      if none fits, the first one. So {"type": ["string", "null"]} asks for null where the value is None.
 
     Args:
-        tool: its definition, plain or in OpenAI's form.
+        tool: the tool's definition, plain or in OpenAI's form.
 
     Attributes:
         required: the names of the arguments that must be given.
@@ -62,14 +63,15 @@ class Parameters:
         self._open = "properties" not in flat or not _NAMES_ELSEWHERE.isdisjoint(flat)
 
     def may_be(self, name: str) -> bool:
-        """Whether there is an argument of this name, as far as can be told."""
+        """Whether there may be an argument of this name; True also if the schema does not say."""
         return self._open or name in self._properties
 
     def asked(self, name: str, value: Any) -> Schema | None:
-        """What is asked of an argument that has this value: a `type`, if any, and the `type` of `items`, if any.
+        """The type that the schema asks for, for an argument that has this value.
 
         Returns:
-            None where the schema does not say it, or says it where it cannot be followed to.
+            A schema with at most `type` and the `type` of `items`; None if the schema does not name this argument, or
+            names it by a `$ref` that cannot be followed.
         """
         if name not in self._properties:
             return None
@@ -81,7 +83,7 @@ class Parameters:
             return kind
         entries = value if isinstance(value, list) and value else [None]
         kinds = {self._fitting(found["items"], entry).get("type") for entry in entries}
-        # entries of several types are held to none
+        # If the list has entries of several types, none of these types is asked for.
         return kind | ({"items": {"type": kinds.pop()}} if len(kinds) == 1 and None not in kinds else {})
 
     def _fitting(self, schema: Any, value: Any) -> Schema:
@@ -90,7 +92,7 @@ class Parameters:
         return next(fitting, choices[0])
 
     def _choices(self, schema: Any, seen: set[str]) -> list[dict[str, Any]]:
-        """The schema, once for each type that it allows; every one flat, with one type or none. At least one."""
+        """Splits a schema into one flat schema per type that it allows, each with one type or none; at least one."""
         flat = self._flat(schema, seen)
         branches = [branch for key in _ALTERNATIVES for branch in flat.pop(key, ())]
         if branches:
@@ -103,11 +105,11 @@ class Parameters:
         return [{**flat, "type": one} for one in types if isinstance(one, str)] or [{}]
 
     def _flat(self, schema: Any, seen: set[str]) -> dict[str, Any]:
-        """The schema with its local `$ref` and its `allOf` taken in; a `$ref` that cannot be followed stays.
+        """Merges the local `$ref` and the `allOf` of a schema into it. A `$ref` that cannot be followed is kept.
 
         Args:
-            schema: what stands where a schema is due; true, false and what is none are {}.
-            seen: the references that were followed; each is once.
+            schema: the schema; `true`, `false` and everything that is not an object become {}.
+            seen: the references that were already followed; each is followed only once, so that circles end.
         """
         stated = dict(schema) if isinstance(schema, Mapping) else {}
         flat = {key: value for key, value in stated.items() if isinstance(value, _FORMS.get(key, object))}
@@ -130,7 +132,7 @@ class Parameters:
         return flat
 
     def _target(self, reference: str) -> Any:
-        """What a JSON pointer in this document (`#/$defs/size`) points to; None = nothing, or elsewhere."""
+        """The target of a JSON pointer in this document (`#/$defs/size`); None = no target, or in another document."""
         file, _, pointer = unquote(reference).partition("#")
         if file or not (pointer == "" or pointer.startswith("/")):
             return None

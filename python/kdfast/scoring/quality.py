@@ -1,4 +1,4 @@
-"""How rightly tools are called, as one section of a report: what the quality gates read."""
+"""How correct the tool calls are: the section of a report that the quality gates read."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ _NONE_MADE = "no call was made"
 def quality(scores: Sequence[Score], *, seed: int = 0) -> dict[str, Any]:
     """The section `quality` of a report, each number with its 95 % interval (percentile bootstrap over prompts).
 
-    - `precision`, `recall`, `f1`: over *calls*, summed over all prompts: right ones of those made, of those due, and
-      their harmonic mean. A call where none is due is a wrong one. `f1.per_prompt` has, prompt by prompt,
-      `[right, wrong, missed]` calls: true positives, false positives, false negatives.
-    - `false_call_rate`: of the *prompts* that need no call, the share that got one; `per_prompt` has 0 or 1 for each
-      of these.
-    - `missed_call_rate`: of the prompts that need a call, the share that got none.
+    - `precision`, `recall`, `f1` are over the *calls* of all prompts: the right calls as a share of those made, as a
+      share of those due, and the harmonic mean of both. A call where none is due is wrong. `f1.per_prompt` has
+      `[right, wrong, missed]` calls for each prompt: true positives, false positives, false negatives.
+    - `false_call_rate`: the share of the *prompts* that need no call, but got one; `per_prompt` has 0 or 1 for each of
+      them.
+    - `missed_call_rate`: the share of the prompts that need a call, but got none.
 
     Args:
-        scores: of the answers, in the order of the prompts.
+        scores: the scores of the answers, in the order of the prompts.
         seed: the same seed gives the same intervals.
 
     Returns:
-        `{name: {"value", "low", "high", maybe "per_prompt"}}`, JSON values. What cannot be formed is not there:
-        the reason stands in its place under `absent`, `{name: reason}`.
+        `{name: {"value", "low", "high", maybe "per_prompt"}}` as JSON values. A number that is undefined is left out;
+        `absent`, `{name: reason}`, says why.
 
     Example:
         >>> from kdfast.scoring import score_calls
@@ -76,7 +76,7 @@ def quality(scores: Sequence[Score], *, seed: int = 0) -> dict[str, Any]:
 
 
 def _of_calls(table: NDArray[np.float64], weights: tuple[int, int, int], seed: int) -> dict[str, float]:
-    """Right calls among weighted right, wrong and missed ones."""
+    """The right calls as a share of right, wrong and missed calls with these weights."""
 
     def statistic(sums: Floats) -> Floats:
         among = sums @ np.array(weights, dtype=np.float64)

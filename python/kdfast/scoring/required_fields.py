@@ -1,4 +1,4 @@
-"""Does an answer give every argument that its tools require?"""
+"""Checks whether an answer has every argument that its tools require."""
 
 from __future__ import annotations
 
@@ -15,23 +15,21 @@ def compute_required_fields_present(
     texts: Sequence[str | ToolCall | Mapping[str, Any]],
     tools: Tools | Sequence[Tools | None] | None,
 ) -> list[bool]:
-    """For each answer, whether its calls are complete: all there, each with every required argument.
+    """For each answer, whether all its calls are whole and have every required argument.
 
-    Meant for what a student wrote: a complete answer is excused from the length-aware loss, however long it is.
-    Only presence at the top level of the arguments counts, not the values (that is `is_valid_tool_json`).
+    Meant for what a student wrote, for example to exempt complete answers in `length_excess`. Only the names at the
+    top level of the arguments count, not the values; for these use `is_valid_tool_json`.
 
     Args:
-        texts: what was written, or one parsed call each: a `ToolCall`, or an object with `name` and `arguments`.
-        tools: the tool definitions for all of them (a list, its JSON text or a `ToolSchema`); or a list with an
-            entry for each text, None where there are no definitions: then any well-formed call is complete.
-            None = no definitions at all.
+        texts: the answers; each a text, or one parsed call: a `ToolCall`, or an object with `name` and `arguments`.
+        tools: the tool definitions for all texts (a list, its JSON text or a `ToolSchema`); or a list with one entry
+            per text. None, as a whole or as an entry, = no definitions: then any well-formed call is complete.
 
     Returns:
-        one bool a text. False for a text without a call, with one that is cut off or malformed, or with one of an
-        unknown tool.
+        One bool per text. False if the text has no call, or a call that is cut off, malformed or of an unknown tool.
 
     Raises:
-        SchemaError: a tool's parameters are no valid JSON Schema.
+        SchemaError: a tool's parameters are not a valid JSON Schema.
         TypeError: a text or an entry of `tools` is of another type.
         ValueError: `tools` has neither definitions nor one entry for each text.
 
@@ -55,7 +53,7 @@ def compute_required_fields_present(
 def _tools_of_each(
     tools: Tools | Sequence[Tools | None] | None, count: int
 ) -> list[ToolSchema | list[dict[str, Any]] | str | None]:
-    """One entry for each text; definitions for all of them are compiled once."""
+    """One entry per text; definitions that all texts share are compiled once."""
     from kdfast._rust import ToolSchema
 
     if tools is None:

@@ -11,26 +11,26 @@ from kdfast.scoring.bootstrap import Interval, interval_of_share
 from kdfast.scoring.match import Call, Mismatch, accepted_from_calls, count_right_calls, match_calls
 
 NO_TRUTH = "no_truth"
-"""The reason of a mismatch where a call is due and the right answer has none that can be read."""
+"""The reason of a mismatch if a call is due, but the right answer has no call that can be read."""
 FORMATS = ("hermes",)
-"""The formats that count unless others are named: the one that students are trained to write."""
+"""The call formats that count by default: the one that students are trained to write."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """How one answer did.
+    """The score of one answer.
 
     Attributes:
-        should_call: whether the prompt asks for a call.
-        parsed: at least one complete call was found in the answer.
-        right_function: exactly the functions asked for were called, in any order.
-        schema_valid: calls were found and every one of them satisfies its tool's schema.
-        exact_match: the calls match BFCL's accepted values.
-        calls_right: calls that match a call of the ground truth, one to one; also where the whole is no exact match.
-        calls_made: calls found in the answer.
-        calls_due: calls of the ground truth, at least one where the prompt asks for a call; else 0.
-        calls_not_counted: calls found in other formats than those that count.
-        mismatch: why there is no exact match, for a prompt that asks for a call.
+        should_call: whether the prompt needs a call.
+        parsed: whether the answer has at least one complete call.
+        right_function: whether exactly the functions of the ground truth were called, in any order.
+        schema_valid: whether there are calls and each satisfies its tool's schema.
+        exact_match: whether the calls match BFCL's accepted values.
+        calls_right: how many calls match a ground-truth call, one to one; also counted without an exact match.
+        calls_made: how many calls the answer has.
+        calls_due: how many calls the ground truth has; at least 1 if the prompt needs a call, else 0.
+        calls_not_counted: how many calls the answer has in formats that do not count.
+        mismatch: why there is no exact match; None = there is one, or the prompt needs no call.
     """
 
     should_call: bool
@@ -46,12 +46,12 @@ class Score:
 
     @property
     def false_call(self) -> bool:
-        """A call where none was due."""
+        """Whether there is a call, but none was due."""
         return self.parsed and not self.should_call
 
     @property
     def missed_call(self) -> bool:
-        """No call where one was due."""
+        """Whether there is no call, but one was due."""
         return self.should_call and not self.parsed
 
     def to_json(self) -> dict[str, Any]:
@@ -71,10 +71,10 @@ def score_calls(
 
     Args:
         calls: (function name, arguments) of each complete call in the answer.
-        all_valid: whether all of them satisfy their schemas.
-        accepted: BFCL's ground truth; empty where no call is due.
-        tools: the tool definitions of the prompt.
-        should_call: whether the prompt asks for a call.
+        all_valid: whether all calls satisfy their schemas.
+        accepted: BFCL's ground truth; empty if no call is due.
+        tools: the prompt's tool definitions.
+        should_call: whether the prompt needs a call.
 
     Example:
         >>> score = score_calls([], all_valid=True, accepted=[], tools=[], should_call=False)
@@ -112,14 +112,14 @@ def score_answer(
 
     Args:
         text: what the model wrote.
-        tools: the tool definitions of the prompt; without any, every call counts as valid.
+        tools: the prompt's tool definitions; if there are none, every call counts as valid.
         accepted: BFCL's ground truth; None = exactly the calls of `reference_text`.
         reference_text: the right answer.
-        should_call: whether the prompt asks for a call.
-        formats: what counts as a call, in the answer and in `reference_text`; see `kdfast.find_tool_calls`.
+        should_call: whether the prompt needs a call.
+        formats: the call formats that count, in the answer and in `reference_text`; see `kdfast.find_tool_calls`.
 
     Raises:
-        SchemaError: a tool's parameters are no valid JSON Schema.
+        SchemaError: a tool's parameters are not a valid JSON Schema.
     """
     from kdfast._rust import ToolSchema, find_tool_calls
 
@@ -153,16 +153,16 @@ class Share:
 
     @property
     def fraction(self) -> float | None:
-        """The share in [0, 1]; None without prompts."""
+        """The share in [0, 1]; None if `total` is 0."""
         return self.count / self.total if self.total else None
 
     @property
     def interval(self) -> Interval | None:
-        """The 95 % bootstrap interval of the fraction; None without prompts."""
+        """The 95 % bootstrap interval of the fraction; None if `total` is 0."""
         return interval_of_share(self.count, self.total) if self.total else None
 
     def to_json(self) -> dict[str, Any]:
-        """`count`, `total`, and what there is of `fraction`, `low` and `high`: None without prompts."""
+        """`count`, `total`, `fraction`, `low` and `high`; the last three are None if `total` is 0."""
         low, high = self.interval or (None, None)
         return asdict(self) | {"fraction": self.fraction, "low": low, "high": high}
 
@@ -177,8 +177,8 @@ class Share:
 def summarise(scores: Iterable[Score]) -> dict[str, Share]:
     """The shares of an evaluation.
 
-    `parsed`, `right_function`, `schema_valid`, `exact_match` and `missed_calls` are over the prompts that ask for a
-    call, `false_calls` over those that do not.
+    `parsed`, `right_function`, `schema_valid`, `exact_match` and `missed_calls` are over the prompts that need a call,
+    `false_calls` is over those that do not.
 
     Example:
         >>> missed = score_calls([], all_valid=True, accepted=[{"f": {}}], tools=[], should_call=True)

@@ -1,7 +1,7 @@
-"""How fast does a model answer, and after how many tokens does it act?
+"""Measures how fast a model answers, and how many tokens it writes until it acts.
 
-`measure_proxy` generates with a KV cache, one prompt at a time, and keeps every raw sample; `aggregate_speed_metrics`
-makes statistics of them in which an answer that never came stays infinite; `speed_report` is the document of both.
+`measure_proxy` generates with a KV cache, one prompt at a time, and keeps every raw sample. `aggregate_speed_metrics`
+computes statistics, in which a first action that never came counts as infinite. `speed_report` makes the JSON report.
 
 Examples:
     >>> from kdfast.speed import aggregate_speed_metrics

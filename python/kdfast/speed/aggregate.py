@@ -1,4 +1,4 @@
-"""From samples to metrics; what could not be measured is absent with its reason, never a number."""
+"""Computes metrics from samples. A metric that could not be measured is absent, with a reason; it is never 0."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ METRICS: dict[str, tuple[str, str]] = {
     "prompt_tokens": ("tokens", _NO_PROMPT),
     "output_tokens": ("tokens", _NO_PROMPT),
 }
-"""Every metric of a report: its unit, and why no sample has it."""
+"""Every metric of a report: its unit, and the reason to give if no sample has it."""
 
 Sample = SpeedSample | Mapping[str, float | Sequence[float]]
 
@@ -39,8 +39,8 @@ class SpeedMetrics:
     """Metrics over many prompts.
 
     Attributes:
-        metrics: by name, those that were measured.
-        absent: by name, why the others were not.
+        metrics: the metrics that were measured, by name.
+        absent: why the others were not measured, by name.
     """
 
     metrics: Mapping[str, Metric]
@@ -51,27 +51,27 @@ class SpeedMetrics:
 
     @classmethod
     def failed(cls, reason: str) -> SpeedMetrics:
-        """No metric at all, for one reason."""
+        """No metric at all: each is absent for this reason."""
         return cls(metrics={}, absent=dict.fromkeys(METRICS, reason))
 
     def to_json(self, *, samples: bool = True) -> dict[str, Any]:
-        """`metrics` and `absent` of a report."""
+        """The sections `metrics` and `absent` of a report."""
         metrics = {name: metric.to_json(samples=samples) for name, metric in self.metrics.items()}
         return {"metrics": metrics, "absent": dict(self.absent)}
 
 
 def aggregate_speed_metrics(samples: Iterable[Sample]) -> SpeedMetrics:
-    """Statistics over the samples of many prompts.
+    """Computes statistics over the samples of many prompts.
 
     Args:
-        samples: of `measure_proxy`; or mappings of metric names to a number, or to a list of them (`itl_ms`). A
-            metric is taken over the samples that have it.
+        samples: the result of `measure_proxy`; or mappings from metric names to a number or a list of numbers
+            (`itl_ms`). A metric covers the samples that have it.
 
     Returns:
-        the metrics that at least one sample has, and why the others are absent.
+        The metrics that at least one sample has, and why the others are absent.
 
     Raises:
-        ValueError: a name is no metric, or a number is NaN.
+        ValueError: a name is not a metric, or a number is NaN.
 
     Examples:
         >>> speed = aggregate_speed_metrics([{"ttft_ms": 40.0, "ttfa_tokens": float("inf")}, {"ttft_ms": 60.0}])
@@ -91,7 +91,7 @@ def aggregate_speed_metrics(samples: Iterable[Sample]) -> SpeedMetrics:
 
 
 def by_shape(samples: Iterable[SpeedSample]) -> dict[int, SpeedMetrics]:
-    """The metrics of each shape that has samples, the smallest first."""
+    """The metrics of each shape that has samples, the smallest shape first."""
     shapes: dict[int, list[SpeedSample]] = {}
     for sample in samples:
         if sample.prompt.shape is not None:

@@ -1,4 +1,4 @@
-"""What generates, one prompt at a time: the one interface that speed is measured through."""
+"""The interface through which speed is measured: it generates the answer to one prompt at a time."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 
 class Engine(Protocol):
-    """A greedy generator with a cache. Every method returns when the device has finished its work.
+    """A greedy generator with a cache. Every method returns only when the device has finished its work.
 
-    An exported model is measured by wrapping it in these three methods.
+    To measure an exported model, wrap it in these three methods.
     """
 
     def reset(self) -> None:
@@ -27,7 +27,7 @@ class Engine(Protocol):
         """
 
     def next(self) -> int:
-        """The next token id: the first one from what `prefill` computed, each further one from one decoding step."""
+        """The next token id: the first comes from the result of `prefill`, each further one from one decoding step."""
         ...
 
 
@@ -50,7 +50,7 @@ class TransformersEngine:
     def __init__(self, model: nn.Module) -> None:
         self._model = model
         self._device = next(model.parameters()).device
-        # without it a model computes the logits of every position of the prompt
+        # Without `logits_to_keep` a model computes the logits of every position of the prompt.
         known = inspect.signature(model.forward).parameters
         self._options: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in known else {}
         self.reset()
@@ -58,14 +58,14 @@ class TransformersEngine:
     def reset(self) -> None:
         """Forgets the prompt, its answer and the cache."""
         self._cache: Any = None
-        self._logits: Tensor | None = None  # [V] of the last position, not read yet
-        self._token: int | None = None  # chosen, not fed yet
+        self._logits: Tensor | None = None  # [V] of the last position; None = already used
+        self._token: int | None = None  # the last token that was chosen, input of the next step
 
     def prefill(self, ids: Sequence[int]) -> None:
         """Reads a whole prompt in one forward pass.
 
         Raises:
-            ValueError: there is no token.
+            ValueError: `ids` is empty.
         """
         if len(ids) == 0:
             raise ValueError("prompt must have at least one token, got none")
@@ -73,7 +73,7 @@ class TransformersEngine:
         self._forward(ids)
 
     def next(self) -> int:
-        """The likeliest next token.
+        """The id of the likeliest next token.
 
         Raises:
             FloatingPointError: the logits are NaN.
@@ -98,12 +98,12 @@ class TransformersEngine:
             use_cache=True,
             **self._options,
         )
-        self._cache, self._logits = output.past_key_values, output.logits[0, -1]
+        self._cache, self._logits = output.past_key_values, output.logits[0, -1]  # [V]
         _synchronise(self._device)
 
 
 def _synchronise(device: torch.device) -> None:
-    """Waits for the device: a GPU works on after the call that gave it the work has returned."""
+    """Waits for the device: a call to a GPU returns before the GPU has done the work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

@@ -1,4 +1,4 @@
-"""What was measured on: the machine as this process may use it, and the key by which measurements compare."""
+"""The machine as far as this process may use it, and the key that says which measurements can be compared."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 ROOT = Path("/")
 LIBRARIES = ("kdfast", "transformers", "numpy")
-_UNLIMITED_BYTES = 2**60  # version 1 of cgroups writes about 2^63 for "no limit"
+_UNLIMITED_BYTES = 2**60  # cgroups version 1 writes about 2^63 for "no limit"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,18 +22,18 @@ class Hardware:
     """A machine, seen from one process.
 
     Attributes:
-        cpu_model: its name, with family, model and stepping where they are known (clouds name many CPUs alike).
+        cpu_model: the CPU's name, with family, model and stepping if known (in clouds, different CPUs share a name).
         cpu_features: the widest vector instructions that torch uses.
-        cores: usable ones: the affinity mask, limited by the quota of the control group (which may be 1.5).
-        memory_bytes: usable, likewise; None = unknown.
+        cores: how many cores this process may use: its affinity mask, limited by its control group (maybe 1.5).
+        memory_bytes: how much memory this process may use; None = unknown.
         device: where the model ran: cpu, cuda or mps.
-        gpu: its name; None = it was not used.
-        gpu_driver: version; None = unknown or none.
-        os: name and version.
-        torch_threads: CPU threads of torch.
-        dtype: of the weights: fp32, bf16, ...
-        versions: of Python and the libraries.
-        load_average: runnable processes over the last 1, 5 and 15 minutes; None = unknown here.
+        gpu: the GPU's name; None = no GPU was used.
+        gpu_driver: the version of the GPU's driver; None = unknown, or no GPU was used.
+        os: name and version of the operating system.
+        torch_threads: number of torch's CPU threads.
+        dtype: the type of the weights: fp32, bf16, ...
+        versions: the versions of Python and the libraries.
+        load_average: mean number of runnable processes over the last 1, 5 and 15 minutes; None = unknown.
     """
 
     cpu_model: str
@@ -51,7 +51,7 @@ class Hardware:
 
     @property
     def key(self) -> str:
-        """What must be equal for times to compare. Versions, memory and load are reported, not compared."""
+        """Times can be compared only if this text is equal. Versions, memory and load are not part of it."""
         cores = f"{self.cores:g} cores"
         threads = f"{self.torch_threads} threads"
         return " / ".join(
@@ -64,11 +64,11 @@ class Hardware:
 
 
 def describe_hardware(device: Any, dtype: Any) -> Hardware:
-    """The machine at hand.
+    """Describes the machine that this process runs on.
 
     Args:
         device: the `torch.device` that the model is on.
-        dtype: the `torch.dtype` of its weights.
+        dtype: the `torch.dtype` of the model's weights.
     """
     import torch
 
@@ -93,10 +93,10 @@ _DTYPES = {"torch.float32": "fp32", "torch.bfloat16": "bf16", "torch.float16": "
 
 
 def cpu_model(root: Path = ROOT) -> str:
-    """The CPU's name; "unknown" where nothing tells it.
+    """The CPU's name; "unknown" if the system does not tell.
 
     Args:
-        root: where `proc` is.
+        root: the directory that holds `proc`.
     """
     entries: dict[str, str] = {}
     for line in _read(root / "proc/cpuinfo").splitlines():
@@ -119,10 +119,10 @@ def _apple_cpu() -> str | None:
 
 
 def usable_cores(root: Path = ROOT) -> float:
-    """How many CPUs this process may keep busy: its affinity mask, limited by the quotas of its control groups.
+    """How many cores this process may use: its affinity mask, limited by the quotas of its control groups.
 
     Args:
-        root: where `proc` and `sys` are.
+        root: the directory that holds `proc` and `sys`.
     """
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min([float(affinity), *_quotas(root)])
@@ -138,7 +138,7 @@ def _quotas(root: Path) -> Iterator[float]:
 
 
 def usable_memory(root: Path = ROOT) -> int | None:
-    """Bytes of memory that this process may use: the machine's, limited by its control groups; None = unknown."""
+    """How many bytes this process may use: the machine's memory, limited by its control groups; None = unknown."""
     limits = [
         int(text)
         for group in _groups(root, "memory")
@@ -152,7 +152,7 @@ def usable_memory(root: Path = ROOT) -> int | None:
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:
-    """The directories of this process's control groups, from its own up to the root; versions 1 and 2."""
+    """The directories of this process's control groups (version 1 and 2), from its own up to the root."""
     for line in _read(root / "proc/self/cgroup").splitlines():
         number, controllers, path = line.split(":", 2)
         mount = root / "sys/fs/cgroup"
@@ -168,7 +168,7 @@ def _groups(root: Path, controller: str) -> Iterator[Path]:
 
 
 def nvidia_driver(root: Path = ROOT) -> str | None:
-    """The version of NVIDIA's kernel driver; None where there is none."""
+    """The version of NVIDIA's kernel driver; None = there is none."""
     words = _read(root / "proc/driver/nvidia/version").partition("\n")[0].split()
     return next((word for word in words if word[0].isdigit()), None)
 
@@ -184,7 +184,7 @@ def _versions() -> dict[str, str]:
 
 
 def _read(path: Path) -> str:
-    """A file of the kernel's; "" where there is none, or it is not ours to read."""
+    """The text of a kernel file; "" if it does not exist or may not be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:

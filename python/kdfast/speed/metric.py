@@ -1,4 +1,4 @@
-"""One metric over many samples, infinite ones included."""
+"""One metric over many samples, which may be infinite."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ PERCENTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99)
 class Metric:
     """Samples of one quantity.
 
-    A sample may be inf (what was waited for never came) and stays in every statistic: percentiles are values that
-    were measured (numpy's `inverted_cdf`), because interpolation would make NaN of inf.
+    A sample may be inf (the event never came); it is part of every statistic. A percentile is always one of the
+    samples (numpy's `inverted_cdf`): interpolation between two infinite samples would give NaN.
 
     Attributes:
-        unit: such as `ms`.
-        samples: at least one, none NaN.
+        unit: the unit, such as `ms`.
+        samples: the samples, at least one; none is NaN.
 
     Raises:
         ValueError: there is no sample, or one is NaN.
@@ -48,22 +48,22 @@ class Metric:
 
     @property
     def infinite(self) -> int:
-        """How many of them are infinite."""
+        """How many samples are infinite."""
         return sum(math.isinf(sample) for sample in self.samples)
 
     def percentile(self, level: float) -> float:
-        """The smallest sample that a share of `level` percent does not exceed."""
+        """The smallest sample that is >= `level` percent of the samples."""
         return float(np.percentile(np.asarray(self.samples, dtype=np.float64), level, method="inverted_cdf"))
 
     def to_json(self, *, samples: bool = True) -> dict[str, Any]:
         """A metric object as in AIPerf's `profile_export_aiperf.json`.
 
         Args:
-            samples: whether to keep them.
+            samples: whether to write the raw samples.
 
         Returns:
-            unit, avg, p1 to p99, min, max, std (of the samples, not an estimate), count, infinite, samples; None for
-            what is infinite, and for the std beside an infinite sample.
+            unit, avg, p1 to p99, min, max, std (of the samples themselves, not an estimate for more), count, infinite
+            and samples. An infinite number is None; so is the std if a sample is infinite.
         """
         values = np.asarray(self.samples, dtype=np.float64)
         statistics = {
@@ -79,7 +79,7 @@ class Metric:
 
 
 def finite(value: float) -> float | None:
-    """The number, or None for an infinite one: JSON has none.
+    """The number, or None if it is infinite: JSON has no infinity.
 
     Example:
         >>> finite(1.5), finite(float("inf"))

@@ -1,4 +1,4 @@
-"""The prompts of a dataset, to measure on."""
+"""The prompts of a dataset, to measure with."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TRUTH = 1  # `source` of a row that holds a ground truth
 
 
 class Rows(Protocol):
-    """What is read of a `KDDataset`."""
+    """The part of a `KDDataset` that this module reads."""
 
     rows: Any
     lengths: Any
@@ -35,24 +35,24 @@ class Rows(Protocol):
         ...
 
     def one_row_a_record(self) -> list[int]:
-        """A row of each record, in the order of the file."""
+        """One row of each record, in the order of the file."""
         ...
 
 
 def speed_prompts(
     dataset: Rows, count: int = 0, *, spread: bool = False, formats: Sequence[str] = FORMATS
 ) -> list[SpeedPrompt]:
-    """The prompts of a dataset, one a record (of two rows the one with the ground truth).
+    """The prompts of a dataset, one per record. If a record has two rows, the one with the ground truth is used.
 
     Args:
         dataset: a `KDDataset`.
-        count: at most so many; 0 = all.
-        spread: choose them from all shapes in turn, those that need a call first; else the first ones of the file.
-        formats: call formats that count, see `kdfast.find_tool_calls`.
+        count: the largest number of prompts; 0 = all.
+        spread: choose prompts from all shapes in turn, first those that need a call; else the first of the file.
+        formats: the call formats that count, see `kdfast.find_tool_calls`.
 
     Raises:
-        DataError: a record's accepted values have another form than BFCL's.
-        SchemaError: the parameters of a prompt's tools are no valid JSON Schema.
+        DataError: a record's accepted values do not have BFCL's form.
+        SchemaError: the parameters of a prompt's tools are not a valid JSON Schema.
     """
     chosen: Iterable[int] = dataset.one_row_a_record()
     if spread:

@@ -1,4 +1,4 @@
-"""Measuring: greedy generation with a cache, one prompt at a time, against a clock that can be injected."""
+"""Measures greedy generation with a KV cache, one prompt at a time. A test can pass its own clock."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from kdfast.speed.engine import Engine, TransformersEngine
 from kdfast.speed.sample import SpeedPrompt, SpeedSample
 
 Clock = Callable[[], float]
-"""Seconds, from any start."""
+"""Returns the time in seconds; any zero point will do."""
 OnProgress = Callable[[int, SpeedSample], None]
-"""Called with the prompts measured so far and the newest sample."""
+"""Called with the number of prompts measured so far, and the newest sample."""
 
 WARMUP_TOKENS = 8
-"""So many tokens does a warm-up generate at most."""
+"""How many tokens a warm-up generates at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +32,11 @@ class SpeedOptions:
     """How to measure.
 
     Attributes:
-        max_new_tokens: an answer is cut after so many tokens.
-        warmup: generations before the first measured one (first use allocates memory and picks kernels).
+        max_new_tokens: an answer is cut after this many tokens.
+        warmup: how many generations to run before the first measured one (the first use allocates memory and picks
+            kernels).
         eos_ids: token ids that end an answer; () = the model's own.
-        formats: call formats that count, see `kdfast.find_tool_calls`.
+        formats: the call formats that count, see `kdfast.find_tool_calls`.
     """
 
     max_new_tokens: int = 128
@@ -59,24 +60,24 @@ def measure_proxy(
     clock: Clock = time.perf_counter,
     on_progress: OnProgress | None = None,
 ) -> list[SpeedSample]:
-    """Measures how fast a model answers, and after how many tokens it acts: on this machine, as a proxy of the device.
+    """Measures how fast a model answers and how early it acts, on this machine, as a proxy for the device.
 
     Args:
         model: a Hugging Face causal LM (runs in evaluation mode, which is undone afterwards), or an `Engine`.
-        batch: prompts; or a batch of `collate_kd_batch`, whose prompts are taken (it has neither tools nor ground
-            truth: any well-formed call counts, and there is no `ttfa_overhead_tokens`).
-        tokenizer: kdfast's, or the path of a tokenizer.json or of a directory that holds one.
+        batch: prompts; or a batch of `collate_kd_batch`, whose prompts are used. Such a batch has no tools and no
+            ground truth: every well-formed call counts, and there is no `ttfa_overhead_tokens`.
+        tokenizer: kdfast's tokenizer, or the path of a tokenizer.json or of a directory that holds one.
         options: limits, warm-up and end tokens.
-        clock: seconds; read before tokenising and after each step, never during one.
-        on_progress: called after each prompt, off the clock.
+        clock: returns seconds; read before tokenising and after each step, never during a step.
+        on_progress: called after each prompt; its time is not measured.
 
     Returns:
-        one sample a prompt, raw; `aggregate_speed_metrics` makes statistics of them.
+        One raw sample per prompt; `aggregate_speed_metrics` computes statistics from them.
 
     Raises:
         ValueError: a prompt has no token, or an engine was given without `options.eos_ids`.
         FloatingPointError: the model's logits are NaN.
-        SchemaError: the parameters of a prompt's tools are no valid JSON Schema.
+        SchemaError: the parameters of a prompt's tools are not a valid JSON Schema.
     """
     options = options or SpeedOptions()
     if not isinstance(tokenizer, Tokenizer):
@@ -111,7 +112,7 @@ def _measure(
 def warm_up(
     engine: Engine, prompts: Sequence[SpeedPrompt], tokenizer: Tokenizer, options: SpeedOptions
 ) -> None:
-    """Generates the beginnings of `options.warmup` answers off the clock, to the first prompts in turn."""
+    """Generates the first tokens of `options.warmup` answers without measuring them, to the first prompts in turn."""
     for number in range(options.warmup if prompts else 0):
         engine.prefill(tokenizer.encode(prompts[number % len(prompts)].text))
         for _ in range(min(options.max_new_tokens, WARMUP_TOKENS)):
@@ -127,7 +128,7 @@ def measure_prompt(
     *,
     clock: Clock = time.perf_counter,
 ) -> SpeedSample:
-    """Measures one answer. Only the engine works between the readings of the clock; calls are looked for afterwards."""
+    """Measures one answer. Only the tokenizer and the engine are timed; calls are looked for afterwards."""
     stops = frozenset(options.eos_ids)
     engine.reset()
     started = clock()
@@ -135,10 +136,10 @@ def measure_prompt(
     tokenised = clock()
     engine.prefill(ids)
     prefilled = clock()
-    answer, came = [engine.next()], [clock()]
+    answer, arrivals = [engine.next()], [clock()]
     while answer[-1] not in stops and len(answer) < options.max_new_tokens:
         answer.append(engine.next())
-        came.append(clock())
+        arrivals.append(clock())
     engine.reset()
     ended = answer[-1] in stops
     text_ids = answer[:-1] if ended else answer
@@ -152,18 +153,18 @@ def measure_prompt(
         ended=ended,
         tokenise_ms=1000 * (tokenised - started),
         prefill_ms=1000 * (prefilled - tokenised),
-        first_token_ms=1000 * (came[0] - prefilled),
-        itl_ms=tuple(1000 * (after - before) for before, after in pairwise(came)),
+        first_token_ms=1000 * (arrivals[0] - prefilled),
+        itl_ms=tuple(1000 * (after - before) for before, after in pairwise(arrivals)),
         ttfa_tokens=tokens,
         ttfa_name_tokens=name_tokens,
-        ttfa_ms=1000 * (came[int(tokens) - 1] - started) if tokens is not None and acted else tokens,
+        ttfa_ms=1000 * (arrivals[int(tokens) - 1] - started) if tokens is not None and acted else tokens,
     )
 
 
 def _first_action(
     prompt: SpeedPrompt, ids: list[int], tokenizer: Tokenizer, options: SpeedOptions
 ) -> tuple[float | None, float | None]:
-    """After how many tokens the first valid call, and the name in it, was there: inf = never, None = none is due."""
+    """How many tokens until the first valid call, and until its name, is complete; inf = never, None = none is due."""
     if not prompt.needs_call:
         return None, None
     stream = ToolCallStream(prompt.tools or None, options.formats, tokenizer)
@@ -187,7 +188,7 @@ def _prompts_of(batch: Mapping[str, Tensor], tokenizer: Tokenizer) -> list[Speed
 
 
 def model_eos_ids(model: nn.Module) -> tuple[int, ...]:
-    """The token ids that end an answer, by a Hugging Face model's own configuration; () = it names none."""
+    """The token ids that end an answer, from a Hugging Face model's configuration; () = it names none."""
     for settings in (getattr(model, "generation_config", None), getattr(model, "config", None)):
         ids = getattr(settings, "eos_token_id", None)
         if ids is not None:
@@ -197,7 +198,7 @@ def model_eos_ids(model: nn.Module) -> tuple[int, ...]:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode while entered."""
+    """Puts a model into evaluation mode, and back into its old mode at the end."""
     was_training = model.training
     model.eval()
     try:

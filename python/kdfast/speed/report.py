@@ -1,4 +1,4 @@
-"""The report of a measurement: a JSON document whose metric objects are AIPerf's."""
+"""The report of a measurement: a JSON document whose metric objects look like AIPerf's."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _SECTIONS = ("metrics", "absent", "hardware", "fingerprints")
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """Where numbers come from.
+    """How, when and on what the numbers were measured.
 
     Attributes:
         hardware: the machine.
-        measured_at: Unix seconds.
-        fingerprints: hashes: `prompts`, `truth` (what answers are scored by), and what is known of `dataset` (the file
-            of the prompts), `model`, `tokenizer`, `template`, `config`.
-        step: of training; None = a finished model.
-        export: whether the exported model ran; a PyTorch model is a proxy of it.
+        measured_at: the time of the measurement, in Unix seconds.
+        fingerprints: hashes of `prompts` and `truth` (what answers are scored against), and of those that are known of
+            `dataset` (the file of the prompts), `model`, `tokenizer`, `template` and `config`.
+        step: the training step; None = a finished model.
+        export: whether the exported model ran; False = its PyTorch proxy ran.
     """
 
     hardware: Hardware
@@ -51,18 +51,18 @@ def speed_report(
     quality: Mapping[str, Any] | None = None,
     failure: str | None = None,
 ) -> dict[str, Any]:
-    """The report document.
+    """Makes the report document.
 
     Args:
-        samples: of `measure_proxy`.
-        options: what they were measured with.
-        provenance: where they come from.
-        quality: the section of that name, see `kdfast.scoring.quality`; its `absent` joins the report's. None = not
-            measured.
-        failure: why nothing was measured; every metric is absent for this reason then.
+        samples: the result of `measure_proxy`.
+        options: the options that it ran with.
+        provenance: how, when and on what it ran.
+        quality: the section `quality`, see `kdfast.scoring.quality`; its `absent` is merged into the report's. None =
+            not measured.
+        failure: why nothing could be measured; then every metric is absent for this reason. None = no failure.
 
     Returns:
-        JSON values only; what is infinite is None beside a count of infinities.
+        JSON values only. An infinite number is None, and its metric counts the infinite samples.
     """
     speed = aggregate_speed_metrics(samples) if failure is None else SpeedMetrics.failed(failure)
     shortest = [
@@ -101,23 +101,23 @@ def speed_report(
 
 
 def write_speed_report(path: str | os.PathLike[str], report: Mapping[str, Any]) -> None:
-    """Writes a report whole, or not at all; folders are made.
+    """Writes a report: the whole file, or nothing. Missing folders are created.
 
     Raises:
-        ValueError: a number in it is NaN or infinite.
-        OSError: it cannot be written.
+        ValueError: a number in the report is NaN or infinite.
+        OSError: the file cannot be written.
     """
     text = json.dumps(report, ensure_ascii=False, indent=1, allow_nan=False)
     write_text_whole(Path(path), text + "\n")
 
 
 def read_speed_report(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Reads a report of `write_speed_report`.
+    """Reads a file of `write_speed_report`.
 
     Raises:
-        FileNotFoundError: there is none.
-        OSError: it cannot be read.
-        DataError: it is damaged, or no speed report of this version; names the file and the remedy.
+        FileNotFoundError: there is no such file.
+        OSError: the file cannot be read.
+        DataError: the file is damaged, or not a speed report of this version; the message names file and remedy.
     """
     target = Path(path)
     try:

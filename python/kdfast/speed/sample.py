@@ -1,4 +1,4 @@
-"""A prompt to measure on, and what was measured on it."""
+"""A prompt to measure with, and the measurements of its answer."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class SpeedPrompt:
     """One prompt.
 
     Attributes:
-        text: what the model reads, rendered; tokenising it is part of the measurement.
+        text: the rendered prompt; tokenising it is part of the measurement.
         tools: the tool definitions, as JSON text ("" = none: then every well-formed call is valid).
-        needs_call: whether a tool call is due; only then there is a time to the first action.
-        shortest_call_tokens: length of the shortest right call; None = there is no ground truth.
-        shape: the padded length that training would put the row in; reports are sliced by it.
-        line: of the record.
-        reference: the right answer; what answers are scored by where nothing is `accepted`.
-        accepted: BFCL's ground truth, one `{function: {argument: [values]}}` a call; None = the reference's calls.
+        needs_call: whether a tool call is due; only then is there a time to the first action.
+        shortest_call_tokens: the length of the shortest right call; None = there is no ground truth.
+        shape: the padded length that this row would have in training; a report also has the metrics of each shape.
+        line: the line of the record in its file; None = not from a file.
+        reference: the right answer; answers are compared with its calls if `accepted` is None.
+        accepted: BFCL's ground truth, one `{function: {argument: [values]}}` per call; None = the reference's calls.
     """
 
     text: str
@@ -37,7 +37,7 @@ class SpeedPrompt:
 
 
 def prompts_fingerprint(prompts: Iterable[SpeedPrompt]) -> str:
-    """SHA-256 (hex) over the texts, tools and needs of prompts, in their order."""
+    """SHA-256 (hex) over text, tools and `needs_call` of each prompt, in the order of the prompts."""
     total = hashlib.sha256()
     for prompt in prompts:
         total.update(json.dumps([prompt.text, prompt.tools, prompt.needs_call]).encode() + b"\n")
@@ -45,9 +45,10 @@ def prompts_fingerprint(prompts: Iterable[SpeedPrompt]) -> str:
 
 
 def truth_fingerprint(prompts: Iterable[SpeedPrompt]) -> str:
-    """SHA-256 (hex) over what the answers to prompts are scored by, in their order.
+    """SHA-256 (hex) over what answers are scored against, in the order of the prompts.
 
-    That is whether a call is due, and where one is, the accepted values, else the right answer.
+    For a prompt that needs a call these are the accepted values, or the right answer if there are none. For a prompt
+    that needs no call it is only that fact.
 
     Example:
         >>> one, other = (SpeedPrompt(text="x", needs_call=True, accepted=[{"f": {"n": [n]}}]) for n in (1, 2))
@@ -63,22 +64,23 @@ def truth_fingerprint(prompts: Iterable[SpeedPrompt]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class SpeedSample:
-    """What was measured on one prompt, raw.
+    """The raw measurements of one answer.
+
+    For the three `ttfa` attributes: inf = no valid call came; None = no call is due.
 
     Attributes:
-        prompt: it.
-        prompt_tokens: its length.
-        ids: every token that was generated, in order, the one that ended the answer included.
+        prompt: the prompt.
+        prompt_tokens: the length of the prompt in tokens.
+        ids: the generated token ids in order, including the one that ended the answer.
         text: the answer, without the token that ended it.
-        ended: whether it ended by itself, not by `max_new_tokens`.
-        tokenise_ms: text to token ids.
-        prefill_ms: the prompt into the cache.
-        first_token_ms: from there to the first token.
-        itl_ms: inter-token latencies, one for each further token.
-        ttfa_tokens: tokens up to and with the one that completed the first valid call; inf = none came; None = no
-            call is due.
-        ttfa_name_tokens: tokens up to and with the one that closed that call's function name; else the same.
-        ttfa_ms: time from the start to that call's last token; else the same.
+        ended: whether the model ended the answer; False = `max_new_tokens` did.
+        tokenise_ms: time to turn the text into token ids.
+        prefill_ms: time to read the prompt into the cache.
+        first_token_ms: time from then to the first token.
+        itl_ms: inter-token latencies, one for each token after the first.
+        ttfa_tokens: number of tokens up to and including the one that completed the first valid call.
+        ttfa_name_tokens: number of tokens up to and including the one that closed that call's function name.
+        ttfa_ms: time from the start to the last token of that call.
     """
 
     prompt: SpeedPrompt
@@ -96,33 +98,33 @@ class SpeedSample:
 
     @property
     def ttft_ms(self) -> float:
-        """Time to the first token, from the prompt's text."""
+        """Time to the first token, tokenising included."""
         return self.tokenise_ms + self.prefill_ms + self.first_token_ms
 
     @property
     def tpot_ms(self) -> float | None:
-        """Mean time of a token after the first; None where there is none."""
+        """Mean time per token after the first; None if there is only one token."""
         return sum(self.itl_ms) / len(self.itl_ms) if self.itl_ms else None
 
     @property
     def tps(self) -> float | None:
-        """Tokens per second after the first; None where there is none."""
+        """Tokens per second after the first token; None if there is only one."""
         return 1000 / self.tpot_ms if self.tpot_ms else None
 
     @property
     def ttfa_overhead_tokens(self) -> float | None:
-        """`ttfa_tokens` beyond the shortest right call; None where no call is due, or no ground truth is known."""
+        """`ttfa_tokens` minus the shortest right call; None if no call is due, or no ground truth is known."""
         shortest = self.prompt.shortest_call_tokens
         return None if self.ttfa_tokens is None or shortest is None else self.ttfa_tokens - shortest
 
     def score(self, formats: Sequence[str] = FORMATS) -> Score:
-        """Whether the answer calls tools rightly.
+        """Scores the tool calls of the answer.
 
         Args:
-            formats: call formats that count, see `kdfast.find_tool_calls`.
+            formats: the call formats that count, see `kdfast.find_tool_calls`.
 
         Raises:
-            SchemaError: the parameters of the prompt's tools are no valid JSON Schema.
+            SchemaError: the parameters of the prompt's tools are not a valid JSON Schema.
         """
         return score_answer(
             self.text,
@@ -134,7 +136,7 @@ class SpeedSample:
         )
 
     def values(self) -> dict[str, float | Sequence[float]]:
-        """Every metric that this prompt has, by its name in a report."""
+        """Every metric that this answer has, by its name in a report."""
         found: dict[str, float | Sequence[float] | None] = {
             "ttft_ms": self.ttft_ms,
             "ttft_tokenise_ms": self.tokenise_ms,
@@ -153,7 +155,7 @@ class SpeedSample:
         return {name: value for name, value in found.items() if value is not None}
 
     def to_json(self) -> dict[str, Any]:
-        """The prompt's own line in a report. `itl_ms` is left to the report's metric, which holds all in order."""
+        """The prompt's entry in a report. It has no `itl_ms`: the report's metric has all of them, in order."""
         numbers = {name: value for name, value in self.values().items() if isinstance(value, float)}
         return {
             "line": self.prompt.line,

@@ -1,4 +1,4 @@
-"""The length of the shortest right call to a prompt: what no student can be faster than."""
+"""The length of the shortest right call to a prompt: no student can act earlier."""
 
 from __future__ import annotations
 
@@ -22,24 +22,26 @@ def shortest_call_tokens(
     tokenizer: Tokenizer,
     formats: Sequence[str] = FORMATS,
 ) -> int | None:
-    """Tokens up to and with the one that completes the shortest right call.
+    """Number of tokens up to and including the one that completes the shortest right call.
 
-    The shortest of: each call of the reference as it stands (where it is right), and, in the same frame, each accepted
-    call as compact JSON, without its optional arguments and with the value of each argument that takes the fewest
-    tokens.
+    Two kinds of calls are tried:
+
+    - each call of the reference, as it is written, if the reference is right;
+    - each accepted call as compact JSON, in the reference's frame (`<tool_call>`), without optional arguments and, for
+      each argument, with the accepted value that takes the fewest tokens.
 
     Args:
-        reference: the right answer, or a teacher's: it shows the frame that calls stand in.
-        accepted: BFCL's accepted values, one `{function: {argument: [values]}}` a call; None = the reference's own.
+        reference: the right answer, or a teacher's; it shows which frame a call has.
+        accepted: BFCL's accepted values, one `{function: {argument: [values]}}` per call; None = the reference's own.
         tools: the tool definitions as JSON text ("" = none).
-        tokenizer: the student's.
-        formats: call formats that count, see `kdfast.find_tool_calls`.
+        tokenizer: the student's tokenizer.
+        formats: the call formats that count, see `kdfast.find_tool_calls`.
 
     Returns:
-        None where nothing right is known: no call in the reference, or none that is valid.
+        The number of tokens; None = the reference has no call, or none of the tried calls is valid.
 
     Raises:
-        SchemaError: a tool's parameters are no valid JSON Schema.
+        SchemaError: a tool's parameters are not a valid JSON Schema.
     """
     schema = ToolSchema(tools) if tools else None
     lengths = []
@@ -75,7 +77,7 @@ def _candidates(
 
 
 def _opening(reference: str, call: ToolCall) -> str:
-    """What stands before a call in its frame."""
+    """The part of the frame before the call's JSON, such as `<tool_call>`."""
     before = reference[: call.body[0]]
     if call.span[0] < call.body[0]:
         return before[call.span[0] :]
@@ -84,13 +86,13 @@ def _opening(reference: str, call: ToolCall) -> str:
 
 
 def _shortest(choices: Any, tokenizer: Tokenizer) -> Any:
-    """The value of the fewest tokens among accepted ones."""
+    """The accepted value that takes the fewest tokens."""
     values = [_value(choice, tokenizer) for choice in _list(choices) if choice != ""]
     return min(values, key=lambda value: len(tokenizer.encode(_compact(value))), default="")
 
 
 def _value(accepted: Any, tokenizer: Tokenizer) -> Any:
-    """An accepted value as a call would give it: objects hold a list of accepted values for each key."""
+    """An accepted value as a call writes it. An accepted object has a list of values per key: take the shortest."""
     if isinstance(accepted, dict):
         return {
             key: _shortest(choices, tokenizer)

@@ -1,4 +1,4 @@
-"""A measurement for people."""
+"""A measurement as a table for people."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LABELS = {
 
 
 def tail_levels(name: str) -> tuple[int, int, int]:
-    """The percentiles to look at: the median, and two of the slow tail, which is the low one for a rate.
+    """The percentiles to show: the median and two of the slow tail. A rate is slow where it is low.
 
     Example:
         >>> tail_levels("ttft_ms"), tail_levels("tps")
@@ -39,7 +39,7 @@ def tail_levels(name: str) -> tuple[int, int, int]:
 
 
 def headline(speed: SpeedMetrics) -> dict[str, float]:
-    """Numbers for a log: `ttft_ms.p50`, `ttft_ms.p90`, ..., and `ttfa_tokens.infinite`, `ttfa_tokens.count`."""
+    """The numbers for a log: `ttft_ms.p50`, `ttft_ms.p90`, ..., and `ttfa_tokens.infinite`, `ttfa_tokens.count`."""
     values: dict[str, float] = {}
     for name, metric in speed.metrics.items():
         values |= {f"{name}.p{level}": metric.percentile(level) for level in tail_levels(name)}
@@ -49,11 +49,11 @@ def headline(speed: SpeedMetrics) -> dict[str, float]:
 
 
 def speed_table(speed: SpeedMetrics, shapes: Mapping[int, SpeedMetrics] | None = None) -> Table:
-    """A rich table: one row a metric, one column a percentile, and the medians of each shape.
+    """A rich table: one row per metric, one column per percentile, and the medians of each shape.
 
     Args:
-        speed: over all prompts.
-        shapes: of `by_shape`; shown when there are several.
+        speed: the metrics over all prompts.
+        shapes: the metrics of each shape, as `by_shape` gives them; shown if there are several shapes.
     """
     sliced = shapes if shapes is not None and len(shapes) > 1 else {}
     table = Table(title="Speed (batch 1, greedy, KV cache)", title_justify="left")
@@ -72,7 +72,7 @@ def speed_table(speed: SpeedMetrics, shapes: Mapping[int, SpeedMetrics] | None =
 
 
 def absences(speed: SpeedMetrics) -> list[str]:
-    """One line for each reason, with the metrics that are absent for it."""
+    """One line per reason, with the metrics that are absent for this reason."""
     reasons: dict[str, list[str]] = {}
     for name, reason in speed.absent.items():
         reasons.setdefault(reason, []).append(name)

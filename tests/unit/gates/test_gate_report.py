@@ -1,4 +1,4 @@
-"""What the gates say, to machines and people, and the baseline that they read."""
+"""The gates' report as JUnit and as a table, wrong documents, and the baseline file."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""The paired decision: verdicts by hand, the quantiles by a slow twin, the rates by simulation."""
+"""The paired decision: verdicts by hand, quantiles against a slow twin, failure rates by simulation."""
 
 import math
 
@@ -28,7 +28,10 @@ def noisy(count, cv, by, seed, prompts=40):
 
 
 def run(machine, limits=None, seed=0):
-    """A trial to its end; `machine(count, call)` gives pairs. Returns the decision on ttft and the pairs run."""
+    """Runs a trial to its end; `machine(count, call)` gives its pairs.
+
+    Returns the decision on ttft, and (block, number of pairs) of each call.
+    """
     trial, taken = PairedTrial(limits, seed=seed), []
     while trial.need_pairs:
         taken.append((trial.block, trial.need_pairs))
@@ -71,7 +74,7 @@ def test_quantile_is_a_measured_value():
         (0.0, 1.05, 20),
         (0.1, 1.05, 25),
         (0.5, 1.05, 625),
-        (0.5, 1.2, 625),  # a looser limit asks for no fewer
+        (0.5, 1.2, 625),  # a looser limit does not ask for fewer pairs
         (0.1, 1.01, math.ceil((5 * math.log(1.05) / math.log(1.01)) ** 2)),
     ],
 )
@@ -113,7 +116,7 @@ def test_a_pilot_first_then_as_many_as_its_spread_asks_for():
     decision = decide_paired(pilot)
     assert (decision.planned_pairs, decision.need_pairs) == (planned, planned - 20)
     assert decision.median.estimate is None
-    assert decide_paired(noisy(20, 1.0, 1.0, seed=1)).need_pairs == 40  # at most twice what is there
+    assert decide_paired(noisy(20, 1.0, 1.0, seed=1)).need_pairs == 40  # at most twice as many as there are
 
 
 def test_one_run_held_up_by_the_machine_does_not_ask_for_a_thousand_pairs():
@@ -265,7 +268,7 @@ def test_both_arms_slower_changes_nothing(seed, by):
         assert (one.ratio, one.lower, one.upper) == pytest.approx((other.ratio, other.lower, other.upper))
 
 
-# ------------------------------------------------------------------ feeding it
+# ------------------------------------------------------------------ pairs and trials
 
 
 def test_rounds_that_were_not_run_are_left_out():
@@ -352,7 +355,7 @@ def test_a_trial_ends(seed, cv):
     assert sum(count for _, count in taken) <= 200
 
 
-# ------------------------------------------------------------------ the rates (all of them: bench/gates.py)
+# ------------------------------------------------------------------ the failure rates (more of them: bench/gates.py)
 
 
 @pytest.mark.parametrize(("by", "most", "least"), [(1.0, 1, 0), (1.10, 60, 48), (1.15, 60, 59)])

@@ -1,4 +1,4 @@
-"""The gates that need no clock: first actions, F1 and false calls."""
+"""The gates that measure no time: first actions, F1 and false calls."""
 
 import math
 
@@ -43,14 +43,14 @@ def test_infeasible_limit_is_said_instead_of_failing_every_student():
     assert gate("ttfa_p95", one, None, strict=True).status == "failed"
     assert gate("ttfa_p95", one, None, GatesConfig(ttfa_p95_tokens=63)).status == "failed"
     assert gate("ttfa_p95", one, None, GatesConfig(ttfa_p95_tokens=70)).status == "passed"
-    # One that never calls is not excused by that.
+    # A student that never calls fails all the same.
     never = report(ttfa_tokens={"p95": None, "infinite": 9}, shortest_call_tokens={"p95": 63})
     result = gate("ttfa_p95", never, None)
     assert (result.status, result.reason) == (
         "failed",
         "ttfa_tokens p95 is infinite; prompts without a valid call: 9",
     )
-    # The closed name and the overhead can be had in fewer tokens than a whole call.
+    # A function's name and the overhead can be shorter than a whole call: a limit on them is never infeasible.
     name = report(ttfa_name_tokens__p95=30.0, shortest_call_tokens={"p95": 63})
     assert gate("ttfa_p95", name, None, GatesConfig(ttfa_metric="ttfa_name_tokens")).status == "failed"
 
@@ -63,7 +63,7 @@ def test_ttfa_takes_the_worst_run():
 
 
 def f1_report(right, missed, **changes):
-    """F1 = 2 tp / (2 tp + fn)."""
+    """A report whose F1 is 2 tp / (2 tp + fn)."""
     per_prompt = [[1, 0, 0]] * right + [[0, 0, 1]] * missed
     return report(f1={"value": 2 * right / (2 * right + missed), "per_prompt": per_prompt}, **changes)
 
@@ -73,8 +73,8 @@ def f1_report(right, missed, **changes):
     [
         (95, "passed"),  # 0.9744 as before
         (94, "passed"),  # 0.9691
-        (93, "inconclusive"),  # 0.9637: neither of the two worse prompts is drawn in 0.98^100 = 13 %
-        (90, "failed"),  # 0.9474: none of the five in 0.6 %
+        (93, "inconclusive"),  # 0.9637: 0.98^100 = 13 % of the draws have neither of the two worse prompts
+        (90, "failed"),  # 0.9474: 0.95^100 = 0.6 % have none of the five worse prompts
         (80, "failed"),  # 0.8889
     ],
 )
@@ -85,7 +85,7 @@ def test_f1_falls_by_the_paired_bootstrap(right, status):
 
 
 def test_a_fall_on_one_prompt_of_many_is_inconclusive():
-    # The one worse prompt is not drawn in 0.99^100 = 37 % of the resamples: the bound is 0.
+    # 0.99^100 = 37 % of the draws do not have the one worse prompt, so the bound is 0.
     result = gate("f1", f1_report(94, 6), f1_report(95, 5), GatesConfig(f1_drop=0.001))
     assert result.status == "inconclusive"
     assert result.reason == "fell by 0.0053 > 0.001, but perhaps by chance: more prompts are needed"

@@ -93,5 +93,5 @@ def test_the_gates_read_it():
     assert same["f1"].status == same["false_call_rate"].status == "passed"
     failed = gates_of(worse, good)
     assert failed["f1"].status == failed["false_call_rate"].status == "failed"
-    assert "surely by" in failed["f1"].reason
+    assert "with 95 % confidence by at least" in failed["f1"].reason
     assert math.isclose(failed["f1"].value, quality(worse)["f1"]["value"])

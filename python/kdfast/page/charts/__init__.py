@@ -1,7 +1,7 @@
-"""Charts as HTML and SVG: static, in CSS colours, as wide as their place, with text that never shrinks.
+"""Charts as static HTML and SVG. Colours come from CSS, a chart is as wide as its container, and text never shrinks.
 
-Every position is a percentage of the plotting area; only paths have a coordinate system of their own, stretched over it
-with strokes that keep their width. So a page reads the same on a telephone, on a screen and on paper, without scripts.
+Every position is a percentage of the plotting area. Only paths have their own coordinates, 0 to 1000, stretched over
+that area; their strokes keep their width. So charts work on a telephone, on a screen and on paper, without scripts.
 """
 
 from kdfast.page.charts.histogram import Mark, histogram

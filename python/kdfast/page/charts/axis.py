@@ -1,4 +1,4 @@
-"""From values to positions, and the round numbers along an axis."""
+"""Turns values into positions, and chooses the round numbers along an axis."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Axis:
     """A range of values and its round numbers.
 
     Attributes:
-        low: value at 0 %.
-        high: value at 100 %, above `low`.
-        ticks: the numbers to write, inside the range.
+        low: the value at 0 %.
+        high: the value at 100 %, above `low`.
+        ticks: the round numbers to write, inside the range.
 
     Examples:
         >>> axis = Axis.around(0.16, 0.71)
@@ -35,18 +35,18 @@ class Axis:
 
     @classmethod
     def around(cls, low: float, high: float, *, whole: bool = False) -> Axis:
-        """An axis that begins and ends at round numbers, and at 0 where the values come near it.
+        """An axis that begins and ends at round numbers; it begins at 0 if `low` is less than half of `high`.
 
         Args:
-            low: the least value.
-            high: the greatest.
-            whole: only integers are round.
+            low: the smallest value.
+            high: the largest value.
+            whole: whether only integers count as round.
         """
         if whole:
             low, high = float(math.floor(low)), float(math.ceil(high))
         if 0 < low < high / 2:
             low = 0.0
-        if high - low <= max(_TINY, 1e-9 * max(abs(low), abs(high))):  # all alike but for rounding
+        if high - low <= max(_TINY, 1e-9 * max(abs(low), abs(high))):  # all values are equal, up to rounding
             low, high = (0.0, high) if high > _TINY else (low - 1.0, low + 1.0)
         step = _step(high - low, whole)
         first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
@@ -56,7 +56,7 @@ class Axis:
 
     @classmethod
     def between(cls, low: float, high: float) -> Axis:
-        """An axis of exactly this range, with round integers inside: for steps.
+        """An axis of exactly this range, with round integers inside it; used for steps.
 
         Examples:
             >>> Axis.between(0, 24).ticks
@@ -81,18 +81,18 @@ def _step(span: float, whole: bool) -> float:
 
 
 def grid(axis: Axis) -> Markup:
-    """Horizontal lines at the ticks, for inside an svg."""
+    """Horizontal lines at the ticks, to put inside an svg element."""
     line = Markup('<line class="grid" x1="0" x2="100%" y1="{0}%" y2="{0}%"/>')
     return Markup("").join(line.format(trim(100 - axis.percent(tick))) for tick in axis.ticks)
 
 
 def labels(axis: Axis, side: str, texts: Sequence[str] | None = None) -> Markup:
-    """The numbers along an axis, as HTML beside the svg.
+    """The numbers along an axis, as HTML to put beside the svg element.
 
     Args:
-        axis: whose ticks.
+        axis: the axis.
         side: `left` or `bottom`.
-        texts: what to write at the ticks; None = the numbers.
+        texts: what to write at the ticks; None = the ticks' numbers.
     """
     shown = texts or [number(tick) for tick in axis.ticks]
     name, edge = {"left": ("y", "top"), "bottom": ("x", "left")}[side]
@@ -105,7 +105,7 @@ def labels(axis: Axis, side: str, texts: Sequence[str] | None = None) -> Markup:
 
 
 def trim(percent: float) -> str:
-    """A percentage as short as it goes: two decimals at most.
+    """A percentage with at most two decimals, without zeros at the end.
 
     Examples:
         >>> trim(50.0), trim(33.3333)

@@ -1,4 +1,4 @@
-"""How samples are distributed, those that never came included."""
+"""A histogram; infinite samples (the event never came) get a bar of their own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Mark:
 
     Attributes:
         label: its name.
-        value: where it is; infinite = beside the samples that never came.
+        value: its place on the axis; infinite = at the bar of the infinite samples.
         style: its class in the style sheet: `p50`, `p95`, `shortest`, `limit`.
     """
 
@@ -30,13 +30,13 @@ class Mark:
 def histogram(
     samples: Sequence[float], marks: Sequence[Mark], *, title: str, unit: str, note: str = ""
 ) -> Markup:
-    """Bars of how many samples lie where, a tick for each sample, and a bar apart for the infinite ones.
+    """A histogram with a small tick for each sample, and a separate bar for the infinite ones.
 
     Args:
-        samples: at least one; some may be infinite.
-        marks: lines across the bars.
-        title: what is shown.
-        unit: of the samples.
+        samples: the samples, at least one; some may be infinite.
+        marks: values to mark by a line across the bars.
+        title: the chart's title.
+        unit: the unit of the samples.
         note: a remark beside the title.
 
     Returns:
@@ -54,7 +54,7 @@ def histogram(
     x = Axis.around(min(near, default=0.0), max(near, default=1.0), whole=whole)
     edges = _edges(x, len(finite), whole=whole)
     bars = [0] * len(edges)
-    for value in finite:  # rounding must put none beyond the ends
+    for value in finite:  # clamped, because rounding may put a value outside the bins
         bars[min(max(int(x.percent(value) / 100 * len(edges) + 1e-9), 0), len(edges) - 1)] += 1
     y = Axis.around(0.0, float(max([*bars, infinite, 1])), whole=True)
     return Markup(
@@ -83,7 +83,7 @@ def histogram(
 
 
 def _edges(x: Axis, count: int, *, whole: bool) -> list[tuple[float, float]]:
-    """The bins: some for each stretch between two ticks, finer where there are many samples."""
+    """The edges of the bins: 1 to 8 bins between two ticks, more if there are many samples."""
     stretch = x.ticks[1] - x.ticks[0]
     parts = 2 if count < 20 else 4 if count < 200 else 8
     if whole:
@@ -121,7 +121,7 @@ def _name(mark: Mark) -> Markup:
 
 
 def _never(infinite: int, count: int, y: Axis, marks: Sequence[Mark]) -> Markup:
-    """The bar of samples that are infinite, apart from the others."""
+    """The separate bar of the infinite samples."""
     if not infinite:
         return Markup("")
     text = f"never: {infinite} of {count} ({share(infinite / count)})"

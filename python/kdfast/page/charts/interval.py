@@ -15,11 +15,11 @@ class Estimate:
     """A share in [0, 1].
 
     Attributes:
-        value: it.
+        value: the share.
         low: the lower end of its 95 % interval; None = not known.
-        high: the upper end.
-        count: how many of `total` it is; None = no simple share.
-        total: of how many.
+        high: the upper end of its 95 % interval; None = not known.
+        count: the share is `count` of `total`; None = it is no such share (F1).
+        total: see `count`.
     """
 
     value: float
@@ -35,7 +35,7 @@ class Estimate:
 
     @property
     def interval(self) -> str:
-        """The interval in words; "" where it is not known, or has no width: at 0 and 1 every draw gives the same."""
+        """The interval in words; "" if it is not known, or has no width (a share of 0 or 1)."""
         if self.low is None or self.high is None or self.low == self.high:
             return ""
         low, high = share(self.low).removesuffix(" %"), share(self.high)
@@ -43,7 +43,7 @@ class Estimate:
 
 
 def interval(before: Estimate | None, after: Estimate | None) -> Markup:
-    """Both as dots with their intervals as bars, and a line from one to the other.
+    """Draws both shares as dots, their intervals as bars, and a line from one dot to the other.
 
     Examples:
         >>> drawn = interval(Estimate(value=0.0), Estimate(value=0.5, low=0.25, high=0.75))

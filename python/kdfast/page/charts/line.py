@@ -1,4 +1,4 @@
-"""Lines over the steps of a run."""
+"""A chart of lines over the steps of a run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kdfast.page.charts.axis import Axis, grid, labels, trim
 from kdfast.page.wording import number
 
 MOST_POINTS = 600
-"""A longer line is thinned: no screen shows more."""
+"""A line of more points is thinned: no screen shows more."""
 
 Points = Sequence[tuple[float, float]]
 
@@ -22,10 +22,10 @@ class Line:
     """One line.
 
     Attributes:
-        label: what the legend calls it.
-        points: (step, value) in the order of the steps; an infinite value interrupts the line.
+        label: its name in the legend.
+        points: (step, value) in the order of the steps; the line has a gap at a value that is not finite.
         style: its class in the style sheet: `faint`, `train`, `held`, `second`.
-        dots: whether each point is marked, and says its value when pointed at.
+        dots: whether each point is a dot that shows its value when the mouse is over it.
     """
 
     label: str
@@ -47,13 +47,13 @@ def line_chart(
     """A chart of lines over steps.
 
     Args:
-        lines: at least one with a finite point; those without any are left out.
-        title: what is shown.
+        lines: the lines; those without a finite point are left out, and at least one must have one.
+        title: the chart's title.
         note: a remark beside the title.
-        read: how a value is written.
-        steps: the range of steps; None = that of the lines.
-        bounds: the range of values; None = that of the lines, from round number to round number.
-        legend: whether the lines are named, where there are several.
+        read: turns a value into text.
+        steps: the range of steps; None = the range of the lines.
+        bounds: the range of values; None = the range of the lines. Both ends are extended to round numbers.
+        legend: whether to show a legend if there are several lines.
 
     Returns:
         A figure element.
@@ -91,7 +91,7 @@ def line_chart(
 
 
 def thin(points: Points, most: int = MOST_POINTS) -> Points:
-    """At most about so many points: of each stretch the lowest and the highest, so that no spike is lost.
+    """Keeps about `most` points: the lowest and the highest of each section, so that no spike is lost.
 
     Examples:
         >>> spiky = [(step, 9.0 if step == 70 else 0.0) for step in range(100)]
@@ -111,7 +111,7 @@ def thin(points: Points, most: int = MOST_POINTS) -> Points:
 
 
 def smooth(points: Points, window: int) -> list[tuple[float, float]]:
-    """The exponential moving average over about `window` points, without a bias towards its beginning.
+    """The exponential moving average over about `window` points, corrected for its start at 0.
 
     Examples:
         >>> smooth([(1, 2.0), (2, 2.0), (3, 2.0)], window=10)
@@ -162,6 +162,6 @@ def _legend(lines: Sequence[Line]) -> Markup:
 
 
 def _spoken(title: str, lines: Sequence[Line], read: Callable[[float], str]) -> str:
-    """The chart in words, for those who cannot see it."""
+    """The chart in words, for screen readers."""
     ends = [f"{line.label} from {read(line.points[0][1])} to {read(line.points[-1][1])}" for line in lines]
     return f"{title}: {'; '.join(ends)}"

@@ -1,4 +1,4 @@
-"""A whole, divided into its parts."""
+"""A bar that shows how a whole is divided into parts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Part:
 
     Attributes:
         label: its name.
-        amount: how much of it there is, at least 0.
+        amount: its size, at least 0.
         style: its class in the style sheet.
     """
 
@@ -27,7 +27,7 @@ class Part:
 
 
 def stack(parts: Sequence[Part]) -> Markup:
-    """One bar, divided by amounts; a part of nothing takes no room, one with room has its amount written in.
+    """One bar, divided by the amounts. A part of 0 is left out; a part above 5 % has its amount written in it.
 
     Examples:
         >>> bar = stack([Part(label="used", amount=30, style="good"), Part(label="padding", amount=10, style="weak")])
