@@ -24,7 +24,8 @@ from kdfast.evaluate import (
 from kdfast.evaluate.constrained import SchemaConstraint, require_llguidance
 from kdfast.evaluate.table import category_table, evaluation_table, not_counted_text, wrong_answers_table
 from kdfast.files import check_file, write_text_whole
-from kdfast.recipes.loaded_model import Settings, Subject, model_folder, open_subject
+from kdfast.recipes import loaded_model
+from kdfast.recipes.loaded_model import LoadedModel, Settings, model_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,14 +68,14 @@ def run(request: Request) -> int:
             )
     model_folder(request.model)
     check_file(request.out)
-    subject = open_subject(request.model, request)
-    prompts = eval_prompts(subject.dataset, request.limit)
-    constraint = _constraint(subject, prompts) if request.constrained else None
+    loaded = loaded_model.load(request.model, request)
+    prompts = eval_prompts(loaded.dataset, request.limit)
+    constraint = _constraint(loaded, prompts) if request.constrained else None
     display = Display()
-    document = _head(request, subject) | _answers(request, subject, prompts, display, None)
+    document = _head(request, loaded) | _answers(request, loaded, prompts, display, None)
     _write(request.out, document)
     if constraint is not None:
-        document["constrained"] = _answers(request, subject, prompts, display, constraint) | {
+        document["constrained"] = _answers(request, loaded, prompts, display, constraint) | {
             "warnings": constraint.warnings
         }
         _write(request.out, document)
@@ -82,8 +83,8 @@ def run(request: Request) -> int:
     return 0
 
 
-def _head(request: Request, subject: Subject) -> dict[str, Any]:
-    provenance = subject.provenance()
+def _head(request: Request, loaded: LoadedModel) -> dict[str, Any]:
+    provenance = loaded.provenance()
     return {
         "schema_version": SCHEMA_VERSION,
         "kind": EVALUATION_KIND,
@@ -97,28 +98,28 @@ def _head(request: Request, subject: Subject) -> dict[str, Any]:
             "batch_size": request.batch_size,
             "dtype": request.dtype,
             "formats": list(request.formats),
-            "eos_ids": sorted(subject.options.eos_ids),
+            "eos_ids": sorted(loaded.options.eos_ids),
         },
     }
 
 
-def _constraint(subject: Subject, prompts: list[EvalPrompt]) -> SchemaConstraint:
-    tokenizer = (subject.directory / "tokenizer.json").read_text(encoding="utf-8")
+def _constraint(loaded: LoadedModel, prompts: list[EvalPrompt]) -> SchemaConstraint:
+    tokenizer = (loaded.directory / "tokenizer.json").read_text(encoding="utf-8")
     try:
-        return SchemaConstraint(tokenizer, subject.options.eos_ids, prompts)
+        return SchemaConstraint(tokenizer, loaded.options.eos_ids, prompts)
     except ValueError as error:
-        error.add_note(f"of {subject.settings.prompts}")
+        error.add_note(f"of {loaded.settings.prompts}")
         raise
 
 
 def _answers(
     request: Request,
-    subject: Subject,
+    loaded: LoadedModel,
     prompts: list[EvalPrompt],
     display: Display,
     constraint: Constraint | None,
 ) -> dict[str, Any]:
-    ends = subject.options.eos_ids
+    ends = loaded.options.eos_ids
     decoding = Decoding(
         eos_ids=ends,
         pad_id=ends[0],
@@ -128,16 +129,16 @@ def _answers(
     with display.working("evaluate" if constraint is None else "constrain", len(prompts)) as on_progress:
         try:
             evaluation = evaluate(
-                subject.model,
+                loaded.model,
                 prompts,
-                subject.tokenizer.decode,
+                loaded.tokenizer.decode,
                 decoding,
                 lambda done, tokens: on_progress(done, f"{tokens} tokens"),
                 constraint=constraint,
                 formats=request.formats,
             )
         except FloatingPointError as error:
-            raise DataError(f"cannot be evaluated: {error}", str(subject.named)) from error
+            raise DataError(f"cannot be evaluated: {error}", str(loaded.named)) from error
     return evaluation.to_json()
 
 

@@ -62,7 +62,7 @@ class Settings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subject:
+class LoadedModel:
     """A model that is ready to run.
 
     Attributes:
@@ -124,7 +124,7 @@ class Subject:
         }
 
 
-def open_subject(named: Path, settings: Settings, *, name: str = "model") -> Subject:
+def load(named: Path, settings: Settings, *, name: str = "model") -> LoadedModel:
     """Loads a model and tokenises the prompts for it. Sets torch's threads.
 
     Args:
@@ -149,11 +149,11 @@ def open_subject(named: Path, settings: Settings, *, name: str = "model") -> Sub
         directory, dtype=DTYPES[settings.dtype], error=ConfigError, name=name, families=None
     )
     model.to(device)
-    subject = Subject(
+    loaded = LoadedModel(
         named=named, directory=directory, model=model, dataset=dataset, prompts=prompts, settings=settings
     )
-    _check_lengths(subject)
-    return subject
+    _check_lengths(loaded)
+    return loaded
 
 
 def model_folder(path: Path, *, name: str = "model") -> Path:
@@ -190,15 +190,15 @@ def _dataset(named: Path, directory: Path, settings: Settings, name: str) -> KDD
     )
 
 
-def _check_lengths(subject: Subject) -> None:
-    limit = getattr(subject.model.config, "max_position_embeddings", math.inf)
-    most = subject.settings.max_new_tokens
-    for prompt in subject.prompts:
-        tokens = len(subject.tokenizer.encode(prompt.text))
+def _check_lengths(loaded: LoadedModel) -> None:
+    limit = getattr(loaded.model.config, "max_position_embeddings", math.inf)
+    most = loaded.settings.max_new_tokens
+    for prompt in loaded.prompts:
+        tokens = len(loaded.tokenizer.encode(prompt.text))
         if tokens + most > limit:
             raise DataError(
                 f"the prompt has {tokens} tokens, with --max-new-tokens {most} more than the model reads; shorten it "
                 f"or the answer: {limit}",
-                str(subject.settings.prompts),
+                str(loaded.settings.prompts),
                 prompt.line,
             )

@@ -13,7 +13,8 @@ from kdfast.display import Display
 from kdfast.errors import DataError
 from kdfast.evaluate.table import not_counted_text, number_text
 from kdfast.files import check_file
-from kdfast.recipes.loaded_model import Settings, Subject, model_folder, open_subject
+from kdfast.recipes import loaded_model
+from kdfast.recipes.loaded_model import LoadedModel, Settings, model_folder
 from kdfast.scoring import quality
 from kdfast.speed import (
     Provenance,
@@ -56,12 +57,12 @@ def run(request: Request) -> int:
     """
     model_folder(request.model)
     check_file(request.out)
-    subject = open_subject(request.model, request)
+    loaded = loaded_model.load(request.model, request)
     display = Display()
-    samples = _measure(display, subject)
-    provenance = subject.provenance()
+    samples = _measure(display, loaded)
+    provenance = loaded.provenance()
     scores = [sample.score(request.formats) for sample in samples]
-    report = speed_report(samples, subject.options, provenance, quality=quality(scores))
+    report = speed_report(samples, loaded.options, provenance, quality=quality(scores))
     write_speed_report(request.out, report)
     _show(display.console, samples, provenance, report["quality"])
     _line(display.console, "report", str(request.out))
@@ -71,18 +72,18 @@ def run(request: Request) -> int:
     return 0
 
 
-def _measure(display: Display, subject: Subject) -> list[SpeedSample]:
-    with display.working("measure", len(subject.prompts)) as on_progress:
+def _measure(display: Display, loaded: LoadedModel) -> list[SpeedSample]:
+    with display.working("measure", len(loaded.prompts)) as on_progress:
         try:
             return measure_proxy(
-                subject.model,
-                subject.prompts,
-                subject.tokenizer,
-                subject.options,
+                loaded.model,
+                loaded.prompts,
+                loaded.tokenizer,
+                loaded.options,
                 on_progress=lambda done, sample: on_progress(done, f"{sample.tps or 0.0:.1f} tokens/s"),
             )
         except FloatingPointError as error:
-            raise DataError(f"cannot be measured: {error}", str(subject.named)) from error
+            raise DataError(f"cannot be measured: {error}", str(loaded.named)) from error
 
 
 def _show(

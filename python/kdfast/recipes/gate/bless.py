@@ -12,10 +12,11 @@ from kdfast.config import GatesConfig
 from kdfast.display import Display
 from kdfast.files import check_file
 from kdfast.gates import PairedDecision, baseline_bundle, noise_floor, write_baseline
+from kdfast.recipes import loaded_model
 from kdfast.recipes.gate.contest import Contest, Side
 from kdfast.recipes.gate.run import report_of
 from kdfast.recipes.gate.trial import check_prompts, decide
-from kdfast.recipes.loaded_model import Settings, open_subject
+from kdfast.recipes.loaded_model import Settings
 from kdfast.speed import SpeedSample, absences, aggregate_speed_metrics, speed_table
 
 _LABELS = {"ttft": "time to the first token", "tps": "time of a token"}
@@ -54,9 +55,9 @@ def bless(request: BlessRequest) -> int:
     """
     check_file(request.out)
     display = Display()
-    model = open_subject(request.model, request)
+    model = loaded_model.load(request.model, request)
     check_prompts(model)
-    twin = open_subject(request.model, request)
+    twin = loaded_model.load(request.model, request)
     side = Side.of(model)
     contest = Contest(Side.of(twin), side, seed=request.seed)
     contest.warm_up()

@@ -13,7 +13,7 @@ import numpy as np
 from kdfast._rust import Tokenizer
 from kdfast.errors import DataError
 from kdfast.gates import Pairs
-from kdfast.recipes.loaded_model import Subject
+from kdfast.recipes.loaded_model import LoadedModel
 from kdfast.speed import (
     Engine,
     SpeedOptions,
@@ -51,20 +51,20 @@ class Side:
     options: SpeedOptions
 
     @classmethod
-    def of(cls, subject: Subject, wrap: Callable[[Engine], Engine] | None = None) -> Side:
+    def of(cls, loaded: LoadedModel, wrap: Callable[[Engine], Engine] | None = None) -> Side:
         """A model that was loaded.
 
         Args:
-            subject: it.
+            loaded: it.
             wrap: puts another engine around its own, such as one that is slower by a known share.
         """
-        engine: Engine = TransformersEngine(subject.model)
+        engine: Engine = TransformersEngine(loaded.model)
         return cls(
-            name=str(subject.named),
+            name=str(loaded.named),
             engine=engine if wrap is None else wrap(engine),
-            tokenizer=subject.tokenizer,
-            prompts=subject.prompts,
-            options=subject.options,
+            tokenizer=loaded.tokenizer,
+            prompts=loaded.prompts,
+            options=loaded.options,
         )
 
     def run(

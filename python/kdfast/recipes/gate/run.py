@@ -10,11 +10,12 @@ from typing import Any
 from kdfast.display import Display
 from kdfast.errors import ConfigError
 from kdfast.gates.evidence import Report
+from kdfast.recipes import loaded_model
 from kdfast.recipes.gate.contest import Contest, Side
 from kdfast.recipes.gate.judging import Judging
 from kdfast.recipes.gate.reports import check_runs
 from kdfast.recipes.gate.trial import check_prompts, decide
-from kdfast.recipes.loaded_model import Settings, Subject, open_subject
+from kdfast.recipes.loaded_model import LoadedModel, Settings
 from kdfast.scoring import quality
 from kdfast.speed import (
     Engine,
@@ -70,13 +71,13 @@ def gate(
         request.reports.mkdir(parents=True, exist_ok=True)
     baseline = judging.baseline()
     display = Display()
-    candidate = open_subject(request.candidate, request, name="candidate")
+    candidate = loaded_model.load(request.candidate, request, name="candidate")
     if request.blessed is None:
         return _alone(request, judging, candidate, baseline, display, candidate_engine)
     metrics = _metrics(judging)
     if metrics:
         check_prompts(candidate)
-    blessed = open_subject(request.blessed, request, name="blessed")
+    blessed = loaded_model.load(request.blessed, request, name="blessed")
     _check_alike(candidate, blessed, judging)
     _check_blessed(blessed, baseline)
     contest = Contest(Side.of(candidate, candidate_engine), Side.of(blessed), seed=request.seed)
@@ -87,7 +88,7 @@ def gate(
     if metrics:
         outcome = decide(contest, judging.limits, display, seed=request.seed, metrics=metrics)
     reports = [
-        report_of(subject, samples) for subject, samples in zip((candidate, blessed), answers, strict=True)
+        report_of(loaded, samples) for loaded, samples in zip((candidate, blessed), answers, strict=True)
     ]
     _keep(request, reports)
     return judging.conclude(
@@ -122,20 +123,20 @@ def gate_reports(files: Sequence[Path], judging: Judging) -> int:
     )
 
 
-def report_of(subject: Subject, samples: list[SpeedSample]) -> dict[str, Any]:
+def report_of(loaded: LoadedModel, samples: list[SpeedSample]) -> dict[str, Any]:
     """The speed report of a model's answers, its quality included."""
     return speed_report(
         samples,
-        subject.options,
-        subject.provenance(),
-        quality=quality([sample.score(subject.options.formats) for sample in samples]),
+        loaded.options,
+        loaded.provenance(),
+        quality=quality([sample.score(loaded.options.formats) for sample in samples]),
     )
 
 
 def _alone(
     request: GateRequest,
     judging: Judging,
-    candidate: Subject,
+    candidate: LoadedModel,
     baseline: Sequence[Report],
     display: Display,
     wrap: Callable[[Engine], Engine] | None,
@@ -161,7 +162,7 @@ def _metrics(judging: Judging) -> list[str]:
     return [name for name, gates in _OF_TIME.items() if not gates.isdisjoint(judging.limits.enabled)]
 
 
-def _check_alike(candidate: Subject, blessed: Subject, judging: Judging) -> None:
+def _check_alike(candidate: LoadedModel, blessed: LoadedModel, judging: Judging) -> None:
     """Both models must be asked the same; and tokens per second must be of the same tokens."""
     for ours, theirs in zip(candidate.prompts, blessed.prompts, strict=True):
         if (ours.text, ours.tools) != (theirs.text, theirs.tools):
@@ -178,7 +179,7 @@ def _check_alike(candidate: Subject, blessed: Subject, judging: Judging) -> None
                 )
 
 
-def _check_blessed(blessed: Subject, baseline: Sequence[Report]) -> None:
+def _check_blessed(blessed: LoadedModel, baseline: Sequence[Report]) -> None:
     """A baseline beside a blessed model says which model that must be."""
     for report in baseline:
         known = (report.get("fingerprints") or {}).get("model")

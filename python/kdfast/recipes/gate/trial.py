@@ -12,7 +12,7 @@ from kdfast.errors import DataError
 from kdfast.gates import PairedDecision, PairedTrial, Pairs
 from kdfast.gates.paired import MIN_PROMPTS
 from kdfast.recipes.gate.contest import Contest
-from kdfast.recipes.loaded_model import Subject
+from kdfast.recipes.loaded_model import LoadedModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,17 +41,17 @@ class Outcome:
         }
 
 
-def check_prompts(subject: Subject) -> None:
+def check_prompts(loaded: LoadedModel) -> None:
     """Whether the prompts are enough to decide about times: said before the work, not after it.
 
     Raises:
         DataError: they are not.
     """
-    if len(subject.prompts) < MIN_PROMPTS:
+    if len(loaded.prompts) < MIN_PROMPTS:
         raise DataError(
             f"times are judged on at least {MIN_PROMPTS} prompts; give more (--prompts, --limit), "
-            f"got {len(subject.prompts)}",
-            str(subject.settings.prompts),
+            f"got {len(loaded.prompts)}",
+            str(loaded.settings.prompts),
         )
 
 
