@@ -15,8 +15,7 @@ from types import FrameType
 import click
 
 from kdfast.errors import KdfastError, TeacherError
-
-INTERRUPTED = 130
+from kdfast.exit_codes import BAD_INPUT, DONE, FAILED, INTERRUPTED, TEACHER_UNAVAILABLE
 
 # What the user named is missing or of the wrong kind: an input error, where other OSErrors are the machine's.
 _WRONG_PATH = (FileNotFoundError, IsADirectoryError, NotADirectoryError, FileExistsError)
@@ -69,8 +68,8 @@ def run(command: click.Command, arguments: Sequence[str] | None, prog_name: str)
     except Exception as error:  # noqa: BLE001 - the last resort of the whole program
         traceback.print_exc()
         print(f"error: this is a bug in kdfast, please report it: {_one_line(repr(error))}", file=sys.stderr)
-        return 1
-    return result if type(result) is int else 0
+        return FAILED
+    return result if type(result) is int else DONE
 
 
 def exit_code(error: BaseException) -> int:
@@ -81,8 +80,8 @@ def exit_code(error: BaseException) -> int:
         (5, 2, 1)
     """
     if isinstance(error, TeacherError):
-        return 5
-    return 2 if isinstance(error, (KdfastError, *_WRONG_PATH)) else 1
+        return TEACHER_UNAVAILABLE
+    return BAD_INPUT if isinstance(error, (KdfastError, *_WRONG_PATH)) else FAILED
 
 
 def message(error: BaseException) -> str:

@@ -15,12 +15,11 @@ from kdfast.config import Config
 from kdfast.data import KDDataset
 from kdfast.display import Display
 from kdfast.errors import ConfigError
+from kdfast.exit_codes import DONE, INTERRUPTED
 from kdfast.stop import StopRequest
 from kdfast.student import check_vocabulary, read_pieces
 from kdfast.teacher import LocalTeacher, Scores, ScoringRow
 from kdfast.teacher.local.plan import Plan, plan_teaching
-
-INTERRUPTED = 130
 
 
 def run(config: Config) -> int:
@@ -63,7 +62,7 @@ def run(config: Config) -> int:
         with StopRequest() as stop:
             finished = _score(teacher, rows, plan, writer, config, display, stop)
         _report(display, writer, plan, finished)
-    return 0 if finished else INTERRUPTED
+    return DONE if finished else INTERRUPTED
 
 
 @dataclass(frozen=True)
