@@ -10,6 +10,7 @@ import click
 
 from kdfast.cli.arguments import PATH, Formats
 from kdfast.config import load_config
+from kdfast.runs.folder import RunFolder
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -95,9 +96,9 @@ def prompts_of(model: Path, prompts: Path | None) -> Path:
         UsageError: none were named, and the model has none of its own.
         ConfigError: the run's config is damaged.
     """
-    config = model / "config.yaml"
-    if prompts is None and config.exists():
-        prompts = load_config(config).data.validation
+    folder = RunFolder(model)
+    if prompts is None and folder.holds_run:
+        prompts = load_config(folder.config).data.validation
     if prompts is None:
         raise click.UsageError("Missing option '--prompts' (only a run folder has its own).")
     return prompts

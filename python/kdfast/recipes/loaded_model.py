@@ -17,6 +17,7 @@ from kdfast.config import load_config
 from kdfast.data import DEFAULT_SHAPES, KDDataset
 from kdfast.errors import ConfigError, DataError
 from kdfast.pretrained import load_causal_lm, resolve_device
+from kdfast.runs.folder import RunFolder
 from kdfast.scoring import FORMATS
 from kdfast.speed import (
     Provenance,
@@ -108,9 +109,9 @@ class LoadedModel:
     @cached_property
     def fingerprints(self) -> dict[str, str]:
         """The hashes of a report: of a run folder the config is hashed, of a model its config.json."""
-        run_config, dataset = self.named / "config.yaml", self.dataset
-        if run_config.exists():
-            config = load_config(run_config).fingerprint()
+        folder, dataset = RunFolder(self.named), self.dataset
+        if folder.holds_run:
+            config = load_config(folder.config).fingerprint()
         else:
             config = hashlib.sha256((self.directory / "config.json").read_bytes()).hexdigest()
         return {
@@ -170,9 +171,11 @@ def model_folder(path: Path, *, name: str = "model") -> Path:
         raise ConfigError(
             f"{name}: no such directory; give a Hugging Face model directory or a run folder: {path}"
         )
-    if (path / "student").is_dir() and not (path / "config.json").exists():
-        return path / "student"
-    if (path / "config.yaml").exists() and not (path / "config.json").exists():
+    folder = RunFolder(path)
+    is_model = (path / "config.json").exists()
+    if folder.student.is_dir() and not is_model:
+        return folder.student
+    if folder.holds_run and not is_model:
         raise ConfigError(
             f"{name}: this run has no student yet; finish it (`kdfast train CONFIG --resume`) or name a checkpoint "
             f"of it: {path}"
@@ -183,8 +186,8 @@ def model_folder(path: Path, *, name: str = "model") -> Path:
 def _dataset(named: Path, directory: Path, settings: Settings, name: str) -> KDDataset:
     if not (directory / "tokenizer.json").is_file():
         raise ConfigError(f"{name}: has no tokenizer.json; give a Hugging Face model directory: {directory}")
-    run_config = named / "config.yaml"
-    shapes = load_config(run_config).data.shapes if run_config.exists() else DEFAULT_SHAPES
+    folder = RunFolder(named)
+    shapes = load_config(folder.config).data.shapes if folder.holds_run else DEFAULT_SHAPES
     return KDDataset(
         settings.prompts, directory, shapes=(*shapes, _LONGEST_SHAPE), template=settings.template
     )

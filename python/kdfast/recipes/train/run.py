@@ -79,7 +79,7 @@ class Run:
             open_run_folder(config, resume=resume)
         data = open_data(config, ranks, self.display.console)
         self.train_data, self.validation_data = data.train, data.validation
-        self.checkpoints = Checkpoints(self.folder.path / "checkpoints", self._write_student)
+        self.checkpoints = Checkpoints(self.folder.checkpoints, self._write_student)
         self.checkpoint = self.checkpoints.latest() if resume else None
         self.progress = Progress()
         self._build()

@@ -58,7 +58,7 @@ def print_paths(console: Console, folder: RunFolder, progress: Progress) -> None
         ("evaluation", folder.evaluation("after")),
         ("speed", folder.speed),
         ("gates", folder.gates),
-        ("checkpoints", folder.path / "checkpoints"),
+        ("checkpoints", folder.checkpoints),
         ("config", folder.config),
     ):
         if path.exists():
