@@ -24,6 +24,7 @@ from kdfast.config.speed import SpeedConfig
 from kdfast.config.teacher import TeacherConfig
 from kdfast.config.train import TrainConfig
 from kdfast.errors import ConfigError
+from kdfast.files import write_text_whole
 
 SECTIONS: dict[str, type[Section]] = {
     section.section: section
@@ -114,7 +115,7 @@ class Config:
         return yaml.safe_dump(self.to_dict(), sort_keys=False, width=100)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes all resolved values as a config file, atomically.
+        """Writes all resolved values as a config file; folders are made.
 
         Args:
             path: the file; it is replaced whole, or not touched.
@@ -122,19 +123,7 @@ class Config:
         Raises:
             OSError: it cannot be written.
         """
-        target = Path(path)
-        beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-        try:
-            with beside.open("w", encoding="utf-8") as file:
-                file.write(self.to_yaml())
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(target)
-        except OSError as error:
-            error.filename, error.filename2 = str(target), None  # a full disk is reported without a name
-            raise
-        finally:
-            beside.unlink(missing_ok=True)
+        write_text_whole(Path(path), self.to_yaml())
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of all resolved values; equal configs have equal fingerprints."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from kdfast.evaluate import (
 )
 from kdfast.evaluate.constrained import SchemaConstraint, require_llguidance
 from kdfast.evaluate.table import category_table, evaluation_table, not_counted_text, wrong_answers_table
-from kdfast.files import check_file, write_text_whole
+from kdfast.files import check_file, write_document
 from kdfast.recipes import loaded_model
 from kdfast.recipes.loaded_model import LoadedModel, Settings, model_folder
 
@@ -73,12 +72,12 @@ def run(request: Request) -> int:
     constraint = _constraint(loaded, prompts) if request.constrained else None
     display = Display()
     document = _head(request, loaded) | _answers(request, loaded, prompts, display, None)
-    _write(request.out, document)
+    write_document(request.out, document)
     if constraint is not None:
         document["constrained"] = _answers(request, loaded, prompts, display, constraint) | {
             "warnings": constraint.warnings
         }
-        _write(request.out, document)
+        write_document(request.out, document)
     _show(display.console, document, request)
     return 0
 
@@ -140,10 +139,6 @@ def _answers(
         except FloatingPointError as error:
             raise DataError(f"cannot be evaluated: {error}", str(loaded.named)) from error
     return evaluation.to_json()
-
-
-def _write(out: Path, document: Mapping[str, Any]) -> None:
-    write_text_whole(out, json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
 
 
 def _show(console: Console, document: Mapping[str, Any], request: Request) -> None:

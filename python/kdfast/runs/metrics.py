@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from kdfast.errors import ConfigError, DataError
+from kdfast.files import parse_json, write_text_whole
+from kdfast.runs.folder import RunFolder
 
 
 class MetricsLog:
@@ -30,7 +31,9 @@ class MetricsLog:
     def __init__(self, path: Path, *, tensorboard: bool = False, write: bool = True) -> None:
         """Opens the file for appending; with `write=False` (ranks other than the first) nothing is written."""
         self._file = path.open("a", encoding="utf-8") if write else None
-        self._writer: Any = _tensorboard(path.parent / "tensorboard") if tensorboard and write else None
+        self._writer: Any = (
+            _tensorboard(RunFolder(path.parent).tensorboard) if tensorboard and write else None
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -86,8 +89,8 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     lines = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
-            lines.append(json.loads(line))
-        except json.JSONDecodeError as error:
+            lines.append(parse_json(line))
+        except ValueError as error:
             raise DataError(f"not a JSON object: {error}", str(path), number) from error
     return lines
 
@@ -99,14 +102,9 @@ def cut_metrics(path: Path, step: int) -> None:
     kept = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
-            entry = json.loads(line)
-        except json.JSONDecodeError:
+            entry = parse_json(line)
+        except ValueError:
             break  # torn by a kill in the middle of a write: nothing valid can follow
         if entry["step"] <= step:
             kept.append(line + "\n")
-    beside = path.with_suffix(".jsonl.tmp")
-    with beside.open("w", encoding="utf-8") as file:
-        file.writelines(kept)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    write_text_whole(path, "".join(kept))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ from rich.console import Console
 
 from kdfast.config import GatesConfig
 from kdfast.errors import ConfigError
-from kdfast.files import check_file, write_text_whole
+from kdfast.files import check_file, write_document, write_text_whole
 from kdfast.gates import GateReport, PairedDecision, evaluate_speed_gates, load_baseline_speed_metrics
 from kdfast.gates.display import gate_table
 from kdfast.gates.evidence import Report, reports_of
@@ -108,7 +107,6 @@ class Judging:
     def _write(self, result: GateReport, context: Mapping[str, Any]) -> None:
         if self.json is not None:
             document = result.to_json() | ({"context": dict(context)} if context else {})
-            text = json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False)
-            write_text_whole(self.json, text + "\n")
+            write_document(self.json, document)
         if self.junit is not None:
             write_text_whole(self.junit, result.to_junit())

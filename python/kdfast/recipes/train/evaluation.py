@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from kdfast.data import KDDataset
 from kdfast.display import Display
 from kdfast.errors import DataError
 from kdfast.evaluate import EVALUATION_KIND, SCHEMA_VERSION, Decoding, EvalPrompt, eval_prompts, evaluate
-from kdfast.files import write_text_whole
+from kdfast.files import read_document, write_document
 from kdfast.scoring import FORMATS
 from kdfast.speed import SpeedPrompt, prompts_fingerprint, truth_fingerprint
 
@@ -58,7 +57,7 @@ def evaluate_once(
         OSError: it cannot be read or written.
     """
     if file.exists():
-        saved = _read(file)
+        saved = read_document(file, name="evaluation", remedy="remove it, and it is made anew")
         if saved.get("step") == step:
             return saved
     train = config.train
@@ -88,8 +87,7 @@ def evaluate_once(
         },
         **evaluation.to_json(),
     }
-    text = json.dumps(result, ensure_ascii=False, indent=1, allow_nan=False)
-    write_text_whole(file, text + "\n")
+    write_document(file, result)
     return result
 
 
@@ -106,13 +104,3 @@ def _fingerprints(dataset: KDDataset, prompts: Sequence[EvalPrompt]) -> dict[str
         for prompt in prompts
     ]
     return {"prompts": prompts_fingerprint(same), "truth": truth_fingerprint(same)}
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        saved = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"not JSON ({error}); remove it, and it is made anew", str(file)) from error
-    if not isinstance(saved, dict):
-        raise DataError(f"must be an object, remove it, and it is made anew, got {saved!r:.80}", str(file))
-    return saved

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from kdfast.config import Config
 from kdfast.data import KDDataset
 from kdfast.display import Display
-from kdfast.files import write_text_whole
+from kdfast.files import write_document
 from kdfast.gates import GATE_NAMES, GateReport, GateResult, evaluate_speed_gates, load_baseline_speed_metrics
 from kdfast.gates.display import gate_table
 from kdfast.gates.evidence import Report, reports_of
@@ -67,8 +66,7 @@ class FinalGates:
         measured = self._on_the_baselines_prompts(student, step)
         sides = self._at_hand(step, evaluation) if measured is None else (measured, measured)
         result = self._result(*sides)
-        text = json.dumps(result.to_json(), ensure_ascii=False, indent=1, allow_nan=False)
-        write_text_whole(self.folder.gates, text + "\n")
+        write_document(self.folder.gates, result.to_json())
         self.display.console.print(gate_table(result))
         return result
 
