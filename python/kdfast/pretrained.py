@@ -14,10 +14,14 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
+from kdfast.config import choices
 from kdfast.errors import ConfigError, KdfastError
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
 """Model types whose logits are the output layer applied to the last hidden states, nothing in between."""
+
+DTYPES: dict[str, torch.dtype] = {name: getattr(torch, full) for name, full in choices.DTYPES.items()}
+"""torch's dtypes by the names that configs and options use."""
 
 _BROKEN = (
     OSError,

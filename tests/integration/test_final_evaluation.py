@@ -12,7 +12,8 @@ from tiny_run import write_config
 from kdfast.cli import main
 from kdfast.data import KDDataset
 from kdfast.errors import DataError
-from kdfast.recipes.loaded_model import Settings, load
+from kdfast.recipes.loaded_model import load
+from kdfast.recipes.requests import Settings
 from kdfast.recipes.train.evaluation import choose_prompts
 from kdfast.speed import prompts_fingerprint, speed_prompts, truth_fingerprint
 

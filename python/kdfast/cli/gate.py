@@ -12,6 +12,7 @@ import click
 from kdfast.cli.arguments import PATH
 from kdfast.cli.model_options import max_new_tokens, running_options
 from kdfast.config import GatesConfig, load_section
+from kdfast.recipes.requests import GateRequest
 
 limits_config = click.option(
     "--config", type=PATH, help="A config whose section 'gates' has the limits; else the defaults."
@@ -20,7 +21,7 @@ gate_overrides = click.argument("overrides", metavar="[gates.KEY=VALUE]...", nar
 seed = click.option(
     "--seed",
     type=click.IntRange(min=0),
-    default=0,
+    default=GateRequest.seed,
     show_default=True,
     help="Of the order of the runs and the bootstrap.",
 )
@@ -81,7 +82,7 @@ def gate(overrides: tuple[str, ...], **options: Any) -> int:
     limits = load_section(GatesConfig, options.pop("config"), overrides)
     baselines = options.pop("baseline")
     given = {name: options.pop(name) for name in _JUDGING}
-    from kdfast.recipes.gate import GateRequest, Judging, gate_reports
+    from kdfast.recipes.gate import Judging, gate_reports
     from kdfast.recipes.gate import gate as run
 
     judging = Judging(limits=limits, baselines=baselines, **given)

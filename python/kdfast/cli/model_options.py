@@ -10,6 +10,8 @@ import click
 
 from kdfast.cli.arguments import PATH, Formats
 from kdfast.config import load_config
+from kdfast.config.choices import DEVICES, DTYPES
+from kdfast.recipes.requests import Settings
 from kdfast.runs.folder import RunFolder
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -17,49 +19,49 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _WARMUP = click.option(
     "--warmup",
     type=click.IntRange(min=0),
-    default=1,
+    default=Settings.warmup,
     show_default=True,
     help="Generations before the first measured one.",
 )
 _OPTIONS = (
     click.option(
         "--template",
-        default="tokenizer",
+        default=Settings.template,
         show_default=True,
         help="Chat template of the records: the model's own, 'hermes', or a .jinja file.",
     ),
     click.option(
         "--limit",
         type=click.IntRange(min=0),
-        default=0,
+        default=Settings.limit,
         show_default=True,
-        help="Only the first so many prompts; 0 = all.",
+        help="Only the first N prompts; 0 = all.",
     ),
     click.option(
         "--formats",
         type=Formats(),
-        default="hermes",
+        default=",".join(Settings.formats),
         show_default=True,
         help="Formats of calls that count: names with commas, or 'all'.",
     ),
     click.option(
         "--threads",
         type=click.IntRange(min=0),
-        default=0,
+        default=Settings.threads,
         show_default=True,
         help="CPU threads; 0 = torch's default.",
     ),
     click.option(
         "--device",
-        type=click.Choice(["auto", "cpu", "cuda", "mps"]),
-        default="auto",
+        type=click.Choice(DEVICES),
+        default=Settings.device,
         show_default=True,
         help="Where the model runs.",
     ),
     click.option(
         "--dtype",
-        type=click.Choice(["fp32", "bf16", "fp16"]),
-        default="fp32",
+        type=click.Choice(list(DTYPES)),
+        default=Settings.dtype,
         show_default=True,
         help="Numbers of its weights.",
     ),
@@ -67,7 +69,7 @@ _OPTIONS = (
 
 
 def model_options(command: Command) -> Command:
-    """Adds what every command needs that runs a model; named as in `recipes.loaded_model.Settings`."""
+    """Adds what every command needs that runs a model; named as in `recipes.requests.Settings`."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
@@ -113,7 +115,7 @@ def max_new_tokens(minimum: int = 1) -> Callable[[Command], Command]:
     return click.option(
         "--max-new-tokens",
         type=click.IntRange(min=minimum),
-        default=128,
+        default=Settings.max_new_tokens,
         show_default=True,
-        help="Cut answers after so many tokens.",
+        help="Cut answers after N tokens.",
     )

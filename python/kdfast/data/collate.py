@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kdfast.batch import IGNORE_INDEX
 from kdfast.errors import DataError
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 _PADS: dict[str, float] = {
     "attention_mask": 0,
-    "labels": -100,
+    "labels": IGNORE_INDEX,
     "response_mask": 0,
     "tool_call_mask": 0,
     "tool_name_mask": 0,

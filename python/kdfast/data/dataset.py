@@ -16,14 +16,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from kdfast import _rust
+from kdfast.batch import SOURCES
 from kdfast.config.data import DataConfig
 from kdfast.data.collate import Rows, pick_shape
 from kdfast.data.template import load_template
 from kdfast.errors import DataError
 
-DEFAULT_SHAPES = (512, 1024, 2048, 4096)
-
-_TRUTH = 1  # `source` of a row that holds a ground truth
+DEFAULT_SHAPES = DataConfig.shapes
 
 PathLike = str | os.PathLike[str]
 
@@ -56,16 +55,16 @@ class KDDataset(Dataset[dict[str, Any]]):
         max_seq_length: int = 2048,
         *,
         shapes: Sequence[int] | None = None,
-        template: str = "hermes",
-        supervise: str = "last",
-        prefix_tokens: int = 25,
-        on_error: str = "raise",
-        max_rejected_fraction: float = 0.01,
-        max_line_bytes: int = 64 * 1024 * 1024,
-        allow_reasoning: bool = False,
+        template: str = DataConfig.template,
+        supervise: str = DataConfig.supervise,
+        prefix_tokens: int = DataConfig.prefix_tokens,
+        on_error: str = DataConfig.on_error,
+        max_rejected_fraction: float = DataConfig.max_rejected_fraction,
+        max_line_bytes: int = DataConfig.max_line_bytes,
+        allow_reasoning: bool = DataConfig.allow_reasoning,
         cache: PathLike | None = None,
         teacher_store: PathLike | None = None,
-        threads: int = 0,
+        threads: int = DataConfig.threads,
     ) -> None:
         """Opens the file's token store, building it when it is not there.
 
@@ -194,7 +193,7 @@ class KDDataset(Dataset[dict[str, Any]]):
         chosen: dict[int, int] = {}
         for index, row in enumerate(self.rows.tolist()):
             line = self.store.line(row)
-            if line not in chosen or self.store.row(row)["source"] == _TRUTH:
+            if line not in chosen or self.store.row(row)["source"] == SOURCES["truth"]:
                 chosen[line] = index
         return list(chosen.values())
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -24,29 +22,11 @@ from kdfast.evaluate.constrained import SchemaConstraint, require_llguidance
 from kdfast.evaluate.table import category_table, evaluation_table, not_counted_text, wrong_answers_table
 from kdfast.files import check_file, write_document
 from kdfast.recipes import loaded_model
-from kdfast.recipes.loaded_model import LoadedModel, Settings, model_folder
+from kdfast.recipes.loaded_model import LoadedModel, model_folder
+from kdfast.recipes.requests import EvaluateRequest
 
 
-@dataclass(frozen=True, kw_only=True)
-class Request(Settings):
-    """What to evaluate, and how (see `Settings`).
-
-    Attributes:
-        model: a Hugging Face directory, or a run folder.
-        out: the file to write.
-        constrained: evaluate a second time, with calls constrained to their schemas.
-        batch_size: most prompts that are answered at the same time.
-        show: print so many wrong answers.
-    """
-
-    model: Path
-    out: Path
-    constrained: bool = False
-    batch_size: int = 16
-    show: int = 3
-
-
-def run(request: Request) -> int:
+def run(request: EvaluateRequest) -> int:
     """Evaluates and writes the file: once the free answers are there, and again with the constrained ones.
 
     Returns:
@@ -82,7 +62,7 @@ def run(request: Request) -> int:
     return 0
 
 
-def _head(request: Request, loaded: LoadedModel) -> dict[str, Any]:
+def _head(request: EvaluateRequest, loaded: LoadedModel) -> dict[str, Any]:
     provenance = loaded.provenance()
     return {
         "schema_version": SCHEMA_VERSION,
@@ -112,7 +92,7 @@ def _constraint(loaded: LoadedModel, prompts: list[EvalPrompt]) -> SchemaConstra
 
 
 def _answers(
-    request: Request,
+    request: EvaluateRequest,
     loaded: LoadedModel,
     prompts: list[EvalPrompt],
     display: Display,
@@ -141,7 +121,7 @@ def _answers(
     return evaluation.to_json()
 
 
-def _show(console: Console, document: Mapping[str, Any], request: Request) -> None:
+def _show(console: Console, document: Mapping[str, Any], request: EvaluateRequest) -> None:
     sides = {"free": document} | (
         {"constrained": document["constrained"]} if "constrained" in document else {}
     )

@@ -16,9 +16,9 @@ from kdfast._rust import Tokenizer
 from kdfast.config import load_config
 from kdfast.data import DEFAULT_SHAPES, KDDataset
 from kdfast.errors import ConfigError, DataError
-from kdfast.pretrained import load_causal_lm, resolve_device
+from kdfast.pretrained import DTYPES, load_causal_lm, resolve_device
+from kdfast.recipes.requests import Settings
 from kdfast.runs.folder import RunFolder
-from kdfast.scoring import FORMATS
 from kdfast.speed import (
     Provenance,
     SpeedOptions,
@@ -31,35 +31,7 @@ from kdfast.speed import (
 )
 from kdfast.teacher import model_fingerprint
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _LONGEST_SHAPE = 2**20  # a record is taken however long it is, as far as the model reads
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """How to run a model.
-
-    Attributes:
-        prompts: records, JSONL.
-        template: "tokenizer" (the model's own), "hermes" or the path of a .jinja file.
-        max_new_tokens: an answer is cut after so many tokens.
-        limit: only the first so many prompts; 0 = all.
-        warmup: generations before the first measured one.
-        threads: torch's CPU threads; 0 = torch's default.
-        device: "auto", "cpu", "cuda" or "mps".
-        dtype: of the weights: "fp32", "bf16" or "fp16".
-        formats: call formats that count, see `kdfast.find_tool_calls`.
-    """
-
-    prompts: Path
-    template: str = "tokenizer"
-    max_new_tokens: int = 128
-    limit: int = 0
-    warmup: int = 1
-    threads: int = 0
-    device: str = "auto"
-    dtype: str = "fp32"
-    formats: tuple[str, ...] = FORMATS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -14,7 +12,8 @@ from kdfast.errors import DataError
 from kdfast.evaluate.table import not_counted_text, number_text
 from kdfast.files import check_file
 from kdfast.recipes import loaded_model
-from kdfast.recipes.loaded_model import LoadedModel, Settings, model_folder
+from kdfast.recipes.loaded_model import LoadedModel, model_folder
+from kdfast.recipes.requests import MeasureRequest
 from kdfast.scoring import quality
 from kdfast.speed import (
     Provenance,
@@ -31,20 +30,7 @@ from kdfast.speed import (
 _SHOWN = {"f1": "F1", "missed_call_rate": "missed calls", "false_call_rate": "false calls"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Request(Settings):
-    """What to measure, and how (see `Settings`).
-
-    Attributes:
-        model: a Hugging Face directory, or a run folder.
-        out: the report to write.
-    """
-
-    model: Path
-    out: Path
-
-
-def run(request: Request) -> int:
+def run(request: MeasureRequest) -> int:
     """Measures and writes the report.
 
     Returns:

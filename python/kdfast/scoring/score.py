@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from kdfast.config.choices import DEFAULT_FORMATS
 from kdfast.scoring.bootstrap import Interval, interval_of_share
 from kdfast.scoring.match import Call, Mismatch, accepted_from_calls, count_right_calls, match_calls
 
 NO_TRUTH = "no_truth"
 """The reason of a mismatch where a call is due and the right answer has none that can be read."""
-FORMATS = ("hermes",)
-"""The formats that count unless others are named: the one that students are trained to write."""
+FORMATS = DEFAULT_FORMATS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from kdfast.batch import IGNORE_INDEX
 from kdfast.errors import DataError
 
 _PER_ROW_KEYS = frozenset({"teacher_prefix_ids"})
@@ -15,7 +16,7 @@ def _response_ends(batch: Mapping[str, Any], length: int) -> list[bool]:
     """For each row, whether a supervised position lies at `length` or beyond; unknown counts as yes."""
     known = [field for field in ("labels", "response_mask", "teacher_topk_mask") if field in batch]
     if known:
-        beyond = [batch[k][:, length:] != -100 if k == "labels" else batch[k][:, length:] != 0 for k in known]
+        beyond = [batch[k][:, length:] != (IGNORE_INDEX if k == "labels" else 0) for k in known]
         return [any(bool(part[row].any()) for part in beyond) for row in range(len(beyond[0]))]
     if "response_start" in batch and "response_length" in batch:
         return [int(end) > length for end in batch["response_start"] + batch["response_length"]]

@@ -10,7 +10,8 @@ import torch
 from tiny_run import TOOL, write_config
 
 from kdfast.errors import ConfigError, DataError
-from kdfast.recipes.loaded_model import LoadedModel, Settings, load, model_folder
+from kdfast.recipes.loaded_model import LoadedModel, load, model_folder
+from kdfast.recipes.requests import Settings
 
 
 @pytest.fixture(scope="module")

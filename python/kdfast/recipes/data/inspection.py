@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from kdfast.batch import SOURCES
 from kdfast.data import KDDataset
 from kdfast.errors import DataError
 from kdfast.shapes import shape_use
@@ -58,7 +59,7 @@ def inspect(path: Path, *, tokenizer: Path, template: str, shapes: tuple[int, ..
 def _print_counts(console: Console, path: Path, dataset: KDDataset, rows: list[dict[str, Any]]) -> None:
     table = Table(title=str(path), title_justify="left", show_header=False)
     due = sum(bool(row["tool_should_be_used"]) for row in rows)
-    truths = sum(int(row["source"]) == 1 for row in rows)
+    truths = sum(int(row["source"]) == SOURCES["truth"] for row in rows)
     lines = {row["line"] for row in rows}
     table.add_row("records", f"{len(lines)}")
     table.add_row("rows", f"{len(rows)} ({len(rows) - truths} teacher's answers, {truths} ground truths)")

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from kdfast.config import GatesConfig
 from kdfast.display import Display
 from kdfast.files import check_file
 from kdfast.gates import PairedDecision, baseline_bundle, noise_floor, write_baseline
@@ -16,27 +13,10 @@ from kdfast.recipes import loaded_model
 from kdfast.recipes.gate.contest import Contest, Side
 from kdfast.recipes.gate.run import report_of
 from kdfast.recipes.gate.trial import check_prompts, decide
-from kdfast.recipes.loaded_model import Settings
+from kdfast.recipes.requests import BlessRequest
 from kdfast.speed import SpeedSample, absences, aggregate_speed_metrics, speed_table
 
 _LABELS = {"ttft": "time to the first token", "tps": "time of a token"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class BlessRequest(Settings):
-    """What to bless, and how to run it (see `Settings`).
-
-    Attributes:
-        model: a Hugging Face directory, or a run folder.
-        out: the bundle to write.
-        limits: the section `gates`: how many pairs to run.
-        seed: of the order of the runs, and of the bootstrap's draws.
-    """
-
-    model: Path
-    out: Path
-    limits: GatesConfig = field(default_factory=GatesConfig)
-    seed: int = 0
 
 
 def bless(request: BlessRequest) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,8 @@ from kdfast.recipes.gate.contest import Contest, Side
 from kdfast.recipes.gate.judging import Judging
 from kdfast.recipes.gate.reports import check_runs
 from kdfast.recipes.gate.trial import check_prompts, decide
-from kdfast.recipes.loaded_model import LoadedModel, Settings
+from kdfast.recipes.loaded_model import LoadedModel
+from kdfast.recipes.requests import GateRequest
 from kdfast.scoring import quality
 from kdfast.speed import (
     Engine,
@@ -26,24 +26,6 @@ from kdfast.speed import (
 )
 
 _OF_TIME = {"ttft": {"ttft_p50", "ttft_p95"}, "tps": {"tps_p50", "tps_p95"}}
-
-
-@dataclass(frozen=True, kw_only=True)
-class GateRequest(Settings):
-    """Which models to run, and how (see `Settings`).
-
-    Attributes:
-        candidate: a Hugging Face directory, or a run folder.
-        blessed: the model to run against it, interleaved; None = the candidate runs alone, and what the baseline's
-            file says decides what it can.
-        reports: folder for the speed reports of both, `candidate.json` and `blessed.json`; None = not kept.
-        seed: of the order of the runs, and of the bootstrap's draws.
-    """
-
-    candidate: Path
-    blessed: Path | None = None
-    reports: Path | None = None
-    seed: int = 0
 
 
 def gate(

@@ -17,12 +17,10 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from kdfast.errors import DataError, TeacherError
-from kdfast.pretrained import load_causal_lm, load_model_config, resolve_device
+from kdfast.pretrained import DTYPES, load_causal_lm, load_model_config, resolve_device
 from kdfast.teacher.local.gguf import convert_gguf
 from kdfast.teacher.local.samples import row_uniforms
 from kdfast.teacher.local.scores import CHUNK_ROWS, Scores, Wanted, score_logits
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
