@@ -1,4 +1,4 @@
-"""`kdfast eval`: does a model call tools rightly?"""
+"""`kdfast eval`: does a model call the right tools with the right arguments?"""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from kdfast.recipes.requests import EvaluateRequest
 
 
 def run(request: EvaluateRequest) -> int:
-    """Evaluates and writes the file: once the free answers are there, and again with the constrained ones.
+    """Evaluates and writes the file: first with the free answers, then again with the constrained ones added.
 
     Returns:
         0.
 
     Raises:
-        ConfigError: there is no model, the device is not there, llguidance is asked for and not installed, or
+        ConfigError: there is no model; this machine lacks the device; llguidance is needed and not installed; or
             constrained calls would not count.
         DataError: bad records, or none; a prompt that is too long for the model; logits that are NaN.
-        SchemaError: the parameters of a tool are no valid JSON Schema, or cannot be made a grammar.
+        SchemaError: the parameters of a tool are no valid JSON Schema, or cannot be turned into a grammar.
         OSError: a file cannot be read or written.
     """
     if request.constrained:

@@ -1,4 +1,4 @@
-"""What is run: the model that a user named, with its tokenizer, and the prompts that it is to answer."""
+"""A model named by the user, loaded, with its tokenizer and the prompts that it shall answer."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ from kdfast.speed import (
 )
 from kdfast.teacher import model_fingerprint
 
-_LONGEST_SHAPE = 2**20  # a record is taken however long it is, as far as the model reads
+_LONGEST_SHAPE = 2**20  # so that no record is too long for the dataset; `_check_lengths` asks the model
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedModel:
-    """A model that is ready to run.
+    """A model on its device, in evaluation mode, with the prompts that it shall answer.
 
     Attributes:
         named: what the user named: a Hugging Face directory, or a run folder.
-        directory: the Hugging Face directory.
-        model: on its device, in evaluation mode.
-        dataset: the records, tokenised for it.
-        prompts: those of them to answer.
-        settings: how to run it.
+        directory: the model's Hugging Face directory.
+        model: the model.
+        dataset: the records, tokenised for this model.
+        prompts: the prompts to answer, made from the records.
+        settings: how to run the model.
     """
 
     named: Path
@@ -56,12 +56,12 @@ class LoadedModel:
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """The model's own."""
+        """The model's own tokenizer."""
         return self.dataset.tokenizer
 
     @property
     def options(self) -> SpeedOptions:
-        """Its limits, warm-up and end tokens: the model's own and the one that the template ends a turn with."""
+        """Limits, warm-up and end tokens; these are the model's own and the one with which the template ends a turn."""
         return SpeedOptions(
             max_new_tokens=self.settings.max_new_tokens,
             warmup=self.settings.warmup,
@@ -70,7 +70,7 @@ class LoadedModel:
         )
 
     def provenance(self) -> Provenance:
-        """The machine, the time, and the hashes of everything that was run."""
+        """The machine, the time, and the hashes of model, prompts and config."""
         weight = next(self.model.parameters())
         return Provenance(
             hardware=describe_hardware(weight.device, weight.dtype),
@@ -80,7 +80,7 @@ class LoadedModel:
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:
-        """The hashes of a report: of a run folder the config is hashed, of a model its config.json."""
+        """The hashes for a report. `config` is the run's config; for a plain model directory, its config.json."""
         folder, dataset = RunFolder(self.named), self.dataset
         if folder.holds_run:
             config = load_config(folder.config).fingerprint()
@@ -103,10 +103,10 @@ def load(named: Path, settings: Settings, *, name: str = "model") -> LoadedModel
     Args:
         named: a Hugging Face directory, or a run folder.
         settings: how to run it.
-        name: what the model is, for messages.
+        name: how messages call the model, such as "candidate".
 
     Raises:
-        ConfigError: there is no model, or the device is not there.
+        ConfigError: there is no model, or this machine lacks the device.
         DataError: bad records, or none; a prompt that is too long for the model.
         OSError: a file cannot be read.
     """
@@ -130,11 +130,11 @@ def load(named: Path, settings: Settings, *, name: str = "model") -> LoadedModel
 
 
 def model_folder(path: Path, *, name: str = "model") -> Path:
-    """The Hugging Face directory of a model: itself, or a run folder's finished student.
+    """The Hugging Face directory of a model: `path` itself, or the finished student in a run folder.
 
     Args:
         path: what the user named.
-        name: what it is, for messages.
+        name: how messages call the model.
 
     Raises:
         ConfigError: no such directory, or a run that has no student yet.

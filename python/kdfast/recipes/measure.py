@@ -37,7 +37,7 @@ def run(request: MeasureRequest) -> int:
         0.
 
     Raises:
-        ConfigError: there is no model, or the device is not there.
+        ConfigError: there is no model, or this machine lacks the device.
         DataError: bad records, or none; a prompt that is too long for the model; logits that are NaN.
         OSError: a file cannot be read or written.
     """

@@ -32,7 +32,7 @@ def run(request: Request) -> int:
     """Writes the page.
 
     Returns:
-        0, whatever the verdict: the page is for reading, gates decide.
+        0, also for a bad run: the page informs, the gates decide.
 
     Raises:
         ConfigError: there is no run, or its config is damaged.

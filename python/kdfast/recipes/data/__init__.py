@@ -1,4 +1,4 @@
-"""`kdfast data`: look at records, prepare their stores, audit these, export the rows."""
+"""`kdfast data`: look at records, prepare their token stores, audit stores, export rows."""
 
 from __future__ import annotations
 

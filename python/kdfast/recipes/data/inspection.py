@@ -1,4 +1,4 @@
-"""What training would see of a file: counts, lengths, shapes, rejected lines, an example with its spans."""
+"""Shows what training would see of a file: counts, lengths, shapes, rejected lines, an example with its spans."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MOST_REASONS = 10
 
 
 def inspect(path: Path, *, tokenizer: Path, template: str, shapes: tuple[int, ...], line: int | None) -> None:
-    """Prints what training would see of a JSONL file. Bad lines are put aside and shown, not fatal.
+    """Prints what training would see of a JSONL file. Bad lines are set aside and shown; they stop nothing.
 
     Raises:
         DataError: nothing in it can be read, or no row comes from `line`.
@@ -134,7 +134,7 @@ def _print_example(
 
 
 def _coloured(dataset: KDDataset, row: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Runs of the row's text with one style each; a character split over tokens stays whole."""
+    """Pieces of the row's text with one style each; a character that is split over tokens stays whole."""
     kinds = np.full(len(row["ids"]), "prompt", dtype=object)
     for start, end in row["supervised"]:
         kinds[start:end] = "answer"

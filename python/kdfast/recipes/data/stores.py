@@ -1,4 +1,4 @@
-"""Auditing stores, and writing the rows of a dataset for other tools."""
+"""Audits stores, and writes the rows of a dataset for other tools."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def audit(path: Path) -> Iterator[str]:
     """Checks every row of every store below `path` (a store file, or a directory) against its checksum.
 
     Yields:
-        one line a store.
+        one line of text per store.
 
     Raises:
         DataError: a row is damaged, or there is no store.
@@ -62,10 +62,10 @@ def export(path: Path, out: Path, *, format: str, tokenizer: Path, template: str
         template: "hermes", "tokenizer" or a .jinja file.
 
     Returns:
-        what was written, for show.
+        a line of text that says what was written.
 
     Raises:
-        ConfigError: the output is in the way, or `datasets` is not installed.
+        ConfigError: the output exists already, or `datasets` is not installed.
         DataError: bad data.
     """
     if out.exists():

@@ -1,4 +1,4 @@
-"""`kdfast gate` and `kdfast bless`: the runs behind the gates."""
+"""The recipes of `kdfast gate` and `kdfast bless`: they run models and judge them by `kdfast.gates`."""
 
 from kdfast.recipes.gate.bless import bless
 from kdfast.recipes.gate.contest import PAIR_TOKENS, Contest, Side

@@ -1,4 +1,4 @@
-"""`kdfast bless`: the baseline bundle of the model that is in use, with the noise of the machine."""
+"""`kdfast bless`: writes the baseline bundle of the model in use, with the noise of this machine."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _LABELS = {"ttft": "time to the first token", "tps": "time of a token"}
 def bless(request: BlessRequest) -> int:
     """Runs the model against itself (A/A), as a gate would run it against another, and writes the bundle.
 
-    It is loaded twice, as for a gate: where its weights come to lie in memory is part of the noise.
+    The model is loaded twice, as for a gate: the place of the weights in memory is part of the noise.
 
     Returns:
         0.
 
     Raises:
         ConfigError: there is no such model or device.
-        DataError: bad records, or fewer than ten; a prompt that is too long; logits that are NaN; an answer without any
-            time.
+        DataError: bad records, or fewer than ten; a prompt that is too long; logits that are NaN; an answer whose
+            times cannot be measured.
         OSError: a file cannot be read or written.
     """
     check_file(request.out)
@@ -56,7 +56,7 @@ def bless(request: BlessRequest) -> int:
 
 
 def _why(decision: PairedDecision) -> str:
-    """Why a decision is no pass."""
+    """The reason of the half of the decision (median or p95) that did not pass."""
     return (decision.p95 if decision.median.status == "pass" else decision.median).reason
 
 

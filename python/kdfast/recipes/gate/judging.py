@@ -1,4 +1,4 @@
-"""What is common to every way of judging: the limits, the baseline, and where the result goes."""
+"""What all ways of judging share: the limits, the baseline, and where the result goes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kdfast.recipes.gate.reports import check_runs
 
 @dataclass(frozen=True, kw_only=True)
 class Judging:
-    """How to judge.
+    """How to judge a candidate.
 
     Attributes:
         limits: the section `gates`.
@@ -56,7 +56,7 @@ class Judging:
         return [report for _, report in files]
 
     def check(self) -> None:
-        """Said before the work, not after it; makes the folders of the files to write.
+        """Checks before the work what would fail after it; makes the folders of the files to write.
 
         Raises:
             ConfigError: no gate is enabled.
@@ -77,12 +77,12 @@ class Judging:
         paired: Mapping[str, PairedDecision] | None = None,
         context: Mapping[str, Any] | None = None,
     ) -> int:
-        """Judges, shows the table and writes the files.
+        """Judges the candidate, shows the table and writes the files.
 
         Args:
             current: the candidate's speed reports.
             baseline: the blessed model's; [] = none.
-            console: where the table goes.
+            console: where the table is printed.
             paired: decisions of a paired trial.
             context: what was run, for the JSON file.
 

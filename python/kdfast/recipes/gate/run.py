@@ -1,4 +1,4 @@
-"""`kdfast gate`: may the candidate take the blessed model's place?"""
+"""`kdfast gate`: may the candidate replace the blessed model?"""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ _OF_TIME = {"ttft": {"ttft_p50", "ttft_p95"}, "tps": {"tps_p50", "tps_p95"}}
 def gate(
     request: GateRequest, judging: Judging, *, candidate_engine: Callable[[Engine], Engine] | None = None
 ) -> int:
-    """Runs the models and judges.
+    """Runs the models and judges the candidate.
 
     Args:
         request: what to run.
         judging: how to judge.
-        candidate_engine: puts another engine around the candidate's, such as one that is slower by a known share.
+        candidate_engine: puts another engine around the candidate's own, such as one that is slower by a known share.
 
     Returns:
         The exit code: 0, or 3 when a gate failed.
 
     Raises:
-        ConfigError: there is no such model or device; the models do not read the same prompts; the blessed model is
-            not the one that the baseline is of.
+        ConfigError: there is no such model or device; the models do not read the same prompts; the baseline is of
+            another model than the blessed one.
         DataError: bad records, or none; fewer than ten for the gates of time; a prompt that is too long; a damaged
             baseline; logits that are NaN.
         OSError: a file cannot be read or written.
@@ -86,7 +86,7 @@ def gate_reports(files: Sequence[Path], judging: Judging) -> int:
     """Judges speed reports; runs nothing.
 
     Args:
-        files: the candidate's, one a run.
+        files: the candidate's reports, one per run.
         judging: how to judge.
 
     Returns:
@@ -123,7 +123,7 @@ def _alone(
     display: Display,
     wrap: Callable[[Engine], Engine] | None,
 ) -> int:
-    """The candidate without a second model: its times can only be reported."""
+    """Runs the candidate without a second model: its times can only be reported, not judged."""
     side = Side.of(candidate, wrap)
     side.warm_up()
     with display.working("answers", len(side.prompts)) as on_progress:
@@ -140,12 +140,12 @@ def _alone(
 
 
 def _metrics(judging: Judging) -> list[str]:
-    """The times that a gate is to be evaluated of."""
+    """Which of the times `ttft` and `tps` an enabled gate needs."""
     return [name for name, gates in _OF_TIME.items() if not gates.isdisjoint(judging.limits.enabled)]
 
 
 def _check_alike(candidate: LoadedModel, blessed: LoadedModel, judging: Judging) -> None:
-    """Both models must be asked the same; and tokens per second must be of the same tokens."""
+    """Both models must read the same prompts; tokens per second compare only if both have the same tokens."""
     for ours, theirs in zip(candidate.prompts, blessed.prompts, strict=True):
         if (ours.text, ours.tools) != (theirs.text, theirs.tools):
             raise ConfigError(
@@ -162,7 +162,7 @@ def _check_alike(candidate: LoadedModel, blessed: LoadedModel, judging: Judging)
 
 
 def _check_blessed(blessed: LoadedModel, baseline: Sequence[Report]) -> None:
-    """A baseline beside a blessed model says which model that must be."""
+    """With a baseline, the blessed model must be the one that the baseline was made from."""
     for report in baseline:
         known = (report.get("fingerprints") or {}).get("model")
         if known != blessed.fingerprints["model"]:
@@ -179,7 +179,7 @@ def _keep(request: GateRequest, reports: Sequence[Report]) -> None:
 
 
 def _context(reports: Sequence[Report]) -> dict[str, Any]:
-    """What was compared: the hashes of both sides and the machine."""
+    """What was compared: hashes, machine and decoding options of both sides."""
     sides = zip(("candidate", "baseline"), reports, strict=False)
     return {
         name: {

@@ -42,15 +42,15 @@ def choose_prompts(dataset: KDDataset, tools: int, others: int) -> list[EvalProm
 def evaluate_once(
     file: Path, student: nn.Module, dataset: KDDataset, config: Config, display: Display, step: int
 ) -> dict[str, Any]:
-    """The evaluation in `file` if it was made at `step`, else a new one, which is written there.
+    """The evaluation in `file` if it was made at `step`; else a new one, which is written to `file`.
 
     Args:
-        file: JSON, see `Evaluation.to_json`; with the `step`.
-        student: the bare model, in whatever mode.
+        file: JSON, see `Evaluation.to_json`, and the `step`.
+        student: the bare model, in training or evaluation mode.
         dataset: the held-out records.
         config: how many prompts, and how long answers may be.
         display: shows progress.
-        step: of training.
+        step: the training step.
 
     Raises:
         DataError: the file is damaged, or there are fewer prompts than the config asks for.
@@ -62,7 +62,7 @@ def evaluate_once(
             return saved
     train = config.train
     prompts = choose_prompts(dataset, train.eval_prompts, train.eval_irrelevance_prompts)
-    ends = dataset.turn_end_ids  # the last one is the end of sequence that a saved student has
+    ends = dataset.turn_end_ids  # the last one is a saved student's end of sequence
     decoding = Decoding(eos_ids=ends[-1:], pad_id=ends[-1], max_new_tokens=train.eval_max_new_tokens)
     display.console.print("[bold]evaluation[/bold] by generation on held-out prompts")
     with display.working("evaluate", len(prompts)) as on_progress:
@@ -92,7 +92,7 @@ def evaluate_once(
 
 
 def _fingerprints(dataset: KDDataset, prompts: Sequence[EvalPrompt]) -> dict[str, str]:
-    """The hashes of the same prompts, and of what they are scored by, in a speed report."""
+    """The hashes that a speed report gives for the same prompts and for the right answers that score them."""
     same = [
         SpeedPrompt(
             text=dataset.tokenizer.decode(list(prompt.ids)),

@@ -1,4 +1,4 @@
-"""From a config to a finished run."""
+"""Puts the parts of a training run together and runs it."""
 
 from __future__ import annotations
 
@@ -42,17 +42,18 @@ from kdfast.teacher.local.scores import call_opening_ids
 
 
 def run(config: Config, *, resume: bool = False) -> int:
-    """Runs a config to its end, or until it is asked to stop.
+    """Runs a config to its end, or until a stop request.
 
     Args:
         config: the run.
-        resume: go on from the newest checkpoint of `io.run_dir`; without one, start.
+        resume: go on from the newest checkpoint in `io.run_dir`; if there is none, start at step 0.
 
     Returns:
-        The exit code: 0 done, 3 too few valid calls (`train.min_valid_calls_fraction`), 130 stopped and resumable.
+        The exit code: 0 done; 3 too few valid calls (`train.min_valid_calls_fraction`) or a failed gate
+        (`train.fail_on_gate`); 130 stopped and resumable.
 
     Raises:
-        ConfigError: the run folder is in the way, or the config asks for what the data does not have.
+        ConfigError: the run folder holds another run, or the config asks for what the data does not have.
         DataError: bad data.
         CheckpointError: a checkpoint that is damaged or of another run.
     """
@@ -64,7 +65,7 @@ def run(config: Config, *, resume: bool = False) -> int:
 
 
 class Run:
-    """The parts of one run, made in the order in which a mistake costs least."""
+    """One run. The parts that are cheap to make come first, so that a mistake in a config shows early."""
 
     def __init__(self, config: Config, ranks: Ranks, *, resume: bool) -> None:
         self.config, self.ranks = config, ranks
@@ -198,7 +199,7 @@ class Run:
         return SpeedProbe(self.config, self.student, data, self.folder.speed)
 
     def _evaluate(self, when: str) -> dict[str, Any] | None:
-        """The evaluation before or after training, once: a resumed run finds the first one on disk."""
+        """The evaluation before or after training. A resumed run reads the first one from disk."""
         train, data = self.config.train, self.validation_data
         if data is None or not train.eval_prompts + train.eval_irrelevance_prompts:
             return None
