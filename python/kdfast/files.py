@@ -18,7 +18,7 @@ from kdfast.errors import DataError
 
 
 def _sync(path: Path) -> None:
-    """Forces a file's, or a directory's list of, bytes to the disk."""
+    """Forces a file, or the list of files of a directory, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -41,8 +41,8 @@ def _take_place(beside: Path, directory: Path, former: Path) -> None:
 def written_whole(directory: Path) -> Iterator[Path]:
     """A temporary directory beside the given one that takes its name when the block ends without an error.
 
-    Everything in it is on the disk before the rename. A directory that is there already is replaced; parents
-    are made. After an error nothing is left; after a kill a hidden directory, which `remove_leftovers` knows.
+    Everything in it is on the disk before the rename. An existing directory of that name is replaced; parents are made.
+    After an error nothing is left. After a kill a hidden directory may be left, which `remove_leftovers` removes.
 
     Args:
         directory: the final name.
@@ -51,7 +51,7 @@ def written_whole(directory: Path) -> Iterator[Path]:
         the directory to write into.
 
     Raises:
-        OSError: it cannot be written (also where the safetensors library says so in its own way).
+        OSError: it cannot be written (an error of the safetensors library is turned into one).
 
     Example:
         >>> import tempfile
@@ -80,7 +80,7 @@ def written_whole(directory: Path) -> Iterator[Path]:
 
 
 def check_file(path: Path) -> None:
-    """Makes the folder of a file that is to be written: said before the work, not after it.
+    """Checks, before the work, that a file can be written after it; makes its folder.
 
     Args:
         path: the file.
@@ -119,7 +119,7 @@ def write_text_whole(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         beside.replace(path)
     except OSError as error:
-        error.filename, error.filename2 = str(path), None  # a full disk is reported without a name
+        error.filename, error.filename2 = str(path), None  # Python names no file when the disk is full
         raise
     finally:
         beside.unlink(missing_ok=True)
@@ -229,11 +229,11 @@ def _major(version: str) -> str:
 
 
 def remove_leftovers(parent: Path, name: str) -> None:
-    """Removes what writers of `written_whole` left when they were killed.
+    """Removes the hidden directories that a kill inside `written_whole` left.
 
     Args:
         parent: where to look.
-        name: pattern of the final names, such as `step_*`.
+        name: a pattern of the final names, such as `step_*`.
     """
     for kind in ("tmp", "old"):
         for path in parent.glob(f".{name}.{kind}-*"):
@@ -241,7 +241,7 @@ def remove_leftovers(parent: Path, name: str) -> None:
 
 
 def _as_os_error(error: SafetensorError, path: Path) -> OSError:
-    """The operating system's error inside one of the safetensors library."""
+    """The operating system's error that an error of the safetensors library reports in its text."""
     number = re.search(r"os error (\d+)", str(error))
     if number is None:
         return OSError(f"cannot write {path}: {error}")

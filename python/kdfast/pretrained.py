@@ -1,4 +1,4 @@
-"""Loading a Hugging Face causal language model: quietly, offline, every weight accounted for."""
+"""Loads a Hugging Face causal language model: no messages, no network, an error if any weight is missing."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def resolve_device(name: str = "auto") -> torch.device:
     """The device of a name; "auto" is cuda, else mps, else cpu.
 
     Raises:
-        ConfigError: the device is not there.
+        ConfigError: this machine lacks the device.
 
     Example:
         >>> resolve_device("cpu")
@@ -57,7 +57,7 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keeps transformers' progress bars and remarks off the terminal; errors still come as exceptions."""
+    """Keeps transformers' progress bars and warnings off the terminal; errors still come as exceptions."""
     logging: Any = transformers.utils.logging
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
@@ -77,12 +77,12 @@ def load_model_config(
 
     Args:
         path: a model directory, or a .gguf file.
-        error: what to raise.
-        name: what the path is, for the message.
+        error: the class of the error to raise.
+        name: how the message calls the path, such as "teacher.model".
         families: the model types to accept; None = any.
 
     Raises:
-        KdfastError: of the class `error`: nothing there, not readable, or of a family not in `families`.
+        KdfastError: of the class `error`: the model is missing, not readable, or of a family not in `families`.
     """
     if not path.exists():
         raise error(f"{name}: no such file or directory; give a Hugging Face model directory: {path}")
@@ -114,13 +114,13 @@ def load_causal_lm(
 
     Args:
         directory: as `save_pretrained` writes it (safetensors only: no pickle is ever loaded).
-        dtype: of the weights.
-        error: what to raise.
-        name: what the directory is, for the message.
+        dtype: the number format of the weights.
+        error: the class of the error to raise.
+        name: how the message calls the directory, such as "teacher.model".
         families: the model types to accept; None = any (for callers that only generate).
 
     Raises:
-        KdfastError: of the class `error`: missing, damaged, incomplete, or of a family not in `families`.
+        KdfastError: of the class `error`: the model is missing, damaged, incomplete, or of a family not in `families`.
     """
     config = load_model_config(directory, error=error, name=name, families=families)
     try:
@@ -140,7 +140,7 @@ def load_causal_lm(
         ) from cause
     model: PreTrainedModel = loaded[0]
     info: dict[str, Any] = loaded[1]
-    # transformers fills what is missing with random numbers and only remarks on it
+    # transformers fills missing weights with random numbers and only warns
     for problem in ("missing_keys", "mismatched_keys", "error_msgs"):
         if info.get(problem):
             first = json.dumps(sorted(map(str, info[problem]))[:3])

@@ -1,4 +1,4 @@
-"""The metrics of a run: `metrics.jsonl`, and TensorBoard when asked."""
+"""The metrics of a run: `metrics.jsonl`, and TensorBoard if the config asks for it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kdfast.runs.folder import RunFolder
 
 
 class MetricsLog:
-    """Appends one JSON object a line: `{"step": 8, "kind": "train", "loss": 0.7, ...}`.
+    """Appends one JSON object per line: `{"step": 8, "kind": "train", "loss": 0.7, ...}`.
 
     A number that is not finite is left out and named under `"not_finite"`: JSON has no NaN.
 
@@ -52,10 +52,10 @@ class MetricsLog:
         """Writes one line and flushes it.
 
         Args:
-            kind: such as `train`.
+            kind: the kind of the line, such as `train`.
             step: optimiser updates done.
-            values: the numbers, for the file and for TensorBoard.
-            tags: further JSON values, for the file alone.
+            values: numbers, for the file and for TensorBoard.
+            tags: further JSON values, for the file only.
         """
         if self._file is None:
             return
@@ -96,7 +96,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def cut_metrics(path: Path, step: int) -> None:
-    """Removes what was written after `step`, and a torn last line, so that a resumed run writes each step once."""
+    """Removes the lines after `step` and a torn last line, so that a resumed run writes each step once."""
     if not path.exists():
         return
     kept = []
@@ -104,7 +104,7 @@ def cut_metrics(path: Path, step: int) -> None:
         try:
             entry = parse_json(line)
         except ValueError:
-            break  # torn by a kill in the middle of a write: nothing valid can follow
+            break  # a kill cut this line short: it was the last one
         if entry["step"] <= step:
             kept.append(line + "\n")
     write_text_whole(path, "".join(kept))

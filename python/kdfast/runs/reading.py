@@ -19,11 +19,11 @@ _MAKE_AGAIN = "delete it and make it again (`kdfast train CONFIG --resume`)"
 
 @dataclass(frozen=True)
 class Missing:
-    """A file that is not there, or has nothing in it.
+    """A file that does not exist, or is empty.
 
     Attributes:
-        short: what to say where there is little room.
-        reason: why, and what would make it.
+        short: a few words, for places with little room.
+        reason: why it is missing, and what would make it.
     """
 
     short: str
@@ -35,15 +35,15 @@ class RunFiles:
     """The files of a run folder.
 
     Attributes:
-        name: of the run.
+        name: the run folder's name.
         config: the resolved config.
         metrics: the lines of `metrics.jsonl`.
-        torn: whether its last line was cut short by a kill, and left out.
+        torn: whether a kill cut the last line of `metrics.jsonl` short; that line is left out.
         before: `evaluation_before.json`.
         after: `evaluation_after.json`.
         speed: `speed.json`.
         gates: `gates.json`.
-        written_at: Unix seconds of the newest of them.
+        written_at: when the newest of the files was written, in Unix seconds.
     """
 
     name: str
@@ -132,7 +132,7 @@ def _no_gates(file: Path, config: Config) -> str:
 
 
 def _read(file: Path, missing: str, remedy: str) -> Node | Missing:
-    """A JSON document."""
+    """Reads a JSON document; `missing` is the reason if it does not exist."""
     try:
         return Node(parse_json(file.read_bytes()), str(file), remedy)
     except FileNotFoundError:
@@ -142,14 +142,14 @@ def _read(file: Path, missing: str, remedy: str) -> Node | Missing:
 
 
 def _read_lines(file: Path) -> tuple[list[Node] | Missing, bool]:
-    """The lines of a JSONL file, and whether the last one was torn: written in part when the run was killed."""
+    """The lines of a JSONL file, and whether the last one is torn (a kill cut it short)."""
     try:
         content = file.read_bytes()
     except FileNotFoundError:
         reason = f"No {file.name}: the run has not begun, or the file was removed."
         return Missing(f"no {file.name}", reason), False
     lines = content.split(b"\n")
-    whole = not lines[-1]  # every line that was written to its end has its newline
+    whole = not lines[-1]  # a line that was written to its end has its newline
     lines = lines[:-1] if whole else lines
     remedy = "remove the line; a resumed run writes its own lines again"
     nodes, torn = [], False
