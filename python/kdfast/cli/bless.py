@@ -1,4 +1,4 @@
-"""`kdfast bless`: make a student the one that others are held against."""
+"""`kdfast bless`: make a student the baseline for later candidates."""
 
 # ruff: noqa: D301 (click's mark for a paragraph to leave alone is a real backspace)
 

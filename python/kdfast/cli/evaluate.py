@@ -1,4 +1,4 @@
-"""`kdfast eval`: the answers of a model, scored, as a file."""
+"""`kdfast eval`: scores the answers of a model and writes them to a file."""
 
 # ruff: noqa: D301 (click's mark for a paragraph to leave alone is a real backspace)
 

@@ -1,4 +1,4 @@
-"""`kdfast gate`: hold a student against the one that is in use."""
+"""`kdfast gate`: compare a student with the one in use."""
 
 # ruff: noqa: D301 (click's mark for a paragraph to leave alone is a real backspace)
 
@@ -61,7 +61,7 @@ def gate(overrides: tuple[str, ...], **options: Any) -> int:
 
     Both models answer every prompt once, for the quality and the first action; then they run in pairs, one right after
     the other on the same prompt, in random order, as many as the noise of this machine asks for. The limits are the
-    section 'gates' of a config; any key can be given another value behind the options.
+    section 'gates' of a config; any key can be given another value after the options.
 
     With --candidate-report nothing is run. Reports of single runs say little about time (they are report_only); from
     gates.min_runs (6) a side on, taken by turns, they decide.
@@ -90,7 +90,7 @@ def gate(overrides: tuple[str, ...], **options: Any) -> int:
 
 
 def _check_form(options: dict[str, Any], files: tuple[Path, ...]) -> None:
-    """Either models and prompts, or reports."""
+    """Checks that the user named either models and prompts, or reports."""
     if files:
         for name in ("candidate", "blessed", "prompts", "reports"):
             if options[name] is not None:

@@ -1,4 +1,4 @@
-"""`kdfast data import`: other people's datasets as kdfast records."""
+"""`kdfast data import`: turns public datasets into kdfast records."""
 
 # ruff: noqa: D301 (click's mark for a paragraph to leave alone is a real backspace)
 

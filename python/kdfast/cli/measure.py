@@ -1,4 +1,4 @@
-"""`kdfast measure`: the speed of a model, as a report file."""
+"""`kdfast measure`: writes a report on the speed of a model."""
 
 # ruff: noqa: D301 (click's mark for a paragraph to leave alone is a real backspace)
 

@@ -69,14 +69,14 @@ _OPTIONS = (
 
 
 def model_options(command: Command) -> Command:
-    """Adds what every command needs that runs a model; named as in `recipes.requests.Settings`."""
+    """Adds the options of every command that runs a model; their names are those of `recipes.requests.Settings`."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
 
 def running_options(command: Command) -> Command:
-    """The same, and `--warmup`, for commands that measure time."""
+    """Adds the same options and `--warmup`, for commands that measure time."""
     return model_options(_WARMUP(command))
 
 
@@ -88,14 +88,14 @@ prompts_option = click.option(
 
 
 def prompts_of(model: Path, prompts: Path | None) -> Path:
-    """The prompts that were named, else the held-out records of a run folder.
+    """The file of prompts: the one that the user named, else the held-out records of the run folder.
 
     Args:
         model: a Hugging Face directory, or a run folder.
-        prompts: of `prompts_option`.
+        prompts: the value of `prompts_option`.
 
     Raises:
-        UsageError: none were named, and the model has none of its own.
+        UsageError: the user named none, and `model` is no run folder with held-out records.
         ConfigError: the run's config is damaged.
     """
     folder = RunFolder(model)
@@ -110,7 +110,7 @@ def max_new_tokens(minimum: int = 1) -> Callable[[Command], Command]:
     """The option `--max-new-tokens`.
 
     Args:
-        minimum: the least that makes sense to the command.
+        minimum: the smallest number that makes sense for the command.
     """
     return click.option(
         "--max-new-tokens",

@@ -1,4 +1,4 @@
-"""The whole config: all sections, what they say together, and how it is saved and compared."""
+"""The whole config: all sections, the checks that need several sections, saving and comparing."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ class Config:
     """Everything that decides a run. It is valid by construction.
 
     Attributes:
-        origins: for each dotted key where its value comes from: "default", "file:line", "override", or
-            "given" from Python. Two configs with the same values are equal whatever their origins.
+        origins: for each dotted key, where its value comes from: "default", "file:line", "override", or
+            "given" (from Python). Configs with equal values are equal, even if their origins differ.
 
     Examples:
         >>> from kdfast.config import config_from_dict
@@ -78,7 +78,7 @@ class Config:
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Checks what the sections say together.
+        """Checks keys that depend on keys of other sections.
 
         Raises:
             ConfigError: starts with the dotted path of the key at fault.
@@ -130,14 +130,14 @@ class Config:
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
 
     def conflicts(self, saved: Config) -> list[str]:
-        """What forbids to resume another config's run with this one.
+        """The differences that forbid to resume a run with this config.
 
         Args:
             saved: the config that the run was started with.
 
         Returns:
             One line for each key that differs and may not change on resume: `train.seed: 1, the run has 0`.
-            Steps, validation, checkpoint and logging keys may change, and so may the run folder's place.
+            Steps, validation, checkpoint and logging keys may change, and so may the path of the run folder.
         """
         return [
             f"{section.section}.{name}: {value}, the run has {saved.to_dict()[section.section][name]}"
