@@ -9,7 +9,7 @@ from kdfast.batch import IGNORE_INDEX
 from kdfast.errors import DataError
 
 _PER_ROW_KEYS = frozenset({"teacher_prefix_ids"})
-"""Batch fields [B,N] that are no sequences, whatever N happens to be."""
+"""Batch fields [B,N] that are no sequences, even if N equals T."""
 
 
 def _response_ends(batch: Mapping[str, Any], length: int) -> list[bool]:
@@ -30,9 +30,8 @@ def truncate_batch_to_shape(
 ) -> dict[str, Any]:
     """Cuts every sequence of a batch to its first `length` positions.
 
-    Sequences are the arrays or tensors [B,T] and [B,T,...] for the T of `input_ids`; everything else
-    (numbers of a row, `teacher_prefix_ids`, lists, texts) is handed on as it is, so lengths still describe
-    the uncut rows.
+    Sequences are the arrays or tensors [B,T] and [B,T,...], where T is that of `input_ids`. Everything else (one number
+    per row, `teacher_prefix_ids`, lists, texts) is left as it is, so lengths still describe the uncut rows.
 
     Args:
         batch: torch tensors or numpy arrays, `input_ids` [B,T] among them.
