@@ -1,4 +1,4 @@
-"""The exit code of a command, by what happened. `kdfast --help` tells users the same list."""
+"""The exit codes of all commands, by what happened."""
 
 DONE = 0
 FAILED = 1
@@ -8,6 +8,7 @@ BAD_INPUT = 2
 GATE_FAILED = 3
 """A gate failed, or a run has fewer valid calls than its config demands."""
 PREFLIGHT_FAILED = 4
+"""Reserved for `kdfast preflight`."""
 TEACHER_UNAVAILABLE = 5
 """The teacher could not be loaded or did not answer, or its budget is spent."""
 INTERRUPTED = 130

@@ -11,6 +11,7 @@ import pyarrow.ipc
 import pyarrow.parquet
 
 from kdfast import _rust
+from kdfast.config import DataConfig
 from kdfast.data import KDDataset
 from kdfast.errors import ConfigError, DataError
 
@@ -51,7 +52,14 @@ def _open(file: Path) -> _rust.TokenStore | _rust.TeacherStore:
     raise DataError("is no store: its name ends neither in .tokens.arrow nor in teacher.arrow", str(file))
 
 
-def export(path: Path, out: Path, *, format: str, tokenizer: Path, template: str = "hermes") -> str:  # noqa: A002
+def export(
+    path: Path,
+    out: Path,
+    *,
+    format: str,  # noqa: A002
+    tokenizer: Path,
+    template: str = DataConfig.template,
+) -> str:
     """Writes the whole rows of a JSONL file: ids, spans and metadata, as the token store holds them.
 
     Args:

@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from kdfast.config.teacher import TeacherConfig
 from kdfast.errors import DataError, TeacherError
 from kdfast.pretrained import DTYPES, load_causal_lm, load_model_config, resolve_device
 from kdfast.teacher.local.gguf import convert_gguf
@@ -105,7 +106,9 @@ class LocalTeacher:
         ConfigError: this machine lacks the device.
     """
 
-    def __init__(self, path: Path, *, device: str = "auto", dtype: str = "fp32") -> None:
+    def __init__(
+        self, path: Path, *, device: str = TeacherConfig.device, dtype: str = TeacherConfig.dtype
+    ) -> None:
         self.device = resolve_device(device)
         self.directory = model_directory(Path(path))
         model: Any = load_causal_lm(
@@ -125,7 +128,7 @@ class LocalTeacher:
         wanted: Wanted,
         *,
         prefix_ids: Sequence[int] = (),
-        batch_tokens: int = 2048,
+        batch_tokens: int = TeacherConfig.batch_tokens,
     ) -> Iterator[list[tuple[int, Scores]]]:
         """The teacher's distribution at every response token of every row.
 
