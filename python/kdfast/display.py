@@ -1,4 +1,4 @@
-"""What a run shows while it works: bars on a terminal, plain lines in a log."""
+"""Shows the progress of a run: bars on a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 LOG_SECONDS = 5.0
-"""Least time between two lines of progress where there is no terminal."""
+"""Least time between two lines of progress, if there is no terminal."""
 
 
 class Display:
-    """Progress of one run. Ranks other than the first show nothing.
+    """Shows the progress of one run. With `quiet` (ranks other than the first) it shows nothing.
 
     Examples:
         >>> import io
@@ -35,7 +35,7 @@ class Display:
 
     @contextmanager
     def training(self, num_steps: int, first_step: int) -> Iterator[None]:
-        """Shows the steps while entered."""
+        """Shows a bar of the steps inside the block."""
         self._num_steps = num_steps
         with self._progress() as self._bar:
             self._task = self._bar.add_task("train", total=num_steps, completed=first_step, note="")
@@ -66,7 +66,12 @@ class Display:
 
     @contextmanager
     def validating(self, rows: int, what: str = "validate") -> Iterator[Callable[[int], None]]:
-        """Shows a second bar while rows are validated, or `what` is done; call the result with the rows done."""
+        """Shows a second bar inside the block; call the result with the number of rows just done.
+
+        Args:
+            rows: rows in all.
+            what: the label of the bar.
+        """
         bar = self._bar
         if bar is None:
             yield lambda _: None
@@ -77,7 +82,12 @@ class Display:
 
     @contextmanager
     def working(self, what: str, total: int) -> Iterator[Callable[[int, str], None]]:
-        """Shows one bar for work of `total` parts; call the result with the parts done so far and a note."""
+        """Shows one bar inside the block; call the result with the number of parts done so far and a note.
+
+        Args:
+            what: the label of the bar.
+            total: parts in all.
+        """
         started = shown = time.monotonic()
         with self._progress() as bar:
             task = bar.add_task(what, total=total, note="")

@@ -1,7 +1,7 @@
-"""Every error that kdfast raises on purpose.
+"""Every error class that kdfast raises on purpose.
 
-Messages are lower case, name what is at fault, say the remedy where there is one, and end with the value.
-All of them survive pickling, so that they reach the user whole from a DataLoader worker.
+Messages are lower case, name what is wrong, give the remedy where there is one, and end with the value.
+All of these errors can be pickled, so that they reach the user unchanged from a DataLoader worker.
 """
 
 from __future__ import annotations

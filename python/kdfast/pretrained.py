@@ -1,4 +1,4 @@
-"""Loading a Hugging Face causal language model: quietly, offline, every weight accounted for."""
+"""Loads a Hugging Face causal language model: no messages, no network, an error if any weight is missing."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
+from kdfast.config import choices
 from kdfast.errors import ConfigError, KdfastError
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
@@ -21,6 +22,9 @@ FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
 
 OWN_CODE_NEVER: dict[str, Any] = {"trust_remote_code": False}
 """Without it transformers asks on the terminal whether to run the code that lies beside a model, and runs it on `y`."""
+
+DTYPES: dict[str, torch.dtype] = {name: getattr(torch, full) for name, full in choices.DTYPES.items()}
+"""torch's dtypes by the names that configs and options use."""
 
 _BROKEN = (
     OSError,
@@ -39,7 +43,7 @@ def resolve_device(name: str = "auto") -> torch.device:
     """The device of a name; "auto" is cuda, else mps, else cpu.
 
     Raises:
-        ConfigError: the device is not there.
+        ConfigError: this machine lacks the device.
 
     Example:
         >>> resolve_device("cpu")
@@ -56,7 +60,7 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keeps transformers' progress bars and remarks off the terminal; errors still come as exceptions."""
+    """Keeps transformers' progress bars and warnings off the terminal; errors still come as exceptions."""
     logging: Any = transformers.utils.logging
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
@@ -76,12 +80,12 @@ def load_model_config(
 
     Args:
         path: a model directory, or a .gguf file.
-        error: what to raise.
-        name: what the path is, for the message.
+        error: the class of the error to raise.
+        name: how the message calls the path, such as "teacher.model".
         families: the model types to accept; None = any.
 
     Raises:
-        KdfastError: of the class `error`: nothing there, not readable, or of a family not in `families`.
+        KdfastError: of the class `error`: the model is missing, not readable, or of a family not in `families`.
     """
     if not path.exists():
         raise error(f"{name}: no such file or directory; give a Hugging Face model directory: {path}")
@@ -113,13 +117,13 @@ def load_causal_lm(
 
     Args:
         directory: as `save_pretrained` writes it (safetensors only: no pickle is ever loaded).
-        dtype: of the weights.
-        error: what to raise.
-        name: what the directory is, for the message.
+        dtype: the number format of the weights.
+        error: the class of the error to raise.
+        name: how the message calls the directory, such as "teacher.model".
         families: the model types to accept; None = any (for callers that only generate).
 
     Raises:
-        KdfastError: of the class `error`: missing, damaged, incomplete, or of a family not in `families`.
+        KdfastError: of the class `error`: the model is missing, damaged, incomplete, or of a family not in `families`.
     """
     config = load_model_config(directory, error=error, name=name, families=families)
     try:
@@ -140,7 +144,7 @@ def load_causal_lm(
         ) from cause
     model: PreTrainedModel = loaded[0]
     info: dict[str, Any] = loaded[1]
-    # transformers fills what is missing with random numbers and only remarks on it
+    # transformers fills missing weights with random numbers and only warns
     for problem in ("missing_keys", "mismatched_keys", "error_msgs"):
         if info.get(problem):
             first = json.dumps(sorted(map(str, info[problem]))[:3])

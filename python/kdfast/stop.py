@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: finish the step, save, say how to go on."""
+"""Stopping by Ctrl-C or SIGTERM: the loop finishes its step, saves, and says how to go on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Self
 
 
 class StopRequest:
-    """While entered, remembers SIGINT and SIGTERM instead of dying; a second one ends the process at once.
+    """Inside the block, SIGINT and SIGTERM only set `requested`; a second signal ends the process at once.
 
     Examples:
         >>> import os

@@ -12,7 +12,8 @@ from tiny_run import write_config
 from kdfast.cli import main
 from kdfast.data import KDDataset
 from kdfast.errors import DataError
-from kdfast.recipes.loaded_model import Settings, open_subject
+from kdfast.recipes.loaded_model import load
+from kdfast.recipes.requests import Settings
 from kdfast.recipes.train.evaluation import choose_prompts
 from kdfast.speed import prompts_fingerprint, speed_prompts, truth_fingerprint
 
@@ -57,7 +58,7 @@ def test_both_evaluations_have_intervals_and_quality(
     known = {prompt.line: prompt for prompt in speed_prompts(data)}
     asked = [known[line] for line in (1, 2, 3, 4, 8)]
     settings = Settings(prompts=folder / "validation.jsonl", template="hermes", device="cpu")
-    saved = open_subject(tmp_path / "run", settings)
+    saved = load(tmp_path / "run", settings)
     for when, step in (("before", 0), ("after", 2)):
         found = read(tmp_path / "run", when)
         assert (found["kind"], found["step"], found["prompts"]) == ("kdfast.evaluation", step, 5)

@@ -11,9 +11,9 @@ from tiny_run import kdfast, write_config
 
 from kdfast.cli import main
 from kdfast.page.speed import speed_section
-from kdfast.recipes.report import read_run
 from kdfast.runs.folder import RunFolder
 from kdfast.runs.metrics import read_metrics
+from kdfast.runs.reading import read_run
 from kdfast.speed import read_speed_report
 
 

@@ -15,7 +15,7 @@ from made_run import AFTER, evaluation, gates, metrics, speed, write_run
 
 from kdfast.errors import DataError
 from kdfast.page import render_page
-from kdfast.recipes.report import read_run
+from kdfast.runs.reading import read_run
 
 WHOLE: dict[str, Any] = {
     "metrics": metrics(4),

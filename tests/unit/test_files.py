@@ -1,11 +1,22 @@
 import errno
+import json
+import math
 import resource
 from pathlib import Path
 
 import pytest
 from safetensors import SafetensorError
 
-from kdfast.files import _take_place, remove_leftovers, write_text_whole, written_whole
+from kdfast.errors import DataError
+from kdfast.files import (
+    _take_place,
+    parse_json,
+    read_document,
+    remove_leftovers,
+    write_document,
+    write_text_whole,
+    written_whole,
+)
 
 
 def write(directory, text):
@@ -98,3 +109,67 @@ def test_a_text_file_that_cannot_be_written_is_as_it_was(tmp_path):
     assert caught.value.filename == str(path)
     assert path.read_text() == "old"
     assert names(tmp_path) == ["file"]
+
+
+def read(path, **options):
+    return read_document(path, name="evaluation", remedy="remove it", **options)
+
+
+def test_a_document_is_read_back_as_it_was_written(tmp_path):
+    path = tmp_path / "new" / "document.json"
+    document = {"kind": "a", "text": "zwölf", "n": None, "list": [1, 2.5]}
+    write_document(path, document)
+    assert read(path) == document
+    assert path.read_text(encoding="utf-8") == json.dumps(document, ensure_ascii=False, indent=1) + "\n"
+    write_document(path, document, sort_keys=True, ensure_ascii=True)
+    assert path.read_text() == json.dumps(document, indent=1, sort_keys=True) + "\n"
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_a_document_with_nan_or_infinity_is_not_written(tmp_path, number):
+    path = tmp_path / "document.json"
+    write_document(path, {"n": 1})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_document(path, {"deep": [{"n": number}]})
+    assert read(path) == {"n": 1}
+    assert names(tmp_path) == ["document.json"]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "not a readable evaluation (Expecting value"),
+        (b'{"n": ', "not a readable evaluation ("),
+        (b'{"n": NaN}', "not a readable evaluation (NaN is not JSON); remove it"),
+        (b'{"n": -Infinity}', "not a readable evaluation (-Infinity is not JSON); remove it"),
+        (b"\xff", "not a readable evaluation ('utf-8' codec"),
+        (b"[" * 100_000, "not a readable evaluation (nested too deeply); remove it"),
+        (b"[1]", "not an evaluation: must be an object, got list; remove it"),
+        (b"{}", "not an evaluation: kind must be 'a' or 'b', got None; remove it"),
+        (b'{"kind": "c"}', "not an evaluation: kind must be 'a' or 'b', got 'c'; remove it"),
+        (b'{"kind": "a"}', "not an evaluation: schema_version must be '1.0', got None; remove it"),
+        (
+            b'{"kind": "a", "schema_version": "2.0"}',
+            "not an evaluation: schema_version must be '1.0', got '2.0'; remove it",
+        ),
+    ],
+)
+def test_a_document_that_cannot_be_used_is_named_with_its_remedy(tmp_path, content, told):
+    path = tmp_path / "document.json"
+    path.write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        read(path, kinds=("a", "b"), version="1.0")
+    assert str(caught.value).startswith(f"{path}: {told}")
+    assert caught.value.source == str(path)
+
+
+def test_kind_and_version_are_looked_at_only_when_asked(tmp_path):
+    path = tmp_path / "document.json"
+    write_document(path, {"kind": "a", "schema_version": "1.7"})
+    assert read(path) == read(path, kinds=("b", "a")) == read(path, version="1.0")
+    with pytest.raises(FileNotFoundError):
+        read(tmp_path / "none.json")
+
+
+def test_numbers_keep_their_digits():
+    assert parse_json(b"[123456789012345678901234567890, 0.1]") == [123456789012345678901234567890, 0.1]

@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """`kdfast`: runs one command.
 
     Args:
-        arguments: without the program's name; None = the process's own.
+        arguments: the arguments without the program's name; None = those of this process.
 
     Returns:
         The exit code.
@@ -91,7 +91,7 @@ def train_main(arguments: Sequence[str] | None = None) -> int:
     """`kdfast-train`: the same as `kdfast train`.
 
     Args:
-        arguments: without the program's name; None = the process's own.
+        arguments: the arguments without the program's name; None = those of this process.
 
     Returns:
         The exit code.

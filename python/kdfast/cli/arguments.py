@@ -10,7 +10,7 @@ import click
 from kdfast.config import DataConfig
 from kdfast.errors import ConfigError
 
-# Whether a path exists is for the code that opens it: one message and one exit code, whoever calls.
+# click does not check whether the path exists. The code that opens it does: one message and one exit code for all.
 PATH: click.ParamType[Any] = click.Path(path_type=Path)
 
 config_file = click.argument("config_file", metavar="CONFIG", type=PATH)
@@ -34,7 +34,7 @@ class Formats(click.ParamType[Any]):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, ...]:
-        """The names as a tuple, each once, in the order of the core's table."""
+        """The names as a tuple, each once, in the order of `tool_call_formats`."""
         if isinstance(value, tuple):
             return value
         from kdfast._rust import tool_call_formats

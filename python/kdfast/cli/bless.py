@@ -1,4 +1,4 @@
-"""`kdfast bless`: make a student the one that others are held against."""
+"""`kdfast bless`: make a student the baseline for later candidates."""
 
 # ruff: noqa: D301 (click's mark for a paragraph to leave alone is a real backspace)
 
@@ -12,6 +12,7 @@ from kdfast.cli.arguments import PATH
 from kdfast.cli.gate import gate_overrides, limits_config, seed
 from kdfast.cli.model_options import max_new_tokens, prompts_of, prompts_option, running_options
 from kdfast.config import GatesConfig, load_section
+from kdfast.recipes.requests import BlessRequest
 
 
 @click.command()
@@ -39,7 +40,6 @@ def bless(overrides: tuple[str, ...], **options: Any) -> int:
     Exit codes: 0 written; 1 the machine failed or a bug; 2 no such model or prompts, or bad records.
     """
     limits = load_section(GatesConfig, options.pop("config"), overrides)
-    from kdfast.recipes.gate import BlessRequest
     from kdfast.recipes.gate import bless as run
 
     options["prompts"] = prompts_of(options["model"], options["prompts"])

@@ -1,4 +1,4 @@
-"""`kdfast config`: what a config says, and what it can say."""
+"""`kdfast config`: the values of a config, and all keys that a config can have."""
 
 # ruff: noqa: D301 (click's mark for a paragraph to leave alone is a real backspace)
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def config() -> None:
-    """Look at a config, or at every key that one can hold."""
+    """Look at a config, or at every key that a config can have."""
 
 
 @config.command()
@@ -83,7 +83,7 @@ def keys(section: str | None) -> None:
 
 
 def _console() -> Console:
-    """Standard output; a pipe has no width, so nothing is wrapped for it."""
+    """A console on standard output; into a pipe, which has no width, lines are not wrapped."""
     from rich.console import Console
 
     console = Console(highlight=False)
@@ -127,7 +127,7 @@ def _print_estimate(console: Console, resolved: Config) -> None:
 
 
 def _plain(value: object) -> str:
-    """A value as one would write it in the config."""
+    """A value as it is written in a config file."""
     if value is None:
         return "null"
     if isinstance(value, bool):

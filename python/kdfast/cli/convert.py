@@ -1,4 +1,4 @@
-"""`kdfast convert`: a GGUF model as a Hugging Face directory."""
+"""`kdfast convert`: turns a GGUF model into a Hugging Face directory."""
 
 # ruff: noqa: D301 (click's mark for a paragraph to leave alone is a real backspace)
 

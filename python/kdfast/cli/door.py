@@ -15,10 +15,9 @@ from types import FrameType
 import click
 
 from kdfast.errors import KdfastError, TeacherError
+from kdfast.exit_codes import BAD_INPUT, DONE, FAILED, INTERRUPTED, TEACHER_UNAVAILABLE
 
-INTERRUPTED = 130
-
-# What the user named is missing or of the wrong kind: an input error, where other OSErrors are the machine's.
+# The user named a path that is missing or of the wrong kind: bad input. Other OSErrors are the machine's failure.
 _WRONG_PATH = (FileNotFoundError, IsADirectoryError, NotADirectoryError, FileExistsError)
 
 _REMEDIES = {
@@ -41,11 +40,11 @@ def run(command: click.Command, arguments: Sequence[str] | None, prog_name: str)
 
     Args:
         command: the command or group.
-        arguments: without the program's name; None = the process's own.
-        prog_name: what usage lines call the program.
+        arguments: the arguments without the program's name; None = those of this process.
+        prog_name: the program's name in usage lines.
 
     Returns:
-        The exit code: what the command returned, 0 where that is None, else the error's.
+        The exit code: what the command returned (None counts as 0), or the code of its error.
     """
     try:
         with _terminate_like_interrupt():
@@ -69,8 +68,8 @@ def run(command: click.Command, arguments: Sequence[str] | None, prog_name: str)
     except Exception as error:  # noqa: BLE001 - the last resort of the whole program
         traceback.print_exc()
         print(f"error: this is a bug in kdfast, please report it: {_one_line(repr(error))}", file=sys.stderr)
-        return 1
-    return result if type(result) is int else 0
+        return FAILED
+    return result if type(result) is int else DONE
 
 
 def exit_code(error: BaseException) -> int:
@@ -81,12 +80,12 @@ def exit_code(error: BaseException) -> int:
         (5, 2, 1)
     """
     if isinstance(error, TeacherError):
-        return 5
-    return 2 if isinstance(error, (KdfastError, *_WRONG_PATH)) else 1
+        return TEACHER_UNAVAILABLE
+    return BAD_INPUT if isinstance(error, (KdfastError, *_WRONG_PATH)) else FAILED
 
 
 def message(error: BaseException) -> str:
-    """An error in one line: what, the remedy, where.
+    """An error in one line: what happened, the remedy, the place.
 
     Examples:
         >>> message(FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "data.jsonl"))

@@ -1,4 +1,4 @@
-"""`kdfast eval`: the answers of a model, scored, as a file."""
+"""`kdfast eval`: scores the answers of a model and writes them to a file."""
 
 # ruff: noqa: D301 (click's mark for a paragraph to leave alone is a real backspace)
 
@@ -10,13 +10,14 @@ import click
 
 from kdfast.cli.arguments import PATH
 from kdfast.cli.model_options import max_new_tokens, model_options, prompts_of, prompts_option
+from kdfast.recipes.requests import EvaluateRequest
 
 
 @click.command("eval")
 @click.argument("model", metavar="RUN_OR_MODEL_DIR", type=PATH)
 @prompts_option
 @click.option(
-    "--out", type=PATH, default="evaluation.json", show_default=True, help="The file to write, JSON."
+    "--out", type=PATH, default=EvaluateRequest.out, show_default=True, help="The file to write, JSON."
 )
 @click.option(
     "--constrained", is_flag=True, help="And a second time with calls constrained to their schemas."
@@ -24,16 +25,16 @@ from kdfast.cli.model_options import max_new_tokens, model_options, prompts_of, 
 @click.option(
     "--batch-size",
     type=click.IntRange(min=1),
-    default=16,
+    default=EvaluateRequest.batch_size,
     show_default=True,
     help="Most prompts that are answered at the same time.",
 )
 @click.option(
     "--show",
     type=click.IntRange(min=0),
-    default=3,
+    default=EvaluateRequest.show,
     show_default=True,
-    help="Print so many wrong answers.",
+    help="How many wrong answers to print.",
 )
 @max_new_tokens()
 @model_options
@@ -57,7 +58,7 @@ def eval_(**options: Any) -> int:
     \b
     Exit codes: 0 evaluated; 1 the machine failed or a bug; 2 no such model or prompts, or bad records.
     """
-    from kdfast.recipes.evaluate import Request, run
+    from kdfast.recipes.evaluate import run
 
     options["prompts"] = prompts_of(options["model"], options["prompts"])
-    return run(Request(**options))
+    return run(EvaluateRequest(**options))

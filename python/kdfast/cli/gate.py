@@ -1,4 +1,4 @@
-"""`kdfast gate`: hold a student against the one that is in use."""
+"""`kdfast gate`: compare a student with the one in use."""
 
 # ruff: noqa: D301 (click's mark for a paragraph to leave alone is a real backspace)
 
@@ -12,6 +12,7 @@ import click
 from kdfast.cli.arguments import PATH
 from kdfast.cli.model_options import max_new_tokens, running_options
 from kdfast.config import GatesConfig, load_section
+from kdfast.recipes.requests import GateRequest
 
 limits_config = click.option(
     "--config", type=PATH, help="A config whose section 'gates' has the limits; else the defaults."
@@ -20,7 +21,7 @@ gate_overrides = click.argument("overrides", metavar="[gates.KEY=VALUE]...", nar
 seed = click.option(
     "--seed",
     type=click.IntRange(min=0),
-    default=0,
+    default=GateRequest.seed,
     show_default=True,
     help="Of the order of the runs and the bootstrap.",
 )
@@ -60,7 +61,7 @@ def gate(overrides: tuple[str, ...], **options: Any) -> int:
 
     Both models answer every prompt once, for the quality and the first action; then they run in pairs, one right after
     the other on the same prompt, in random order, as many as the noise of this machine asks for. The limits are the
-    section 'gates' of a config; any key can be given another value behind the options.
+    section 'gates' of a config; any key can be given another value after the options.
 
     With --candidate-report nothing is run. Reports of single runs say little about time (they are report_only); from
     gates.min_runs (6) a side on, taken by turns, they decide.
@@ -81,7 +82,7 @@ def gate(overrides: tuple[str, ...], **options: Any) -> int:
     limits = load_section(GatesConfig, options.pop("config"), overrides)
     baselines = options.pop("baseline")
     given = {name: options.pop(name) for name in _JUDGING}
-    from kdfast.recipes.gate import GateRequest, Judging, gate_reports
+    from kdfast.recipes.gate import Judging, gate_reports
     from kdfast.recipes.gate import gate as run
 
     judging = Judging(limits=limits, baselines=baselines, **given)
@@ -89,7 +90,7 @@ def gate(overrides: tuple[str, ...], **options: Any) -> int:
 
 
 def _check_form(options: dict[str, Any], files: tuple[Path, ...]) -> None:
-    """Either models and prompts, or reports."""
+    """Checks that the user named either models and prompts, or reports."""
     if files:
         for name in ("candidate", "blessed", "prompts", "reports"):
             if options[name] is not None:

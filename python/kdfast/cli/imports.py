@@ -1,4 +1,4 @@
-"""`kdfast data import`: other people's datasets as kdfast records."""
+"""`kdfast data import`: turns public datasets into kdfast records."""
 
 # ruff: noqa: D301 (click's mark for a paragraph to leave alone is a real backspace)
 
@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from kdfast.cli.arguments import PATH
+from kdfast.importers.bfcl_split import Shares
 
 
 @click.group("import")
@@ -32,7 +33,7 @@ def import_group() -> None:
 @click.option(
     "--validation-fraction",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=0.1,
+    default=Shares.validation_fraction,
     show_default=True,
     help="Share of the records to hold out.",
 )
@@ -68,7 +69,6 @@ def bfcl(
     Exit codes: 0 imported; 1 the machine failed or a bug; 2 no BFCL data, or fewer records than asked for.
     """
     from kdfast.importers.bfcl import import_bfcl
-    from kdfast.importers.bfcl_split import Shares
 
     chosen = {"categories": tuple(categories.split(","))} if categories else {}
     summary = import_bfcl(source, out, shares=Shares(**shares), max_chars=max_chars, seed=seed, **chosen)

@@ -1,4 +1,4 @@
-"""`kdfast measure`: the speed of a model, as a report file."""
+"""`kdfast measure`: writes a report on the speed of a model."""
 
 # ruff: noqa: D301 (click's mark for a paragraph to leave alone is a real backspace)
 
@@ -10,6 +10,7 @@ import click
 
 from kdfast.cli.arguments import PATH
 from kdfast.cli.model_options import max_new_tokens, prompts_of, prompts_option, running_options
+from kdfast.recipes.requests import MeasureRequest
 
 
 @click.command()
@@ -37,7 +38,7 @@ def measure(**options: Any) -> int:
     \b
     Exit codes: 0 measured; 1 the machine failed or a bug; 2 no such model or prompts, or bad records.
     """
-    from kdfast.recipes.measure import Request, run
+    from kdfast.recipes.measure import run
 
     options["prompts"] = prompts_of(options["model"], options["prompts"])
-    return run(Request(**options))
+    return run(MeasureRequest(**options))

@@ -10,55 +10,58 @@ import click
 
 from kdfast.cli.arguments import PATH, Formats
 from kdfast.config import load_config
+from kdfast.config.choices import DEVICES, DTYPES
+from kdfast.recipes.requests import Settings
+from kdfast.runs.folder import RunFolder
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _WARMUP = click.option(
     "--warmup",
     type=click.IntRange(min=0),
-    default=1,
+    default=Settings.warmup,
     show_default=True,
     help="Generations before the first measured one.",
 )
 _OPTIONS = (
     click.option(
         "--template",
-        default="tokenizer",
+        default=Settings.template,
         show_default=True,
         help="Chat template of the records: the model's own, 'hermes', or a .jinja file.",
     ),
     click.option(
         "--limit",
         type=click.IntRange(min=0),
-        default=0,
+        default=Settings.limit,
         show_default=True,
-        help="Only the first so many prompts; 0 = all.",
+        help="Only the first N prompts; 0 = all.",
     ),
     click.option(
         "--formats",
         type=Formats(),
-        default="hermes",
+        default=",".join(Settings.formats),
         show_default=True,
         help="Formats of calls that count: names with commas, or 'all'.",
     ),
     click.option(
         "--threads",
         type=click.IntRange(min=0),
-        default=0,
+        default=Settings.threads,
         show_default=True,
         help="CPU threads; 0 = torch's default.",
     ),
     click.option(
         "--device",
-        type=click.Choice(["auto", "cpu", "cuda", "mps"]),
-        default="auto",
+        type=click.Choice(DEVICES),
+        default=Settings.device,
         show_default=True,
         help="Where the model runs.",
     ),
     click.option(
         "--dtype",
-        type=click.Choice(["fp32", "bf16", "fp16"]),
-        default="fp32",
+        type=click.Choice(list(DTYPES)),
+        default=Settings.dtype,
         show_default=True,
         help="Numbers of its weights.",
     ),
@@ -66,14 +69,14 @@ _OPTIONS = (
 
 
 def model_options(command: Command) -> Command:
-    """Adds what every command needs that runs a model; named as in `recipes.loaded_model.Settings`."""
+    """Adds the options of every command that runs a model; their names are those of `recipes.requests.Settings`."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
 
 def running_options(command: Command) -> Command:
-    """The same, and `--warmup`, for commands that measure time."""
+    """Adds the same options and `--warmup`, for commands that measure time."""
     return model_options(_WARMUP(command))
 
 
@@ -85,19 +88,19 @@ prompts_option = click.option(
 
 
 def prompts_of(model: Path, prompts: Path | None) -> Path:
-    """The prompts that were named, else the held-out records of a run folder.
+    """The file of prompts: the one that the user named, else the held-out records of the run folder.
 
     Args:
         model: a Hugging Face directory, or a run folder.
-        prompts: of `prompts_option`.
+        prompts: the value of `prompts_option`.
 
     Raises:
-        UsageError: none were named, and the model has none of its own.
+        UsageError: the user named none, and `model` is no run folder with held-out records.
         ConfigError: the run's config is damaged.
     """
-    config = model / "config.yaml"
-    if prompts is None and config.exists():
-        prompts = load_config(config).data.validation
+    folder = RunFolder(model)
+    if prompts is None and folder.holds_run:
+        prompts = load_config(folder.config).data.validation
     if prompts is None:
         raise click.UsageError("Missing option '--prompts' (only a run folder has its own).")
     return prompts
@@ -107,12 +110,12 @@ def max_new_tokens(minimum: int = 1) -> Callable[[Command], Command]:
     """The option `--max-new-tokens`.
 
     Args:
-        minimum: the least that makes sense to the command.
+        minimum: the smallest number that makes sense for the command.
     """
     return click.option(
         "--max-new-tokens",
         type=click.IntRange(min=minimum),
-        default=128,
+        default=Settings.max_new_tokens,
         show_default=True,
-        help="Cut answers after so many tokens.",
+        help="Cut answers after N tokens.",
     )

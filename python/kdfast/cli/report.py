@@ -1,4 +1,4 @@
-"""`kdfast report`: a run as one HTML page."""
+"""`kdfast report`: shows a run as one HTML page."""
 
 # ruff: noqa: D301 (click's mark for a paragraph to leave alone is a real backspace)
 
@@ -17,10 +17,10 @@ from kdfast.cli.arguments import PATH
 def report(**options: Any) -> int:
     """Show RUN, a run folder, as one HTML page.
 
-    At the top stands whether the run was good; below it the losses, the tool calls before and after training, example
-    answers, the times to the first token and the first action, the gates, padding and the config. What a run has
-    not got is named, with the command that makes it. The page is one file: it needs no network and runs no script,
-    follows the reader's light or dark colours, and prints.
+    The top says whether the run was good; below it are the losses, the tool calls before and after training, example
+    answers, the times to the first token and the first action, the gates, padding and the config. If a run lacks
+    something, the page says so and names the command that makes it. The page is one file: it needs no network, runs no
+    script, follows the reader's light or dark colours, and prints.
 
     A run that is still going can be reported on; its files are only read.
 

@@ -1,4 +1,4 @@
-"""`kdfast teach`: a config in, a teacher store out."""
+"""`kdfast teach`: fills the teacher store of a config."""
 
 # ruff: noqa: D301 (click's mark for a paragraph to leave alone is a real backspace)
 
@@ -19,8 +19,8 @@ def teach(config_file: Path, overrides: tuple[str, ...]) -> int:
     """Ask the teacher of CONFIG for its log-probabilities.
 
     The teacher (teacher.model) scores the answer of every training and validation record; the teacher.k best
-    log-probabilities a token go to teacher.store. Stopped at any moment, it goes on where it was; a row that
-    is in the store is never scored again, also when records are added, removed or reordered.
+    log-probabilities of each token go to teacher.store. It may be stopped at any moment; the same command goes on from
+    there. A row that is in the store is never scored again, even if records are added, removed or reordered.
 
     \b
     Examples:

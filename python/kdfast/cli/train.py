@@ -1,4 +1,4 @@
-"""`kdfast train`, also called `kdfast-train`: a config in, a run out."""
+"""`kdfast train`, also called `kdfast-train`: trains the student of a config."""
 
 # ruff: noqa: D301 (click's mark for a paragraph to leave alone is a real backspace)
 
@@ -21,7 +21,7 @@ def train(config_file: Path, overrides: tuple[str, ...], resume: bool) -> int:
 
     Reads the records and the teacher store, trains, validates, saves checkpoints, evaluates the student on
     held-out prompts before and after, and writes everything to io.run_dir. Any key of the config can be given
-    another value behind it; paths start at the current directory.
+    another value after CONFIG; relative paths start at the current directory.
 
     \b
     Examples:
@@ -35,7 +35,8 @@ def train(config_file: Path, overrides: tuple[str, ...], resume: bool) -> int:
 
     \b
     Exit codes: 0 trained; 1 the machine failed (disk full, no permission) or a bug; 2 bad config or
-    data; 3 too few valid calls (train.min_valid_calls_fraction); 130 stopped, resumable.
+    data; 3 too few valid calls (train.min_valid_calls_fraction) or a failed gate (train.fail_on_gate);
+    130 stopped, resumable.
     """
     config = load_config(config_file, overrides)
     from kdfast.recipes.train.run import run

@@ -1,4 +1,4 @@
-"""The config of a run: nine sections, one strict loader, no torch.
+"""The config of a run: its sections and one strict loader. No torch in here.
 
 Examples:
     >>> from kdfast.config import TrainConfig, config_from_dict

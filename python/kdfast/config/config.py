@@ -1,4 +1,4 @@
-"""The whole config: all sections, what they say together, and how it is saved and compared."""
+"""The whole config: all sections, the checks that need several sections, saving and comparing."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from kdfast.config.speed import SpeedConfig
 from kdfast.config.teacher import TeacherConfig
 from kdfast.config.train import TrainConfig
 from kdfast.errors import ConfigError
+from kdfast.files import write_text_whole
 
 SECTIONS: dict[str, type[Section]] = {
     section.section: section
@@ -46,8 +47,8 @@ class Config:
     """Everything that decides a run. It is valid by construction.
 
     Attributes:
-        origins: for each dotted key where its value comes from: "default", "file:line", "override", or
-            "given" from Python. Two configs with the same values are equal whatever their origins.
+        origins: for each dotted key, where its value comes from: "default", "file:line", "override", or
+            "given" (from Python). Configs with equal values are equal, even if their origins differ.
 
     Examples:
         >>> from kdfast.config import config_from_dict
@@ -77,7 +78,7 @@ class Config:
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Checks what the sections say together.
+        """Checks keys that depend on keys of other sections.
 
         Raises:
             ConfigError: starts with the dotted path of the key at fault.
@@ -114,7 +115,7 @@ class Config:
         return yaml.safe_dump(self.to_dict(), sort_keys=False, width=100)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes all resolved values as a config file, atomically.
+        """Writes all resolved values as a config file; folders are made.
 
         Args:
             path: the file; it is replaced whole, or not touched.
@@ -122,33 +123,21 @@ class Config:
         Raises:
             OSError: it cannot be written.
         """
-        target = Path(path)
-        beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-        try:
-            with beside.open("w", encoding="utf-8") as file:
-                file.write(self.to_yaml())
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(target)
-        except OSError as error:
-            error.filename, error.filename2 = str(target), None  # a full disk is reported without a name
-            raise
-        finally:
-            beside.unlink(missing_ok=True)
+        write_text_whole(Path(path), self.to_yaml())
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of all resolved values; equal configs have equal fingerprints."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
 
     def conflicts(self, saved: Config) -> list[str]:
-        """What forbids to resume another config's run with this one.
+        """The differences that forbid to resume a run with this config.
 
         Args:
             saved: the config that the run was started with.
 
         Returns:
             One line for each key that differs and may not change on resume: `train.seed: 1, the run has 0`.
-            Steps, validation, checkpoint and logging keys may change, and so may the run folder's place.
+            Steps, validation, checkpoint and logging keys may change, and so may the path of the run folder.
         """
         return [
             f"{section.section}.{name}: {value}, the run has {saved.to_dict()[section.section][name]}"

@@ -11,7 +11,7 @@ from kdfast.config.section import Key, Section, invalid
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig(Section):
-    """What is read, and how it becomes batches. Relative paths start at the current directory.
+    """Which records are read, and how they become batches. Relative paths start at the current directory.
 
     Examples:
         >>> data = DataConfig(train="train.jsonl", tokenizer="tokenizer.json", shapes=[128, 256])
@@ -42,12 +42,12 @@ class DataConfig(Section):
         Literal["natural", "production"] | tuple[float, ...],
         Key(
             "How a step's shape is drawn: 'natural' (the data's own shares), 'production' (short ones more"
-            " often: 0.5/0.3/0.15/0.05 for four) or one weight a shape.",
+            " often: 0.5/0.3/0.15/0.05 for four) or one weight per shape.",
             minimum=0,
         ),
     ] = "natural"
     shape_upweight_every: Annotated[
-        int, Key("Every so many steps the rarest shape is drawn more often; 0 = never.", minimum=0)
+        int, Key("Every N steps the rarest shape is drawn more often; 0 = never.", minimum=0)
     ] = 0
     shape_upweight_factor: Annotated[
         float, Key("By how much the rarest shape's probability is multiplied at those steps.", minimum=1)
@@ -79,7 +79,7 @@ class DataConfig(Section):
     threads: Annotated[
         int,
         Key(
-            "Threads of the Rust core; 0 = one a CPU. The result never depends on it.",
+            "Threads of the Rust core; 0 = one per CPU. The result never depends on it.",
             minimum=0,
             on_resume=True,
         ),

@@ -21,7 +21,7 @@ class Entry:
     Attributes:
         section: its section.
         key: its name in the section; None for the section itself.
-        value: its value; for the section itself what stands in place of a mapping of keys, normally None.
+        value: its value; for the section itself None, or the value that is there instead of a mapping of keys.
         origin: "file:line".
     """
 
@@ -41,7 +41,7 @@ def read_entries(path: Path) -> list[Entry]:
         Its entries, in the file's order.
 
     Raises:
-        ConfigError: empty, no UTF-8, no valid YAML (with file:line:column), or a key given twice.
+        ConfigError: the file is empty, not UTF-8, not valid YAML (with file:line:column), or has a key twice.
         OSError: the file cannot be read.
     """
     try:
@@ -71,7 +71,7 @@ def parse_value(text: str) -> Any:
     """Parses the value of an override as YAML.
 
     Args:
-        text: what stands after `key=`.
+        text: the text after `key=`.
 
     Returns:
         The plain value.
@@ -118,7 +118,7 @@ def _entries(text: str, source: str) -> Iterator[Entry]:
 def _pairs(
     loader: yaml.SafeLoader, mapping: yaml.MappingNode, source: str, prefix: str
 ) -> Iterator[tuple[str, int, yaml.Node]]:
-    """The keys of a mapping with their lines; `<<` merges are followed, a key given twice is refused."""
+    """The keys of a mapping with their lines. `<<` merges are followed; a key that is given twice is refused."""
     seen: dict[str, int] = {}
     for key, _ in mapping.value:
         name, line = str(key.value), key.start_mark.line + 1

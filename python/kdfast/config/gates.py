@@ -1,4 +1,4 @@
-"""Section `gates`: what a student must hold to be let through, and how surely that must be known."""
+"""Section `gates`: the limits that a student must keep, and how many runs a decision takes."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class GatesConfig(Section):
     min_runs: Annotated[
         int,
         Key(
-            "Report files a side from which files alone may decide; fewer are report_only.",
+            "Report files per side from which files alone may decide; fewer are report_only.",
             minimum=6,
             on_resume=True,
         ),
@@ -88,10 +88,10 @@ class GatesConfig(Section):
 
     @property
     def ttft_limit_ratio(self) -> float:
-        """Candidate's time to the first token over the blessed model's: the largest that passes."""
+        """Time to the first token, candidate / blessed model: the largest ratio that passes."""
         return 1 + self.ttft_regression_fraction
 
     @property
     def tps_limit_ratio(self) -> float:
-        """Blessed model's tokens per second over the candidate's: the largest that passes."""
+        """Tokens per second, blessed model / candidate: the largest ratio that passes."""
         return 1 / (1 - self.tps_regression_fraction)

@@ -39,7 +39,7 @@ def load_config(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
 
 
 def config_from_dict(values: Mapping[str, object], overrides: Iterable[str] = ()) -> Config:
-    """The same from plain values, such as `Config.to_dict` returns.
+    """Loads a config from plain values, such as those that `Config.to_dict` returns.
 
     Args:
         values: section name -> key -> value.
@@ -71,9 +71,9 @@ def load_section(
     """Loads one section alone, for a command that needs no other.
 
     Args:
-        section: its class.
+        section: the section's class.
         path: a config file, whose other sections are not looked at; None = the defaults.
-        overrides: as for `load_config`, of this section only.
+        overrides: as for `load_config`, but only keys of this section.
 
     Raises:
         ConfigError, OSError: as for `load_config`.
@@ -128,10 +128,10 @@ def _build(entries: Iterable[Entry]) -> Config:
 def _values(
     entries: Iterable[Entry], origins: dict[str, str], only: str | None = None
 ) -> dict[str, dict[str, Any]]:
-    """The converted values, section by section (or of one section); where each comes from goes to `origins`."""
+    """The converted values of all sections, or of `only` one; writes to `origins` where each comes from."""
     values: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
     for entry in entries:
-        # Set first, so that the error about this entry can say where it stands.
+        # Set first, so that an error about this entry can name its place.
         origins[f"{entry.section}.{entry.key}" if entry.key else entry.section] = entry.origin
         section = _known_section(entry)
         if only not in (None, entry.section):
@@ -151,7 +151,7 @@ def _values(
 
 @contextmanager
 def _placed(origins: Mapping[str, str]) -> Iterator[None]:
-    """Adds to a ConfigError from inside where its key stands."""
+    """Adds the place of the key, as a note, to a ConfigError that is raised inside the block."""
     try:
         yield
     except ConfigError as error:

@@ -1,7 +1,7 @@
-"""What every section of a config shares: how a key is declared, checked and explained.
+"""The base class of all sections of a config: how keys are declared, checked and explained.
 
-A section is a frozen keyword-only dataclass. Its annotations are the types that a key accepts, `Key` adds the
-bounds and the help text, and building the section checks all of it: a section that exists is valid.
+A section is a frozen keyword-only dataclass. The annotation of a field is the type that the key accepts; `Key` adds
+bounds and help text. The constructor checks all of it, so a section that exists is valid.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type
 
 from kdfast.errors import ConfigError
 
-# YAML 1.1 reads `1e-4` (no dot) as text. Everyone means the number.
+# YAML 1.1 reads `1e-4` (no dot) as text, but users mean the number.
 _EXPONENT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
 _NOUNS = {
     bool: "true or false",
@@ -30,14 +30,14 @@ _PLURALS = {int: "integers", float: "numbers", str: "texts", Path: "paths"}
 
 @dataclasses.dataclass(frozen=True)
 class Key:
-    """What is said about a key beside its type: `num_steps: Annotated[int, Key("...", minimum=1)] = 1`.
+    """What a key declares besides its type: `num_steps: Annotated[int, Key("...", minimum=1)] = 1`.
 
     Attributes:
         help: one sentence for `kdfast config keys`.
-        minimum: the value (each item, in a list) is >= this.
-        above: it is > this.
-        maximum: it is <= this.
-        below: it is < this.
+        minimum: the value (in a list, each item) must be >= this.
+        above: the value must be > this.
+        maximum: the value must be <= this.
+        below: the value must be < this.
         on_resume: whether `--resume` accepts another value than the interrupted run had.
     """
 
@@ -60,7 +60,7 @@ class Key:
 
 
 class _MismatchError(Exception):
-    """The value does not fit the type; told to the user as a ConfigError that knows the key."""
+    """A value does not fit its type. The caller, who knows the key, turns it into a ConfigError."""
 
 
 def invalid(path: str, allowed: str, value: object) -> ConfigError:
@@ -92,10 +92,10 @@ class Section:
         self.check()
 
     def check(self) -> None:
-        """Checks what several keys of the section say together; raises ConfigError."""
+        """Checks keys that depend on other keys of the section; raises ConfigError."""
 
     def unused(self) -> frozenset[str]:
-        """The keys that mean nothing under the section's other values."""
+        """The keys that have no effect, given the section's other values."""
         return frozenset()
 
     @classmethod
@@ -105,7 +105,7 @@ class Section:
 
     @classmethod
     def key(cls, name: str) -> Key:
-        """What the section says about one key."""
+        """The declaration of one key."""
         key: Key = cls._hints[name].__metadata__[0]
         return key
 
@@ -123,7 +123,8 @@ class Section:
             value: as read from YAML, or given in Python.
 
         Returns:
-            The value: a list as tuple, a text as `Path` where the key is one, an integer as float likewise.
+            The value. A list becomes a tuple; a text becomes a `Path` if the key is a path; an integer becomes a float
+            if the key is a number.
 
         Raises:
             ConfigError: wrong type or out of range.
@@ -201,7 +202,7 @@ def _path(value: object) -> tuple[bool, object]:
 
 
 def _options(hint: Any, limits: str) -> list[str]:
-    """What a type accepts, in words, one entry an alternative."""
+    """What a type accepts, in words; one entry per alternative."""
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         return [option for arg in args for option in _options(arg, limits)]

@@ -10,7 +10,7 @@ from kdfast.config.section import Key, Section
 
 @dataclass(frozen=True, kw_only=True)
 class SpeedConfig(Section):
-    """Held-out prompts that the student answers inside validations, one by one, against the clock.
+    """Held-out prompts that the student answers inside validations, one by one, while the time is measured.
 
     Examples:
         >>> SpeedConfig(every_validations=2).due(step=200, num_steps=1000, validate_every_steps=100)
@@ -22,7 +22,7 @@ class SpeedConfig(Section):
     every_validations: Annotated[
         int,
         Key(
-            "Measure in every so many validations, and in the first and the last; 0 = never.",
+            "Measure in every N-th validation, and in the first and the last; 0 = never.",
             minimum=0,
             on_resume=True,
         ),
@@ -35,13 +35,11 @@ class SpeedConfig(Section):
             on_resume=True,
         ),
     ] = 4
-    max_new_tokens: Annotated[
-        int, Key("An answer is cut after so many tokens.", minimum=1, on_resume=True)
-    ] = 64
+    max_new_tokens: Annotated[int, Key("An answer is cut after N tokens.", minimum=1, on_resume=True)] = 64
     warmup: Annotated[int, Key("Generations before the first measured one.", minimum=0, on_resume=True)] = 1
 
     def due(self, *, step: int, num_steps: int, validate_every_steps: int) -> bool:
-        """Whether the validation at a step measures: by the step alone, so that a resumed run measures at the same."""
+        """Whether the validation at a step measures. A resumed run measures at the same steps."""
         if not self.every_validations:
             return False
         if step in (0, num_steps) or not validate_every_steps:

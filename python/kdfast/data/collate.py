@@ -1,4 +1,4 @@
-"""From rows to a padded batch: one Rust call for rows of a dataset, numpy for plain dicts."""
+"""Makes a padded batch of rows: one Rust call for rows of a dataset, torch for plain dicts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kdfast.batch import IGNORE_INDEX
 from kdfast.errors import DataError
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 _PADS: dict[str, float] = {
     "attention_mask": 0,
-    "labels": -100,
+    "labels": IGNORE_INDEX,
     "response_mask": 0,
     "tool_call_mask": 0,
     "tool_name_mask": 0,
@@ -29,7 +30,7 @@ _PADS: dict[str, float] = {
     "teacher_sample_counts": 0,
     "teacher_attention_mask": 0,
 }
-"""Fields with one entry a token, and what pads them (`input_ids` takes `pad_id`)."""
+"""Fields with one entry per token, and the value that pads each (`input_ids` is padded with `pad_id`)."""
 
 _PER_ROW = (
     "tool_should_be_used",
@@ -44,7 +45,7 @@ _PER_ROW = (
 
 
 class Rows(Sequence[dict[str, Any]]):
-    """Some rows of a dataset, not loaded yet: what `KDDataset.__getitems__` gives and `collate_kd_batch` takes."""
+    """Some rows of a dataset, not loaded yet: `KDDataset.__getitems__` returns them, `collate_kd_batch` loads them."""
 
     def __init__(self, dataset: KDDataset, indices: Sequence[int]) -> None:
         self.dataset = dataset
@@ -79,12 +80,12 @@ def collate_kd_batch(
     Returns:
         the batch contract: `input_ids`, `attention_mask`, `labels` [B,T] int64 (labels are already aligned with the
         logits, -100 = not supervised); `response_mask`, `tool_call_mask`, `tool_name_mask`, `tool_args_mask` [B,T]
-        bool; `teacher_attention_mask` [B,T] int64; `teacher_prefix_ids` [B,N] int64, -100 behind the last;
+        bool; `teacher_attention_mask` [B,T] int64; `teacher_prefix_ids` [B,N] int64, -100 after the last;
         `tool_should_be_used`, `required_fields_present` [B] bool; `response_start`, `response_length`,
         `teacher_length`, `row` [B] int64; `source` [B] int8. With a teacher store that knows one of the rows also
         `teacher_topk_ids` [B,T,K] int32, `teacher_topk_logp` [B,T,K] and `teacher_tail_logp` [B,T] float32,
         `teacher_topk_mask` [B,T] bool; where that store holds drawn ids (`teacher.samples`) also `teacher_sample_ids`
-        and `teacher_sample_counts` [B,T,S] int32, the distinct ids drawn and how often, 0 behind them.
+        and `teacher_sample_counts` [B,T,S] int32, the distinct ids drawn and how often, then 0.
 
     Raises:
         DataError: a row is longer than the largest shape.
@@ -106,10 +107,10 @@ def collate_kd_batch(
 
 
 def pick_shape(longest: int, shapes: Sequence[int] | None) -> int:
-    """The smallest shape that holds `longest` tokens; `longest` itself without shapes.
+    """The smallest shape that holds `longest` tokens; `longest` itself if `shapes` is None.
 
     Raises:
-        DataError: none does.
+        DataError: no shape is long enough.
 
     Examples:
         >>> pick_shape(100, [64, 128, 256])
@@ -136,7 +137,7 @@ def _pad_dicts(rows: Sequence[Mapping[str, Any]], length: int, pad_id: int) -> d
 
 
 def _pad(value: Any, length: int, pad: float, like: Any) -> Tensor:
-    """The value [L,...] padded to [length,...]; all padding where a row lacks an optional field."""
+    """The value [L,...] padded to [length,...]; nothing but padding if the row lacks the field."""
     like = torch.as_tensor(like)
     padded = torch.full((length, *like.shape[1:]), pad, dtype=like.dtype)
     if value is not None:

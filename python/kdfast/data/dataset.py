@@ -1,4 +1,4 @@
-"""`KDDataset`: the token rows of one JSONL file, mapped from its store."""
+"""`KDDataset`: the token rows of one JSONL file, memory-mapped from its token store."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from kdfast import _rust
+from kdfast.batch import SOURCES
 from kdfast.config.data import DataConfig
 from kdfast.data.collate import Rows, pick_shape
 from kdfast.data.template import load_template
 from kdfast.errors import DataError
 
-DEFAULT_SHAPES = (512, 1024, 2048, 4096)
-
-_TRUTH = 1  # `source` of a row that holds a ground truth
+DEFAULT_SHAPES = DataConfig.shapes
 
 PathLike = str | os.PathLike[str]
 
@@ -31,16 +30,18 @@ PathLike = str | os.PathLike[str]
 class KDDataset(Dataset[dict[str, Any]]):
     """Rows of a distillation dataset, ready for a plain torch DataLoader (workers and fork included).
 
-    The first use parses, renders, tokenises and annotates the file into a token store beside it; later uses map that
-    store and start at once. A record with a teacher's answer and a different ground truth gives two rows.
+    The first use parses, renders, tokenises and annotates the file and writes a token store beside it. Later uses map
+    that store into memory and start at once. A record with a teacher's answer and a different ground truth gives two
+    rows.
 
     Attributes:
-        store: the token store; `rows` are the indices in it, `lengths` their tokens.
-        teacher: the store of teacher log-probabilities, if any.
+        store: the token store.
+        rows: the indices in the token store of the rows that fit.
         lengths: [rows] int32, tokens of each row after dropping middle turns where it was too long.
+        teacher: the store of teacher log-probabilities, if any.
         shapes: padded lengths in tokens, ascending.
-        reused: the token store was there already.
-        rejected: bad lines that were put aside (only with `on_error="quarantine"`).
+        reused: whether the token store existed already.
+        rejected: number of bad lines that were set aside (only with `on_error="quarantine"`).
         too_long: lines of the records that were left out because they do not fit (only with `on_error="quarantine"`).
 
     Example::
@@ -56,18 +57,18 @@ class KDDataset(Dataset[dict[str, Any]]):
         max_seq_length: int = 2048,
         *,
         shapes: Sequence[int] | None = None,
-        template: str = "hermes",
-        supervise: str = "last",
-        prefix_tokens: int = 25,
-        on_error: str = "raise",
-        max_rejected_fraction: float = 0.01,
-        max_line_bytes: int = 64 * 1024 * 1024,
-        allow_reasoning: bool = False,
+        template: str = DataConfig.template,
+        supervise: str = DataConfig.supervise,
+        prefix_tokens: int = DataConfig.prefix_tokens,
+        on_error: str = DataConfig.on_error,
+        max_rejected_fraction: float = DataConfig.max_rejected_fraction,
+        max_line_bytes: int = DataConfig.max_line_bytes,
+        allow_reasoning: bool = DataConfig.allow_reasoning,
         cache: PathLike | None = None,
         teacher_store: PathLike | None = None,
-        threads: int = 0,
+        threads: int = DataConfig.threads,
     ) -> None:
-        """Opens the file's token store, building it when it is not there.
+        """Opens the file's token store, building it if it does not exist.
 
         Args:
             path: records, JSONL.
@@ -83,7 +84,7 @@ class KDDataset(Dataset[dict[str, Any]]):
             allow_reasoning: accept `teacher_reasoning_content`.
             cache: directory of token stores; None = `.kdfast` beside the file.
             teacher_store: file of the teacher store; None = the log-probabilities that the records carry, if any.
-            threads: of the Rust core; 0 = one a CPU.
+            threads: threads of the Rust core; 0 = one per CPU.
 
         Raises:
             DataError: a bad record, tokenizer, template or store; the message names file, line and remedy.
@@ -139,7 +140,7 @@ class KDDataset(Dataset[dict[str, Any]]):
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of the file of records, as it is when this is first asked."""
+        """SHA-256 (hex) of the file of records, computed when first needed."""
         with self.path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -147,7 +148,7 @@ class KDDataset(Dataset[dict[str, Any]]):
         return len(self.rows)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """One row, not padded: the fields of the batch contract without their batch axis."""
+        """One row, not padded: the fields of a batch (see `collate_kd_batch`) without their batch axis."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"row out of range, the dataset has {len(self)}: {index}")
         index = range(len(self))[index]
@@ -159,10 +160,10 @@ class KDDataset(Dataset[dict[str, Any]]):
         return Rows(self, indices)
 
     def open_teacher(self, file: Path) -> None:
-        """Reads teacher log-probabilities from this store from now on.
+        """Switches to the teacher log-probabilities of this store.
 
         Raises:
-            DataError: it is no teacher store, or is damaged.
+            DataError: the file is no teacher store, or is damaged.
         """
         self.teacher = _rust.TeacherStore.open(file)
 
@@ -172,7 +173,7 @@ class KDDataset(Dataset[dict[str, Any]]):
 
     @staticmethod
     def teacher_file(directory: Path, fingerprint: str) -> Path:
-        """Where the teacher store of a fingerprint lies in a directory, written or not."""
+        """The path of a fingerprint's teacher store in a directory; the file need not exist."""
         return Path(_rust.TeacherStore.path_of(directory, fingerprint))
 
     @property
@@ -181,7 +182,7 @@ class KDDataset(Dataset[dict[str, Any]]):
         return [int(token) for token in self.store.header()["kdfast.turn_end_ids"].split()]
 
     def ids(self, index: int) -> list[int]:
-        """All token ids of a row, as it was before any turn was dropped."""
+        """All token ids of a row, before any turn was dropped."""
         ids: list[int] = self.store.row(int(self.rows[index]))["ids"].tolist()
         return ids
 
@@ -190,11 +191,11 @@ class KDDataset(Dataset[dict[str, Any]]):
         return [bool(self.store.row(int(row))["tool_should_be_used"]) for row in self.rows]
 
     def one_row_a_record(self) -> list[int]:
-        """A row of each record, in the order of the file: of a teacher's answer and a ground truth, the truth."""
+        """One row of each record, in the order of the file. If a record gave two, it is the ground truth's row."""
         chosen: dict[int, int] = {}
         for index, row in enumerate(self.rows.tolist()):
             line = self.store.line(row)
-            if line not in chosen or self.store.row(row)["source"] == _TRUTH:
+            if line not in chosen or self.store.row(row)["source"] == SOURCES["truth"]:
                 chosen[line] = index
         return list(chosen.values())
 
@@ -220,7 +221,7 @@ class KDDataset(Dataset[dict[str, Any]]):
         return batch
 
     def __getstate__(self) -> dict[str, Any]:
-        """Stores are mapped again where the copy arrives (a DataLoader worker that was spawned)."""
+        """Leaves out the stores; the process that unpickles the copy (a spawned DataLoader worker) maps them again."""
         return self.__dict__ | {
             "store": self.store.path,
             "teacher": self.teacher.path if self.teacher is not None else None,
@@ -228,14 +229,14 @@ class KDDataset(Dataset[dict[str, Any]]):
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """The other half of `__getstate__`."""
+        """Maps the stores again, see `__getstate__`."""
         self.__dict__.update(state)
         self.store = _rust.TokenStore.open(state["store"])
         self.teacher = _rust.TeacherStore.open(state["teacher"]) if state["teacher"] is not None else None
         self.tokenizer = _rust.Tokenizer.from_file(self.tokenizer_path)
 
     def _check_fit(self, fitted: np.ndarray[Any, Any], on_error: str, limit: float) -> list[int]:
-        """The lines of the rows that do not fit; an error unless these may be left out."""
+        """The lines of the rows that do not fit; raises DataError unless these may be left out."""
         outside = np.flatnonzero(fitted < 0)
         lines = sorted({self.store.line(int(row)) for row in outside})
         if not lines:
@@ -252,7 +253,7 @@ class KDDataset(Dataset[dict[str, Any]]):
 
 
 def _shapes(shapes: Sequence[int] | None, max_seq_length: int) -> tuple[int, ...]:
-    """The given shapes, or the default ones up to the limit (which is then the largest)."""
+    """The given shapes; else the default ones below `max_seq_length`, then `max_seq_length` itself."""
     if shapes is not None:
         return tuple(shapes)
     return (*(shape for shape in DEFAULT_SHAPES if shape < max_seq_length), max_seq_length)

@@ -1,4 +1,4 @@
-"""Which chat template a run uses, and the special tokens it sees."""
+"""Finds the chat template of a run, and the special tokens that the template may use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TOOLS = json.dumps(
 
 @dataclass(frozen=True)
 class Template:
-    """A chat template and what it is rendered with.
+    """A chat template and its special tokens.
 
     Attributes:
         source: the Jinja text.

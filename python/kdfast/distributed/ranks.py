@@ -1,4 +1,4 @@
-"""Ranks: one process, or several under torchrun that together take each step."""
+"""Ranks: one process, or several under torchrun that share the rows of each step."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import torch.distributed as dist
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process's place among those that share a run.
+    """This process's number among the processes that share a run.
 
     Attributes:
         rank: 0-based number of this process.
-        world: how many there are.
+        world: the number of processes.
 
     Examples:
         >>> Ranks(rank=1, world=2).share([10, 11, 12, 13, 14])
@@ -65,7 +65,7 @@ class Ranks:
         return self.sum({"flag": float(flag)})["flag"] > 0
 
     def wait(self) -> None:
-        """Returns when every rank has come here."""
+        """Returns when every rank has called this."""
         if self.world > 1:
             dist.barrier()
 

@@ -11,6 +11,7 @@ Examples:
 """
 
 from kdfast.config.gates import GATE_NAMES, GatesConfig
+from kdfast.exit_codes import GATE_FAILED
 from kdfast.gates.baseline import (
     baseline_bundle,
     load_baseline_speed_metrics,
@@ -21,7 +22,7 @@ from kdfast.gates.estimate import Estimate
 from kdfast.gates.evaluate import GATES, evaluate_speed_gates
 from kdfast.gates.paired import PairedDecision, Verdict, decide_paired, planned_pairs
 from kdfast.gates.pairs import Pairs
-from kdfast.gates.result import GATE_FAILED, GateReport, GateResult
+from kdfast.gates.result import GateReport, GateResult
 from kdfast.gates.trial import PairedTrial
 
 GateLimits = GatesConfig

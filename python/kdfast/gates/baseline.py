@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kdfast.errors import DataError
-from kdfast.files import write_text_whole
+from kdfast.files import read_document, write_document
 from kdfast.gates.evidence import BASELINE_KIND, REPORT_KIND, Report, report_problem
 from kdfast.gates.paired import planned_pairs, spread
 from kdfast.gates.pairs import Pairs
@@ -102,12 +100,10 @@ def write_baseline(path: str | os.PathLike[str], bundle: Mapping[str, Any]) -> N
         DataError: a number in it is NaN or infinite (a report writes infinite numbers as null, and counts them).
         OSError: the file cannot be written.
     """
-    target = Path(path)
     try:
-        text = json.dumps(bundle, indent=1, sort_keys=True, allow_nan=False)
+        write_document(path, bundle, sort_keys=True, ensure_ascii=True)
     except ValueError:
-        raise DataError("baseline: must not hold NaN or infinity", str(target)) from None
-    write_text_whole(target, text + "\n")
+        raise DataError("baseline: must not hold NaN or infinity", str(path)) from None
 
 
 def load_baseline_speed_metrics(
@@ -128,37 +124,22 @@ def load_baseline_speed_metrics(
         >>> load_baseline_speed_metrics("nowhere.json", missing_ok=True) is None
         True
     """
-    target = Path(path)
+    kinds = (BASELINE_KIND, REPORT_KIND)
     try:
-        text = target.read_text(encoding="utf-8")
-        document = json.loads(text, parse_constant=_refuse)
+        document = read_document(path, name="baseline", remedy=_REMEDY, kinds=kinds, version=SCHEMA_VERSION)
     except FileNotFoundError:
         if missing_ok:
             return None
         raise
-    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, nested without end
-        raise DataError(f"not a readable baseline ({error}); {_REMEDY}", str(target)) from None
     problem = _problem(document)
     if problem:
-        raise DataError(f"not a baseline: {problem}; {_REMEDY}", str(target))
-    loaded: dict[str, Any] = document
-    return loaded
+        raise DataError(f"not a baseline: {problem}; {_REMEDY}", str(path))
+    return document
 
 
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
-
-
-def _problem(document: object) -> str | None:
-    """What is wrong with the structure of a loaded file; None = nothing."""
-    if not isinstance(document, dict):
-        return f"must be an object, got {type(document).__name__}"
-    kind, version = document.get("kind"), document.get("schema_version")
-    if kind not in (BASELINE_KIND, REPORT_KIND):
-        return f"kind must be {BASELINE_KIND!r} or {REPORT_KIND!r}, got {kind!r}"
-    if not isinstance(version, str) or version.partition(".")[0] != SCHEMA_VERSION.partition(".")[0]:
-        return f"schema_version must be {SCHEMA_VERSION!r}, got {version!r}"
-    reports = document.get("reports") if kind == BASELINE_KIND else [document]
+def _problem(document: Mapping[str, Any]) -> str | None:
+    """What is wrong with the reports of a loaded file."""
+    reports = document.get("reports") if document["kind"] == BASELINE_KIND else [document]
     if not isinstance(reports, list) or not reports:
         return "it holds no reports"
     if not all(isinstance(report, dict) and "metrics" in report for report in reports):

@@ -7,12 +7,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
+from kdfast.exit_codes import DONE, GATE_FAILED
 from kdfast.gates.junit import junit_xml
 
 GateStatus = Literal["passed", "failed", "skipped", "inconclusive", "report_only"]
-GATE_FAILED = 3
-"""The exit code when a gate failed."""
-
 _NUMBERS = ("value", "limit", "baseline")
 
 
@@ -85,7 +83,7 @@ class GateReport:
     @property
     def exit_code(self) -> int:
         """0, or 3 when a gate failed."""
-        return 0 if self.passed else GATE_FAILED
+        return DONE if self.passed else GATE_FAILED
 
     def __getitem__(self, name: str) -> GateResult:
         """The result of one gate; KeyError if it was not evaluated."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from kdfast.batch import IGNORE_INDEX
 from kdfast.losses.combined.combined_kd_loss import (
     StepWeights,
     StudentOutput,
@@ -37,15 +38,7 @@ from kdfast.losses.rows.autograd import RowTargets
 from kdfast.losses.rows.kernel import Divergence
 from kdfast.losses.rows.linear_kd import LinearKD, linear_kd
 from kdfast.losses.rows.teacher import DenseHead, DenseTeacher, SparseTeacher
-from kdfast.losses.term import (
-    IGNORE_INDEX,
-    SOURCES,
-    Term,
-    count_ce,
-    count_kl,
-    span_weights,
-    supervised_mask,
-)
+from kdfast.losses.term import Term, count_ce, count_kl, span_weights, supervised_mask
 from kdfast.losses.token.cross_entropy import cross_entropy
 from kdfast.losses.token.divergences import DIVERGENCES
 from kdfast.losses.token.forward_kl import FORWARD_KL, forward_kl
@@ -63,7 +56,6 @@ __all__ = [
     "IGNORE_INDEX",
     "LOSSES",
     "REVERSE_KL",
-    "SOURCES",
     "TERMS",
     "TVD",
     "BatchPlan",

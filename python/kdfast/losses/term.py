@@ -14,11 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-IGNORE_INDEX = -100
-"""The label of a position that no cross-entropy counts."""
-
-SOURCES = {"teacher": 0, "truth": 1}
-"""Values of the batch field `source`."""
+from kdfast.batch import IGNORE_INDEX, SOURCES
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,8 @@
-"""`kdfast eval`: does a model call tools rightly?"""
+"""`kdfast eval`: does a model call the right tools with the right arguments?"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -23,40 +20,23 @@ from kdfast.evaluate import (
 )
 from kdfast.evaluate.constrained import SchemaConstraint, require_llguidance
 from kdfast.evaluate.table import category_table, evaluation_table, not_counted_text, wrong_answers_table
-from kdfast.files import check_file, write_text_whole
-from kdfast.recipes.loaded_model import Settings, Subject, model_folder, open_subject
+from kdfast.files import check_file, write_document
+from kdfast.recipes import loaded_model
+from kdfast.recipes.loaded_model import LoadedModel, model_folder
+from kdfast.recipes.requests import EvaluateRequest
 
 
-@dataclass(frozen=True, kw_only=True)
-class Request(Settings):
-    """What to evaluate, and how (see `Settings`).
-
-    Attributes:
-        model: a Hugging Face directory, or a run folder.
-        out: the file to write.
-        constrained: evaluate a second time, with calls constrained to their schemas.
-        batch_size: most prompts that are answered at the same time.
-        show: print so many wrong answers.
-    """
-
-    model: Path
-    out: Path
-    constrained: bool = False
-    batch_size: int = 16
-    show: int = 3
-
-
-def run(request: Request) -> int:
-    """Evaluates and writes the file: once the free answers are there, and again with the constrained ones.
+def run(request: EvaluateRequest) -> int:
+    """Evaluates and writes the file: first with the free answers, then again with the constrained ones added.
 
     Returns:
         0.
 
     Raises:
-        ConfigError: there is no model, the device is not there, llguidance is asked for and not installed, or
+        ConfigError: there is no model; this machine lacks the device; llguidance is needed and not installed; or
             constrained calls would not count.
         DataError: bad records, or none; a prompt that is too long for the model; logits that are NaN.
-        SchemaError: the parameters of a tool are no valid JSON Schema, or cannot be made a grammar.
+        SchemaError: the parameters of a tool are no valid JSON Schema, or cannot be turned into a grammar.
         OSError: a file cannot be read or written.
     """
     if request.constrained:
@@ -67,23 +47,23 @@ def run(request: Request) -> int:
             )
     model_folder(request.model)
     check_file(request.out)
-    subject = open_subject(request.model, request)
-    prompts = eval_prompts(subject.dataset, request.limit)
-    constraint = _constraint(subject, prompts) if request.constrained else None
+    loaded = loaded_model.load(request.model, request)
+    prompts = eval_prompts(loaded.dataset, request.limit)
+    constraint = _constraint(loaded, prompts) if request.constrained else None
     display = Display()
-    document = _head(request, subject) | _answers(request, subject, prompts, display, None)
-    _write(request.out, document)
+    document = _head(request, loaded) | _answers(request, loaded, prompts, display, None)
+    write_document(request.out, document)
     if constraint is not None:
-        document["constrained"] = _answers(request, subject, prompts, display, constraint) | {
+        document["constrained"] = _answers(request, loaded, prompts, display, constraint) | {
             "warnings": constraint.warnings
         }
-        _write(request.out, document)
+        write_document(request.out, document)
     _show(display.console, document, request)
     return 0
 
 
-def _head(request: Request, subject: Subject) -> dict[str, Any]:
-    provenance = subject.provenance()
+def _head(request: EvaluateRequest, loaded: LoadedModel) -> dict[str, Any]:
+    provenance = loaded.provenance()
     return {
         "schema_version": SCHEMA_VERSION,
         "kind": EVALUATION_KIND,
@@ -97,28 +77,28 @@ def _head(request: Request, subject: Subject) -> dict[str, Any]:
             "batch_size": request.batch_size,
             "dtype": request.dtype,
             "formats": list(request.formats),
-            "eos_ids": sorted(subject.options.eos_ids),
+            "eos_ids": sorted(loaded.options.eos_ids),
         },
     }
 
 
-def _constraint(subject: Subject, prompts: list[EvalPrompt]) -> SchemaConstraint:
-    tokenizer = (subject.directory / "tokenizer.json").read_text(encoding="utf-8")
+def _constraint(loaded: LoadedModel, prompts: list[EvalPrompt]) -> SchemaConstraint:
+    tokenizer = (loaded.directory / "tokenizer.json").read_text(encoding="utf-8")
     try:
-        return SchemaConstraint(tokenizer, subject.options.eos_ids, prompts)
+        return SchemaConstraint(tokenizer, loaded.options.eos_ids, prompts)
     except ValueError as error:
-        error.add_note(f"of {subject.settings.prompts}")
+        error.add_note(f"of {loaded.settings.prompts}")
         raise
 
 
 def _answers(
-    request: Request,
-    subject: Subject,
+    request: EvaluateRequest,
+    loaded: LoadedModel,
     prompts: list[EvalPrompt],
     display: Display,
     constraint: Constraint | None,
 ) -> dict[str, Any]:
-    ends = subject.options.eos_ids
+    ends = loaded.options.eos_ids
     decoding = Decoding(
         eos_ids=ends,
         pad_id=ends[0],
@@ -128,24 +108,20 @@ def _answers(
     with display.working("evaluate" if constraint is None else "constrain", len(prompts)) as on_progress:
         try:
             evaluation = evaluate(
-                subject.model,
+                loaded.model,
                 prompts,
-                subject.tokenizer.decode,
+                loaded.tokenizer.decode,
                 decoding,
                 lambda done, tokens: on_progress(done, f"{tokens} tokens"),
                 constraint=constraint,
                 formats=request.formats,
             )
         except FloatingPointError as error:
-            raise DataError(f"cannot be evaluated: {error}", str(subject.named)) from error
+            raise DataError(f"cannot be evaluated: {error}", str(loaded.named)) from error
     return evaluation.to_json()
 
 
-def _write(out: Path, document: Mapping[str, Any]) -> None:
-    write_text_whole(out, json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
-
-
-def _show(console: Console, document: Mapping[str, Any], request: Request) -> None:
+def _show(console: Console, document: Mapping[str, Any], request: EvaluateRequest) -> None:
     sides = {"free": document} | (
         {"constrained": document["constrained"]} if "constrained" in document else {}
     )

@@ -1,4 +1,4 @@
-"""What is run: the model that a user named, with its tokenizer, and the prompts that it is to answer."""
+"""A model named by the user, loaded, with its tokenizer and the prompts that it shall answer."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from kdfast._rust import Tokenizer
 from kdfast.config import load_config
 from kdfast.data import DEFAULT_SHAPES, KDDataset
 from kdfast.errors import ConfigError, DataError
-from kdfast.pretrained import load_causal_lm, resolve_device
-from kdfast.scoring import FORMATS
+from kdfast.pretrained import DTYPES, load_causal_lm, resolve_device
+from kdfast.recipes.requests import Settings
+from kdfast.runs.folder import RunFolder
 from kdfast.speed import (
     Provenance,
     SpeedOptions,
@@ -30,48 +31,20 @@ from kdfast.speed import (
 )
 from kdfast.teacher import model_fingerprint
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_LONGEST_SHAPE = 2**20  # a record is taken however long it is, as far as the model reads
+_LONGEST_SHAPE = 2**20  # so that no record is too long for the dataset; `_check_lengths` asks the model
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """How to run a model.
-
-    Attributes:
-        prompts: records, JSONL.
-        template: "tokenizer" (the model's own), "hermes" or the path of a .jinja file.
-        max_new_tokens: an answer is cut after so many tokens.
-        limit: only the first so many prompts; 0 = all.
-        warmup: generations before the first measured one.
-        threads: torch's CPU threads; 0 = torch's default.
-        device: "auto", "cpu", "cuda" or "mps".
-        dtype: of the weights: "fp32", "bf16" or "fp16".
-        formats: call formats that count, see `kdfast.find_tool_calls`.
-    """
-
-    prompts: Path
-    template: str = "tokenizer"
-    max_new_tokens: int = 128
-    limit: int = 0
-    warmup: int = 1
-    threads: int = 0
-    device: str = "auto"
-    dtype: str = "fp32"
-    formats: tuple[str, ...] = FORMATS
-
-
-@dataclass(frozen=True, kw_only=True)
-class Subject:
-    """A model that is ready to run.
+class LoadedModel:
+    """A model on its device, in evaluation mode, with the prompts that it shall answer.
 
     Attributes:
         named: what the user named: a Hugging Face directory, or a run folder.
-        directory: the Hugging Face directory.
-        model: on its device, in evaluation mode.
-        dataset: the records, tokenised for it.
-        prompts: those of them to answer.
-        settings: how to run it.
+        directory: the model's Hugging Face directory.
+        model: the model.
+        dataset: the records, tokenised for this model.
+        prompts: the prompts to answer, made from the records.
+        settings: how to run the model.
     """
 
     named: Path
@@ -83,12 +56,12 @@ class Subject:
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """The model's own."""
+        """The model's own tokenizer."""
         return self.dataset.tokenizer
 
     @property
     def options(self) -> SpeedOptions:
-        """Its limits, warm-up and end tokens: the model's own and the one that the template ends a turn with."""
+        """Limits, warm-up and end tokens; these are the model's own and the one with which the template ends a turn."""
         return SpeedOptions(
             max_new_tokens=self.settings.max_new_tokens,
             warmup=self.settings.warmup,
@@ -97,7 +70,7 @@ class Subject:
         )
 
     def provenance(self) -> Provenance:
-        """The machine, the time, and the hashes of everything that was run."""
+        """The machine, the time, and the hashes of model, prompts and config."""
         weight = next(self.model.parameters())
         return Provenance(
             hardware=describe_hardware(weight.device, weight.dtype),
@@ -107,10 +80,10 @@ class Subject:
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:
-        """The hashes of a report: of a run folder the config is hashed, of a model its config.json."""
-        run_config, dataset = self.named / "config.yaml", self.dataset
-        if run_config.exists():
-            config = load_config(run_config).fingerprint()
+        """The hashes for a report. `config` is the run's config; for a plain model directory, its config.json."""
+        folder, dataset = RunFolder(self.named), self.dataset
+        if folder.holds_run:
+            config = load_config(folder.config).fingerprint()
         else:
             config = hashlib.sha256((self.directory / "config.json").read_bytes()).hexdigest()
         return {
@@ -124,16 +97,16 @@ class Subject:
         }
 
 
-def open_subject(named: Path, settings: Settings, *, name: str = "model") -> Subject:
+def load(named: Path, settings: Settings, *, name: str = "model") -> LoadedModel:
     """Loads a model and tokenises the prompts for it. Sets torch's threads.
 
     Args:
         named: a Hugging Face directory, or a run folder.
         settings: how to run it.
-        name: what the model is, for messages.
+        name: how messages call the model, such as "candidate".
 
     Raises:
-        ConfigError: there is no model, or the device is not there.
+        ConfigError: there is no model, or this machine lacks the device.
         DataError: bad records, or none; a prompt that is too long for the model.
         OSError: a file cannot be read.
     """
@@ -149,19 +122,19 @@ def open_subject(named: Path, settings: Settings, *, name: str = "model") -> Sub
         directory, dtype=DTYPES[settings.dtype], error=ConfigError, name=name, families=None
     )
     model.to(device)
-    subject = Subject(
+    loaded = LoadedModel(
         named=named, directory=directory, model=model, dataset=dataset, prompts=prompts, settings=settings
     )
-    _check_lengths(subject)
-    return subject
+    _check_lengths(loaded)
+    return loaded
 
 
 def model_folder(path: Path, *, name: str = "model") -> Path:
-    """The Hugging Face directory of a model: itself, or a run folder's finished student.
+    """The Hugging Face directory of a model: `path` itself, or the finished student in a run folder.
 
     Args:
         path: what the user named.
-        name: what it is, for messages.
+        name: how messages call the model.
 
     Raises:
         ConfigError: no such directory, or a run that has no student yet.
@@ -170,9 +143,11 @@ def model_folder(path: Path, *, name: str = "model") -> Path:
         raise ConfigError(
             f"{name}: no such directory; give a Hugging Face model directory or a run folder: {path}"
         )
-    if (path / "student").is_dir() and not (path / "config.json").exists():
-        return path / "student"
-    if (path / "config.yaml").exists() and not (path / "config.json").exists():
+    folder = RunFolder(path)
+    is_model = (path / "config.json").exists()
+    if folder.student.is_dir() and not is_model:
+        return folder.student
+    if folder.holds_run and not is_model:
         raise ConfigError(
             f"{name}: this run has no student yet; finish it (`kdfast train CONFIG --resume`) or name a checkpoint "
             f"of it: {path}"
@@ -183,22 +158,22 @@ def model_folder(path: Path, *, name: str = "model") -> Path:
 def _dataset(named: Path, directory: Path, settings: Settings, name: str) -> KDDataset:
     if not (directory / "tokenizer.json").is_file():
         raise ConfigError(f"{name}: has no tokenizer.json; give a Hugging Face model directory: {directory}")
-    run_config = named / "config.yaml"
-    shapes = load_config(run_config).data.shapes if run_config.exists() else DEFAULT_SHAPES
+    folder = RunFolder(named)
+    shapes = load_config(folder.config).data.shapes if folder.holds_run else DEFAULT_SHAPES
     return KDDataset(
         settings.prompts, directory, shapes=(*shapes, _LONGEST_SHAPE), template=settings.template
     )
 
 
-def _check_lengths(subject: Subject) -> None:
-    limit = getattr(subject.model.config, "max_position_embeddings", math.inf)
-    most = subject.settings.max_new_tokens
-    for prompt in subject.prompts:
-        tokens = len(subject.tokenizer.encode(prompt.text))
+def _check_lengths(loaded: LoadedModel) -> None:
+    limit = getattr(loaded.model.config, "max_position_embeddings", math.inf)
+    most = loaded.settings.max_new_tokens
+    for prompt in loaded.prompts:
+        tokens = len(loaded.tokenizer.encode(prompt.text))
         if tokens + most > limit:
             raise DataError(
                 f"the prompt has {tokens} tokens, with --max-new-tokens {most} more than the model reads; shorten it "
                 f"or the answer: {limit}",
-                str(subject.settings.prompts),
+                str(loaded.settings.prompts),
                 prompt.line,
             )

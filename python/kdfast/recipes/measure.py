@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -13,7 +11,9 @@ from kdfast.display import Display
 from kdfast.errors import DataError
 from kdfast.evaluate.table import not_counted_text, number_text
 from kdfast.files import check_file
-from kdfast.recipes.loaded_model import Settings, Subject, model_folder, open_subject
+from kdfast.recipes import loaded_model
+from kdfast.recipes.loaded_model import LoadedModel, model_folder
+from kdfast.recipes.requests import MeasureRequest
 from kdfast.scoring import quality
 from kdfast.speed import (
     Provenance,
@@ -30,38 +30,25 @@ from kdfast.speed import (
 _SHOWN = {"f1": "F1", "missed_call_rate": "missed calls", "false_call_rate": "false calls"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Request(Settings):
-    """What to measure, and how (see `Settings`).
-
-    Attributes:
-        model: a Hugging Face directory, or a run folder.
-        out: the report to write.
-    """
-
-    model: Path
-    out: Path
-
-
-def run(request: Request) -> int:
+def run(request: MeasureRequest) -> int:
     """Measures and writes the report.
 
     Returns:
         0.
 
     Raises:
-        ConfigError: there is no model, or the device is not there.
+        ConfigError: there is no model, or this machine lacks the device.
         DataError: bad records, or none; a prompt that is too long for the model; logits that are NaN.
         OSError: a file cannot be read or written.
     """
     model_folder(request.model)
     check_file(request.out)
-    subject = open_subject(request.model, request)
+    loaded = loaded_model.load(request.model, request)
     display = Display()
-    samples = _measure(display, subject)
-    provenance = subject.provenance()
+    samples = _measure(display, loaded)
+    provenance = loaded.provenance()
     scores = [sample.score(request.formats) for sample in samples]
-    report = speed_report(samples, subject.options, provenance, quality=quality(scores))
+    report = speed_report(samples, loaded.options, provenance, quality=quality(scores))
     write_speed_report(request.out, report)
     _show(display.console, samples, provenance, report["quality"])
     _line(display.console, "report", str(request.out))
@@ -71,18 +58,18 @@ def run(request: Request) -> int:
     return 0
 
 
-def _measure(display: Display, subject: Subject) -> list[SpeedSample]:
-    with display.working("measure", len(subject.prompts)) as on_progress:
+def _measure(display: Display, loaded: LoadedModel) -> list[SpeedSample]:
+    with display.working("measure", len(loaded.prompts)) as on_progress:
         try:
             return measure_proxy(
-                subject.model,
-                subject.prompts,
-                subject.tokenizer,
-                subject.options,
+                loaded.model,
+                loaded.prompts,
+                loaded.tokenizer,
+                loaded.options,
                 on_progress=lambda done, sample: on_progress(done, f"{sample.tps or 0.0:.1f} tokens/s"),
             )
         except FloatingPointError as error:
-            raise DataError(f"cannot be measured: {error}", str(subject.named)) from error
+            raise DataError(f"cannot be measured: {error}", str(loaded.named)) from error
 
 
 def _show(

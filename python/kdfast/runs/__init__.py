@@ -1,4 +1,4 @@
-"""What a run leaves on disk: its folder, metrics and checkpoints, and how they are read again.
+"""What a run leaves on disk: its folder, metrics and checkpoints, and the reading of them.
 
 Every file name of a run folder is spelled once, in `kdfast.runs.folder`.
 """

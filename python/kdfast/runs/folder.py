@@ -1,4 +1,4 @@
-"""The run folder: one config, its metrics, checkpoints, evaluations and the final student."""
+"""The run folder, and the one place where the names of its files are spelled."""
 
 from __future__ import annotations
 
@@ -11,23 +11,38 @@ from kdfast.errors import ConfigError
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths of a run.
+    """The paths of a run. None of them need exist.
 
     Attributes:
         path: the folder.
+
+    Examples:
+        >>> folder = RunFolder(Path("runs/first"))
+        >>> folder.speed.name, folder.evaluation("after").name, folder.holds_run
+        ('speed.json', 'evaluation_after.json', False)
     """
 
     path: Path
 
     @property
     def config(self) -> Path:
-        """The resolved config."""
+        """The resolved config; written first, so that a folder without it is no run folder."""
         return self.path / "config.yaml"
 
     @property
     def metrics(self) -> Path:
-        """One JSON object a line."""
+        """One JSON object per line."""
         return self.path / "metrics.jsonl"
+
+    @property
+    def tensorboard(self) -> Path:
+        """TensorBoard's event files."""
+        return self.path / "tensorboard"
+
+    @property
+    def checkpoints(self) -> Path:
+        """One folder per checkpoint, see `kdfast.runs.checkpoint`."""
+        return self.path / "checkpoints"
 
     @property
     def student(self) -> Path:
@@ -41,25 +56,35 @@ class RunFolder:
 
     @property
     def gates(self) -> Path:
-        """What the gates said at the end."""
+        """The result of the gates at the end of the run."""
         return self.path / "gates.json"
+
+    @property
+    def report(self) -> Path:
+        """The page that `kdfast report` writes."""
+        return self.path / "report.html"
 
     def evaluation(self, when: str) -> Path:
         """The evaluation `before` or `after` training."""
         return self.path / f"evaluation_{when}.json"
+
+    @property
+    def holds_run(self) -> bool:
+        """Whether a run was started here."""
+        return self.config.exists()
 
 
 def open_run_folder(config: Config, *, resume: bool) -> RunFolder:
     """Makes the run folder, or enters it again with `resume`.
 
     Raises:
-        ConfigError: the path is a file, or the folder holds a run and `resume` is false, or one with another config
-            (only the keys that `--resume` may change may differ).
+        ConfigError: the path is a file; or the folder holds a run and `resume` is false; or that run has another
+            config (only the keys that `--resume` may change may differ).
     """
     folder = RunFolder(config.io.run_dir)
     if folder.path.exists() and not folder.path.is_dir():
         raise ConfigError(f"io.run_dir: must be a folder, choose another path; this is a file: {folder.path}")
-    if folder.config.exists():
+    if folder.holds_run:
         if not resume:
             raise ConfigError(
                 "io.run_dir: holds a run already; go on with it by --resume, or choose another folder: "

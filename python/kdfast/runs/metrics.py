@@ -1,20 +1,21 @@
-"""The metrics of a run: `metrics.jsonl`, and TensorBoard when asked."""
+"""The metrics of a run: `metrics.jsonl`, and TensorBoard if the config asks for it."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from kdfast.errors import ConfigError, DataError
+from kdfast.files import parse_json, write_text_whole
+from kdfast.runs.folder import RunFolder
 
 
 class MetricsLog:
-    """Appends one JSON object a line: `{"step": 8, "kind": "train", "loss": 0.7, ...}`.
+    """Appends one JSON object per line: `{"step": 8, "kind": "train", "loss": 0.7, ...}`.
 
     A number that is not finite is left out and named under `"not_finite"`: JSON has no NaN.
 
@@ -30,7 +31,9 @@ class MetricsLog:
     def __init__(self, path: Path, *, tensorboard: bool = False, write: bool = True) -> None:
         """Opens the file for appending; with `write=False` (ranks other than the first) nothing is written."""
         self._file = path.open("a", encoding="utf-8") if write else None
-        self._writer: Any = _tensorboard(path.parent / "tensorboard") if tensorboard and write else None
+        self._writer: Any = (
+            _tensorboard(RunFolder(path.parent).tensorboard) if tensorboard and write else None
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -49,10 +52,10 @@ class MetricsLog:
         """Writes one line and flushes it.
 
         Args:
-            kind: such as `train`.
+            kind: the kind of the line, such as `train`.
             step: optimiser updates done.
-            values: the numbers, for the file and for TensorBoard.
-            tags: further JSON values, for the file alone.
+            values: numbers, for the file and for TensorBoard.
+            tags: further JSON values, for the file only.
         """
         if self._file is None:
             return
@@ -86,27 +89,22 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     lines = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
-            lines.append(json.loads(line))
-        except json.JSONDecodeError as error:
+            lines.append(parse_json(line))
+        except ValueError as error:
             raise DataError(f"not a JSON object: {error}", str(path), number) from error
     return lines
 
 
 def cut_metrics(path: Path, step: int) -> None:
-    """Removes what was written after `step`, and a torn last line, so that a resumed run writes each step once."""
+    """Removes the lines after `step` and a torn last line, so that a resumed run writes each step once."""
     if not path.exists():
         return
     kept = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
-            entry = json.loads(line)
-        except json.JSONDecodeError:
-            break  # torn by a kill in the middle of a write: nothing valid can follow
+            entry = parse_json(line)
+        except ValueError:
+            break  # a kill cut this line short: it was the last one
         if entry["step"] <= step:
             kept.append(line + "\n")
-    beside = path.with_suffix(".jsonl.tmp")
-    with beside.open("w", encoding="utf-8") as file:
-        file.writelines(kept)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    write_text_whole(path, "".join(kept))

@@ -1,4 +1,4 @@
-"""A value in a JSON document that knows where it stands, so that a wrong one is named by file, line and key."""
+"""A JSON value that knows its place in the document, so that an error names file, line and key."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Node:
     """A JSON value and its place.
 
     Attributes:
-        value: as the JSON decoder gave it.
-        file: where it was read.
-        remedy: what to do when it is wrong.
+        value: the value, as the JSON decoder gave it.
+        file: the file that it was read from.
+        remedy: what to do when the value is wrong.
         line: 1-based line of a JSONL file; None = the file is one document.
         path: dotted keys from the document's root.
 
@@ -43,41 +43,41 @@ class Node:
 
     @property
     def name(self) -> str:
-        """What to call it in an error."""
+        """How errors call the value."""
         return self.path or "the document"
 
     def find(self, key: str) -> Node | None:
-        """What stands under a key; None where the key is missing or null.
+        """The value of a key; None where the key is missing or null.
 
         Raises:
-            DataError: this is no object.
+            DataError: this node is no object.
         """
         found = self.at(key)
         return None if found.value is None else found
 
     def at(self, key: str) -> Node:
-        """What stands under a key, null where that is missing."""
+        """The value of a key; a missing key counts as null."""
         return replace(self._child(key), value=self.object().get(key))
 
     def object(self) -> dict[str, Any]:
-        """The value, an object; DataError when it is none."""
+        """The value, which must be an object; otherwise raises DataError."""
         if not isinstance(self.value, dict):
             raise self.wrong("an object")
         return self.value
 
     def items(self) -> Iterator[tuple[str, Node]]:
-        """The keys of an object and what stands under them, nulls included."""
+        """The keys of an object and their values, nulls included."""
         for key in self.object():
             yield key, self.at(key)
 
     def list(self) -> list[Node]:
-        """The entries of a list; DataError when it is none."""
+        """The entries of the value, which must be a list; otherwise raises DataError."""
         if not isinstance(self.value, list):
             raise self.wrong("a list")
         return [replace(self._child(str(index)), value=value) for index, value in enumerate(self.value)]
 
     def number(self) -> float:
-        """The value, a finite number; DataError when it is none."""
+        """The value, which must be a finite number; otherwise raises DataError."""
         if isinstance(self.value, bool) or not isinstance(self.value, int | float):
             raise self.wrong("a number")
         try:
@@ -89,20 +89,20 @@ class Node:
         return number
 
     def count(self) -> int:
-        """The value, an integer of at least 0; DataError when it is none."""
+        """The value, which must be an integer of at least 0; otherwise raises DataError."""
         number = self.number()
         if number < 0 or number != int(number):
             raise self.wrong("an integer of at least 0")
         return int(number)
 
     def text(self) -> str:
-        """The value, a text; DataError when it is none."""
+        """The value, which must be a text; otherwise raises DataError."""
         if not isinstance(self.value, str):
             raise self.wrong("a text")
         return self.value
 
     def flag(self) -> bool:
-        """The value, true or false; DataError when it is neither."""
+        """The value, which must be true or false; otherwise raises DataError."""
         if not isinstance(self.value, bool):
             raise self.wrong("true or false")
         return self.value

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from kdfast.config.choices import DEFAULT_FORMATS
 from kdfast.scoring.bootstrap import Interval, interval_of_share
 from kdfast.scoring.match import Call, Mismatch, accepted_from_calls, count_right_calls, match_calls
 
 NO_TRUTH = "no_truth"
 """The reason of a mismatch if a call is due, but the right answer has no call that can be read."""
-FORMATS = ("hermes",)
-"""The call formats that count by default: the one that students are trained to write."""
+FORMATS = DEFAULT_FORMATS
 
 
 @dataclass(frozen=True, kw_only=True)

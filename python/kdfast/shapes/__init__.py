@@ -1,4 +1,4 @@
-"""Enumerated shapes: the lengths rows are padded to, and what each optimiser step takes. No torch in here."""
+"""Enumerated shapes: the lengths that rows are padded to, and the rows of each optimiser step. No torch in here."""
 
 from kdfast.shapes.enumerated import (
     ShapeUse,

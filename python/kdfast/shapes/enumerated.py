@@ -1,4 +1,4 @@
-"""The enumerated shapes: which one holds a row, how likely each is at a step, what padding costs."""
+"""The enumerated shapes: the shape of a row, the probability of a shape at a step, the share of padding."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ PRODUCTION_MIX: dict[int, tuple[float, ...]] = {
 """Default probabilities by number of shapes, shortest shape first."""
 
 SHAPE_STREAM, ROW_STREAM = 1, 2
-"""Tags that keep the random numbers of shapes and of row orders apart."""
+"""Keys that make the random numbers of shapes independent of those of row orders."""
 
 
 def random_words(count: int, *key: int) -> NDArray[np.uint64]:
-    """Random words by key.
+    """Random 64-bit words that depend on the key alone.
 
-    numpy guarantees this stream for all its versions, which the methods of `Generator` are not.
+    numpy guarantees this stream for all its versions; it does not guarantee that of `Generator`'s methods.
     """
     words: NDArray[np.uint64] = np.random.PCG64(np.random.SeedSequence(key)).random_raw(count)
     return words
@@ -88,12 +88,11 @@ def shape_probabilities(
 
     Args:
         shapes: sorted and unique.
-        probs: one number a shape, or None or "production" for the production mix.
+        probs: one number per shape, or None or "production" for the production mix.
         step: the optimiser step, from 0.
-        upweight_every: every so many steps (at step = every, 2 every, ...) the rarest shape is made likelier;
-            0 means never.
+        upweight_every: the rarest shape is made likelier every N steps (at steps N, 2N, ...); 0 means never.
         upweight_factor: by how much, before all are divided by their sum.
-        available: False for a shape that has no rows; None means all have some.
+        available: False for a shape that has no rows; None means that every shape has rows.
 
     Returns:
         [number of shapes] float64, adding up to 1.
@@ -119,7 +118,7 @@ def shape_probabilities(
         )
     if upweight_every and step and step % upweight_every == 0:
         possible = np.flatnonzero(chances > 0)
-        # of equally rare shapes the longest
+        # if several are equally rare, the longest
         rarest = possible[chances[possible] == chances[possible].min()][-1]
         chances = chances.copy()
         chances[rarest] *= upweight_factor
@@ -136,16 +135,16 @@ def sample_enumerated_shape(
     upweight_factor: float = 2.0,
     available: Sequence[bool] | None = None,
 ) -> int:
-    """The shape of one optimiser step, drawn by (seed, step) alone.
+    """The shape of one optimiser step; the draw depends on (seed, step) alone.
 
     Args:
         shapes: sorted and unique.
-        probs: see `shape_probabilities`, as for the arguments below.
+        probs: as in `shape_probabilities`.
         step: the optimiser step, from 0.
         seed: the run's seed, >= 0.
-        upweight_every: 0 means never.
-        upweight_factor: of the rarest shape.
-        available: shapes that have rows.
+        upweight_every: as in `shape_probabilities`.
+        upweight_factor: as in `shape_probabilities`.
+        available: as in `shape_probabilities`.
 
     Returns:
         one of `shapes`.
@@ -164,17 +163,17 @@ def sample_enumerated_shape(
     )
     uniform = float(random_words(1, seed, SHAPE_STREAM, step)[0] >> np.uint64(11)) * 2.0**-53
     index = int(np.searchsorted(np.cumsum(chances), uniform, side="right"))
-    # rounding may leave the last sum a hair below 1
+    # rounding may leave the last sum slightly below 1
     return int(shapes[min(index, int(np.flatnonzero(chances)[-1]))])
 
 
 @dataclass(frozen=True)
 class ShapeUse:
-    """What one shape holds.
+    """The rows of one shape.
 
     Attributes:
         shape: padded length in tokens.
-        rows: rows whose smallest shape it is.
+        rows: number of rows for which it is the smallest shape.
         tokens: tokens of these rows.
         padding_fraction: share of the padded positions that hold no token; 0 without rows.
     """
@@ -186,7 +185,7 @@ class ShapeUse:
 
 
 def shape_use(lengths: Sequence[int] | NDArray[Any], shapes: Sequence[int]) -> list[ShapeUse]:
-    """Rows, tokens and padding waste of every shape; rows that fit none are left out.
+    """Rows, tokens and padding of every shape; rows that fit no shape are left out.
 
     Example:
         >>> shape_use([4, 8, 12], [8, 16])[0]

@@ -1,7 +1,7 @@
-"""Which shape and which rows every optimiser step takes.
+"""Decides the shape and the rows of every optimiser step.
 
-Step n's shape and rows are a pure function of (seed, n, the bucket cursors kept in the checkpoint): however a
-step is split into micro-batches and ranks, and wherever the run was resumed, it sees the same rows.
+The shape and rows of step n are a pure function of the seed, n, and the bucket cursors in the checkpoint. So a step has
+the same rows however it is split into micro-batches and ranks, and wherever the run was resumed.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from kdfast.shapes.enumerated import (
 class StepSampler:
     """The shape and the rows of every optimiser step.
 
-    Each row belongs to the smallest shape that holds it. A step draws a shape and takes the next rows of
-    that bucket, which is gone through in a new seeded order every epoch: every row of a bucket once before
-    any a second time. A bucket smaller than a step runs on into its next order.
+    Each row belongs to the bucket of the smallest shape that holds it. A step draws a shape and takes the next rows of
+    its bucket. A bucket gives every row once, in a seeded order, before it gives any row a second time; then it starts
+    again in a new order. If a bucket has fewer rows than a step, the step goes on into the new order.
 
-    Steps may be planned in any order and as far ahead as a loader likes: the state to save is that of a step.
+    Steps may be planned in any order and any number of steps ahead: `state_dict(step)` gives the state of any step.
 
     Args:
         lengths: [n] tokens of each row; -1 for a row that is not to be used.
@@ -97,7 +97,7 @@ class StepSampler:
 
     @property
     def first_step(self) -> int:
-        """The first step that can be planned: 0, or where the loaded state was saved."""
+        """The first step that can be planned: 0, or the step of the loaded state."""
         return self._start[0]
 
     def shape_of(self, step: int) -> int:
@@ -108,7 +108,7 @@ class StepSampler:
         """The shape of a step and its rows.
 
         Args:
-            step: from `first_step` on, in any order.
+            step: a step from `first_step` on, in any order.
 
         Returns:
             the shape, and `rows_per_step` row numbers.
@@ -121,7 +121,7 @@ class StepSampler:
         return shape, [self._row(bucket, first + i) for i in range(self.rows_per_step)]
 
     def state_dict(self, step: int | None = None) -> dict[str, Any]:
-        """What a checkpoint that was made before `step` keeps; JSON.
+        """The state that a checkpoint before `step` keeps; JSON values.
 
         Args:
             step: the next step to run; None means the one after the step planned last.
@@ -130,7 +130,7 @@ class StepSampler:
         return {"step": step, "cursors": list(self._cursors(step)), **self._identity()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on from a saved state.
+        """Continues from a saved state.
 
         Raises:
             CheckpointError: the state is of other data, shapes, seed or rows per step.
@@ -157,7 +157,7 @@ class StepSampler:
         """Rows drawn from each bucket before a step."""
         if step < self._start[0]:
             raise ValueError(f"step must not lie before the loaded state ({self._start[0]}): {step}")
-        # from the last answer, a step away as a rule
+        # Start from the cached cursors; usually one step has passed.
         at, cursors = self._known if self._known[0] <= step else self._start
         drawn = list(cursors)
         for earlier in range(at, step):

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from kdfast.batch import IGNORE_INDEX
 from kdfast.errors import DataError
 
 _PER_ROW_KEYS = frozenset({"teacher_prefix_ids"})
-"""Batch fields [B,N] that are no sequences, whatever N happens to be."""
+"""Batch fields [B,N] that are no sequences, even if N equals T."""
 
 
 def _response_ends(batch: Mapping[str, Any], length: int) -> list[bool]:
     """For each row, whether a supervised position lies at `length` or beyond; unknown counts as yes."""
     known = [field for field in ("labels", "response_mask", "teacher_topk_mask") if field in batch]
     if known:
-        beyond = [batch[k][:, length:] != -100 if k == "labels" else batch[k][:, length:] != 0 for k in known]
+        beyond = [batch[k][:, length:] != (IGNORE_INDEX if k == "labels" else 0) for k in known]
         return [any(bool(part[row].any()) for part in beyond) for row in range(len(beyond[0]))]
     if "response_start" in batch and "response_length" in batch:
         return [int(end) > length for end in batch["response_start"] + batch["response_length"]]
@@ -29,9 +30,8 @@ def truncate_batch_to_shape(
 ) -> dict[str, Any]:
     """Cuts every sequence of a batch to its first `length` positions.
 
-    Sequences are the arrays or tensors [B,T] and [B,T,...] for the T of `input_ids`; everything else
-    (numbers of a row, `teacher_prefix_ids`, lists, texts) is handed on as it is, so lengths still describe
-    the uncut rows.
+    Sequences are the arrays or tensors [B,T] and [B,T,...], where T is that of `input_ids`. Everything else (one number
+    per row, `teacher_prefix_ids`, lists, texts) is left as it is, so lengths still describe the uncut rows.
 
     Args:
         batch: torch tensors or numpy arrays, `input_ids` [B,T] among them.

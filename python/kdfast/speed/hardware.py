@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from kdfast.config.choices import DTYPES
+
 ROOT = Path("/")
 LIBRARIES = ("kdfast", "transformers", "numpy")
 _UNLIMITED_BYTES = 2**60  # cgroups version 1 writes about 2^63 for "no limit"
@@ -89,7 +91,7 @@ def describe_hardware(device: Any, dtype: Any) -> Hardware:
     )
 
 
-_DTYPES = {"torch.float32": "fp32", "torch.bfloat16": "bf16", "torch.float16": "fp16"}
+_DTYPES = {f"torch.{full}": name for name, full in DTYPES.items()}
 
 
 def cpu_model(root: Path = ROOT) -> str:

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from kdfast._rust import Tokenizer, TokenStore
+from kdfast.batch import SOURCES
 from kdfast.scoring import FORMATS, read_accepted
 from kdfast.speed.sample import SpeedPrompt
 from kdfast.speed.shortest import shortest_call_tokens
-
-_TRUTH = 1  # `source` of a row that holds a ground truth
 
 
 class Rows(Protocol):
@@ -85,7 +84,7 @@ def _prompt(dataset: Rows, place: int, formats: Sequence[str]) -> SpeedPrompt:
         [token for token in ids[start:] if token not in dataset.turn_end_ids]
     )
     shortest = None
-    if needed and (accepted is not None or int(row["source"]) == _TRUTH):
+    if needed and (accepted is not None or int(row["source"]) == SOURCES["truth"]):
         shortest = shortest_call_tokens(reference, accepted, tools, dataset.tokenizer, formats)
     return SpeedPrompt(
         text=dataset.tokenizer.decode(ids[:start]),

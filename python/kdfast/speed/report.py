@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from kdfast.errors import DataError
-from kdfast.files import write_text_whole
+from kdfast.files import read_document, write_document
 from kdfast.speed.aggregate import SpeedMetrics, aggregate_speed_metrics, by_shape
 from kdfast.speed.hardware import Hardware
 from kdfast.speed.metric import Metric
@@ -107,8 +105,7 @@ def write_speed_report(path: str | os.PathLike[str], report: Mapping[str, Any]) 
         ValueError: a number in the report is NaN or infinite.
         OSError: the file cannot be written.
     """
-    text = json.dumps(report, ensure_ascii=False, indent=1, allow_nan=False)
-    write_text_whole(Path(path), text + "\n")
+    write_document(path, report)
 
 
 def read_speed_report(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -119,29 +116,13 @@ def read_speed_report(path: str | os.PathLike[str]) -> dict[str, Any]:
         OSError: the file cannot be read.
         DataError: the file is damaged, or not a speed report of this version; the message names file and remedy.
     """
-    target = Path(path)
-    try:
-        document = json.loads(target.read_text(encoding="utf-8"), parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, nested without end
-        raise DataError(f"not a readable speed report ({error}); {_REMEDY}", str(target)) from None
-    problem = _problem(document)
-    if problem:
-        raise DataError(f"not a speed report: {problem}; {_REMEDY}", str(target))
-    report: dict[str, Any] = document
+    report = read_document(
+        path, name="speed report", remedy=_REMEDY, kinds=(REPORT_KIND,), version=SCHEMA_VERSION
+    )
+    for name in _SECTIONS:
+        if not isinstance(report.get(name), dict):
+            raise DataError(
+                f"not a speed report: {name!r} must be an object, got {report.get(name)!r}; {_REMEDY}",
+                str(path),
+            )
     return report
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
-
-
-def _problem(document: object) -> str | None:
-    if not isinstance(document, dict):
-        return f"must be an object, got {type(document).__name__}"
-    if document.get("kind") != REPORT_KIND:
-        return f"kind must be {REPORT_KIND!r}, got {document.get('kind')!r}"
-    version = document.get("schema_version")
-    if not isinstance(version, str) or version.partition(".")[0] != SCHEMA_VERSION.partition(".")[0]:
-        return f"schema_version must be {SCHEMA_VERSION!r}, got {version!r}"
-    wrong = [name for name in _SECTIONS if not isinstance(document.get(name), dict)]
-    return f"{wrong[0]!r} must be an object, got {document.get(wrong[0])!r}" if wrong else None

@@ -1,4 +1,4 @@
-"""Making the student: from random weights, from a directory, or from the teacher's layers."""
+"""Makes the student: from random weights, from a model directory, or from the teacher's layers."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def scratch_config(
     """The Hugging Face config of a student that starts from random weights.
 
     Args:
-        arch: with `init: scratch`.
-        vocab_size: the tokenizer's; used where `arch` has none.
-        max_position_embeddings: the longest shape; used where `arch` has none.
+        arch: the config's section, with `init: scratch`.
+        vocab_size: the tokenizer's vocabulary; used if `arch` gives none.
+        max_position_embeddings: the longest shape; used if `arch` gives none.
 
     Raises:
-        ConfigError: neither `arch` nor the argument says it.
+        ConfigError: neither `arch` nor the argument gives a size.
 
     Example:
         >>> arch = ArchConfig(d_model=64, n_layers=2, n_heads=4, n_kv_heads=2, d_ff=128)
@@ -64,12 +64,11 @@ def chosen_layers(layers: int | tuple[int, ...] | None, available: int) -> list[
     """Which layers of a model to keep.
 
     Args:
-        layers: None = all; a number = that many, evenly spread, the first and the last among them; else
-            these.
-        available: how many the model has.
+        layers: None = all; a number = that many, evenly spread, with the first and the last; a tuple = these layers.
+        available: number of layers in the model.
 
     Raises:
-        ConfigError: more layers than there are, or one that does not exist.
+        ConfigError: `layers` asks for more layers than the model has, or for one that does not exist.
 
     Example:
         >>> chosen_layers(4, 30), chosen_layers((0, 5), 30), chosen_layers(1, 30)
@@ -89,7 +88,7 @@ def chosen_layers(layers: int | tuple[int, ...] | None, available: int) -> list[
 
 
 def keep_layers(model: PreTrainedModel, keep: list[int]) -> None:
-    """Cuts a model down to some of its layers, weights and config, in place."""
+    """Removes all but some layers of a model, from its weights and its config, in place."""
     base: Any = model.base_model
     base.layers = nn.ModuleList(base.layers[layer] for layer in keep)
     for index, layer in enumerate(base.layers):
@@ -130,10 +129,10 @@ def build_student(
         teacher_dir: the teacher's Hugging Face directory, for `init: teacher`.
         vocab_size: see `scratch_config`.
         max_position_embeddings: see `scratch_config`.
-        seed: of random weights; the global random state is left as it was.
+        seed: decides random weights; the global random state does not change.
 
     Raises:
-        ConfigError: a directory missing or damaged, layers that do not exist, sizes that are not known.
+        ConfigError: a directory is missing or damaged, a layer does not exist, or a size is not known.
 
     Example:
         >>> arch = ArchConfig(d_model=32, n_layers=2, n_heads=4, n_kv_heads=2, d_ff=64, vocab_size=300)

@@ -1,4 +1,4 @@
-"""How much memory and disk a run needs, from its config alone: the student is built on the meta device."""
+"""Estimates the memory and disk of a run from its config alone; the student is built on the meta device."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def student_config(config: Config) -> PretrainedConfig:
     """The Hugging Face config of the student that a run would train; no weight is read.
 
     Raises:
-        ConfigError: its directory, or the tokenizer that decides its vocabulary, is not there.
+        ConfigError: its directory, or the tokenizer that decides its vocabulary, does not exist.
     """
     arch = config.arch
     if arch.from_scratch:
@@ -38,17 +38,17 @@ def student_config(config: Config) -> PretrainedConfig:
 
 
 def activation_bytes(model: PretrainedConfig, *, rows: int, length: int, bf16: bool = False) -> int:
-    """What autograd keeps of one forward pass up to the last hidden states, without recomputation.
+    """Bytes that autograd keeps of one forward pass up to the last hidden states, without recomputation.
 
-    Counted by saved tensors of a Llama block with fused attention: two norms (4 d in fp32), the inputs of
-    the matrix products (2 d + q), queries, keys and values (q + 2 kv), 4 times the feed-forward's width.
-    The logits of the supervised rows come on top: 8 bytes a row and vocabulary entry in fp32.
+    The sum of the saved tensors of a Llama block with fused attention: two norms (4 d in fp32), the inputs of the
+    matrix products (2 d + q), queries, keys and values (q + 2 kv), 4 times the feed-forward's width. The logits of the
+    supervised rows are not in it: 8 bytes per row and vocabulary entry in fp32.
 
     Args:
         model: a Llama family config.
-        rows: of one micro-batch.
+        rows: rows of one micro-batch.
         length: the padded length.
-        bf16: under autocast, all but the norms takes 2 bytes.
+        bf16: whether bf16 autocast is on; then all but the norms takes 2 bytes.
     """
     d = model.hidden_size
     head_dim = getattr(model, "head_dim", None) or d // model.num_attention_heads
@@ -60,7 +60,7 @@ def activation_bytes(model: PretrainedConfig, *, rows: int, length: int, bf16: b
 
 
 def estimate(config: Config) -> dict[str, int]:
-    """Parameters and bytes of a run, by name; names that end in `_bytes` are bytes.
+    """Numbers of parameters and bytes of a run, by name; names that end in `_bytes` are bytes.
 
     Weights, gradients and AdamW's two averages are fp32. A checkpoint holds the weights and the averages.
     `activations_bytes` is one micro-batch at the longest shape.
@@ -69,7 +69,7 @@ def estimate(config: Config) -> dict[str, int]:
         config: a whole config.
 
     Raises:
-        ConfigError: the student's directory is not there.
+        ConfigError: the student's directory does not exist.
 
     Example:
         >>> from kdfast.config import config_from_dict

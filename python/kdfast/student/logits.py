@@ -14,11 +14,11 @@ def hidden_and_head(
 ) -> tuple[Tensor, Tensor]:
     """The last hidden states and the output layer's weight, for losses that project rows by themselves.
 
-    Columns after the longest row are cut off. Under a causal model no token sees the padding on its right,
-    so no attention mask is handed on, which is much faster than one that says the same.
+    Columns after the longest row are cut off. In a causal model no token sees the padding on its right, so the model
+    gets no attention mask: that is much faster than a mask with the same effect.
 
     Args:
-        model: of a family in `kdfast.pretrained.FAMILIES`.
+        model: a model of a family in `kdfast.pretrained.FAMILIES`.
         input_ids: [B,T] int64, padded on the right.
         attention_mask: [B,T] 1 = token.
 
@@ -89,7 +89,7 @@ def supervised_logits(
         model: as in `hidden_and_head`.
         input_ids: [B,T] int64, padded on the right.
         attention_mask: [B,T] 1 = token.
-        mask: [B,T] bool, positions wanted; all of them tokens.
+        mask: [B,T] bool, the chosen positions; all of them must be tokens.
 
     Returns:
         [N,V], positions in row-major order.

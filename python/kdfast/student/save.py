@@ -1,4 +1,4 @@
-"""Saving the student so that any Hugging Face tool loads it: weights, tokenizer, chat template, turn end."""
+"""Saves the student so that any Hugging Face tool loads it: weights, tokenizer, chat template, turn end."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def write_student(
 
     Args:
         model: the student.
-        directory: where to.
+        directory: the directory to write into.
         tokenizer: a `tokenizer.json`, or the directory that holds one.
         chat_template: the template that the student was trained with.
-        turn_end: the token that ends a turn: the student's end of sequence.
+        turn_end: the token that ends a turn; it becomes the student's end of sequence.
 
     Raises:
         DataError: the tokenizer cannot be read or does not know `turn_end`.
@@ -55,7 +55,7 @@ def write_student(
 
 
 def _tokenizer_settings(path: Path) -> dict[str, Any]:
-    """The tokenizer's own settings, less those that name another template or another machine."""
+    """The tokenizer's own settings, without those that name another template or paths of another machine."""
     settings: dict[str, Any] = {}
     if path.exists():
         try:
@@ -70,14 +70,14 @@ def _tokenizer_settings(path: Path) -> dict[str, Any]:
 def save_student(
     model: PreTrainedModel, directory: Path, *, tokenizer: Path, chat_template: str, turn_end: str
 ) -> None:
-    """Writes the student's directory whole or not at all; one that is there already is replaced.
+    """Writes the student's directory whole or not at all; an existing one is replaced.
 
     Args:
-        model: as in `write_student`, like the arguments below.
-        directory: the student's own; its parent is made when missing.
-        tokenizer: a `tokenizer.json`, or the directory that holds one.
-        chat_template: the template's text.
-        turn_end: the token that ends a turn.
+        model: as in `write_student`.
+        directory: the student's directory; its parent is made if missing.
+        tokenizer: as in `write_student`.
+        chat_template: as in `write_student`.
+        turn_end: as in `write_student`.
 
     Raises:
         DataError: as in `write_student`.

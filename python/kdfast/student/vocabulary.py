@@ -1,4 +1,4 @@
-"""Whether the ids of student and teacher mean the same tokens."""
+"""Checks that the ids of student and teacher mean the same tokens."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from kdfast.errors import DataError
 
 
 def read_pieces(tokenizer: Path) -> list[str | None]:
-    """The token of every id of a tokenizer, as its file spells it; None where an id has none.
+    """The token of every id of a tokenizer, as written in its file; None for an id without a token.
 
     Args:
         tokenizer: a `tokenizer.json`, or a directory that holds one.
 
     Raises:
-        DataError: missing, or not a tokenizer file.
+        DataError: the file is missing, or no tokenizer file.
     """
     path = tokenizer / "tokenizer.json" if tokenizer.is_dir() else tokenizer
     try:
@@ -39,19 +39,19 @@ def read_pieces(tokenizer: Path) -> list[str | None]:
 
 
 def check_vocabulary(student: Path, teacher: Path, *, student_size: int, teacher_size: int) -> int:
-    """Checks that ids mean the same to both, as far as both know them.
+    """Checks that each id that both know means the same token to both.
 
-    One vocabulary may go on where the other ends (151,936 against 152,064 rows, extra special tokens). Rows
-    of a model beyond its own tokenizer are padding and never become ids; the teacher's are to be masked.
+    One vocabulary may be longer than the other (extra special tokens; 151,936 against 152,064 rows). Rows of a model
+    beyond its own tokenizer are padding and never become ids; the caller must mask the teacher's padding rows.
 
     Args:
         student: the student's `tokenizer.json` or its directory.
-        teacher: the teacher's.
+        teacher: the teacher's `tokenizer.json` or its directory.
         student_size: rows of the student's output layer.
-        teacher_size: rows of the teacher's.
+        teacher_size: rows of the teacher's output layer.
 
     Returns:
-        the number of ids that both know: the teacher's log-probabilities are taken over these.
+        the number of ids that both know; the teacher's log-probabilities are taken over these ids only.
 
     Raises:
         DataError: an id means different tokens, or a model has fewer rows than its tokenizer has ids.

@@ -28,8 +28,7 @@ from kdfast.page.history import History, read_history
 from kdfast.page.shares import estimates
 from kdfast.page.speed import speed_section
 from kdfast.page.tiles import tiles
-from kdfast.recipes.report import read_run
-from kdfast.runs.reading import Missing, there
+from kdfast.runs.reading import Missing, read_run, there
 
 CALLS = ("Trained to the end", "Held-out loss fell", "Calls tools rightly")
 

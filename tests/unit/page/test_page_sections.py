@@ -40,7 +40,7 @@ from kdfast.page.outcome import (
 )
 from kdfast.page.settings import settings_section
 from kdfast.page.shapes import shape_section
-from kdfast.recipes.report import read_run
+from kdfast.runs.reading import read_run
 
 
 def history_of(lines: list[dict[str, Any]]) -> History:

@@ -19,7 +19,7 @@ from kdfast.errors import DataError
 from kdfast.page import Missing, Node
 from kdfast.page.history import History, read_history
 from kdfast.page.speed import speed_section
-from kdfast.recipes.report import read_run
+from kdfast.runs.reading import read_run
 
 
 def history_of(lines: list[dict[str, Any]]) -> History:

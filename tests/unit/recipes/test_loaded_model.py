@@ -10,24 +10,25 @@ import torch
 from tiny_run import TOOL, write_config
 
 from kdfast.errors import ConfigError, DataError
-from kdfast.recipes.loaded_model import Settings, Subject, model_folder, open_subject
+from kdfast.recipes.loaded_model import LoadedModel, load, model_folder
+from kdfast.recipes.requests import Settings
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("subject")
+    directory = tmp_path_factory.mktemp("loaded_model")
     write_config(directory)
     return directory
 
 
-def opened(folder: Path, **changes) -> Subject:
+def opened(folder: Path, **changes) -> LoadedModel:
     settings = {
         "prompts": folder / "validation.jsonl",
         "template": "hermes",
         "device": "cpu",
         "max_new_tokens": 7,
     }
-    return open_subject(folder / "teacher", Settings(**settings | changes), name="candidate")
+    return load(folder / "teacher", Settings(**settings | changes), name="candidate")
 
 
 def test_the_folder_behind_a_name(folder: Path, tmp_path: Path) -> None:
@@ -44,14 +45,14 @@ def test_the_folder_behind_a_name(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_model_with_its_prompts(folder: Path) -> None:
-    subject = opened(folder, limit=3, dtype="bf16")
-    assert [prompt.line for prompt in subject.prompts] == [1, 2, 3]
-    assert json.loads(subject.prompts[0].tools) == [TOOL]
-    assert next(subject.model.parameters()).dtype == torch.bfloat16
-    assert not subject.model.training
-    end = subject.tokenizer.special_id("<|im_end|>")
-    assert (subject.options.max_new_tokens, subject.options.warmup) == (7, 1)
-    assert end in subject.options.eos_ids
+    loaded = opened(folder, limit=3, dtype="bf16")
+    assert [prompt.line for prompt in loaded.prompts] == [1, 2, 3]
+    assert json.loads(loaded.prompts[0].tools) == [TOOL]
+    assert next(loaded.model.parameters()).dtype == torch.bfloat16
+    assert not loaded.model.training
+    end = loaded.tokenizer.special_id("<|im_end|>")
+    assert (loaded.options.max_new_tokens, loaded.options.warmup) == (7, 1)
+    assert end in loaded.options.eos_ids
 
 
 def test_hashes_and_machine(folder: Path) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from kdfast.batch import IGNORE_INDEX, SOURCES
 from kdfast.losses.entries.entry import Batch, Entry, EntryPlan, Labels, Positions, TermSpec
 from kdfast.losses.entries.settings import LossSettings
-from kdfast.losses.term import IGNORE_INDEX, SOURCES, count_ce, span_weights
+from kdfast.losses.term import count_ce, span_weights
 
 
 class CrossEntropy(Entry):

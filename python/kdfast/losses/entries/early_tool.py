@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kdfast.batch import IGNORE_INDEX
 from kdfast.losses.entries.entry import (
     Batch,
     Entry,
@@ -26,7 +27,6 @@ from kdfast.losses.latency.early_tool_options import EarlyToolOptions
 from kdfast.losses.latency.early_tool_plan import EarlyToolPlan, early_tool_plan
 from kdfast.losses.latency.log_odds import check_ids
 from kdfast.losses.latency.positions import positions_in
-from kdfast.losses.term import IGNORE_INDEX
 
 _CALL = "give tools with a call that is due (tool_should_be_used) in some record"
 

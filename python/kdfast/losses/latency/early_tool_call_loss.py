@@ -10,12 +10,13 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy as torch_cross_entropy
 from torch.nn.functional import logsigmoid
 
+from kdfast.batch import IGNORE_INDEX
 from kdfast.losses.latency.early_tool_options import DEFAULT_OPTIONS, EarlyToolOptions, early_tool_ramp
 from kdfast.losses.latency.early_tool_plan import DEFAULT_PARTS, PARTS, EarlyToolPlan, early_tool_plan
 from kdfast.losses.latency.log_odds import log_odds
 from kdfast.losses.latency.positions import positions_in
 from kdfast.losses.rows.numerics import OnNan, computing_dtype, handle_bad_rows
-from kdfast.losses.term import IGNORE_INDEX, Term
+from kdfast.losses.term import Term
 from kdfast.losses.token.cross_entropy import cross_entropy
 
 __all__ = [

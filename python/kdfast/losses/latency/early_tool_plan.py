@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from kdfast.batch import IGNORE_INDEX
 from kdfast.losses.latency.positions import Layout, batch_field, response_columns, row_numbers
-from kdfast.losses.term import IGNORE_INDEX
 
 PARTS = ("early_tool_ce", "early_tool_prior", "early_tool_preamble", "early_tool_negative")
 """The parts of the loss, as metrics spell them."""

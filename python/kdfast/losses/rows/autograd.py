@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kdfast.batch import IGNORE_INDEX
 from kdfast.errors import DataError
 from kdfast.losses.rows.kernel import Classwise, Comparison, Divergence
 from kdfast.losses.rows.maths import Targets, Values, rows_
@@ -20,7 +21,7 @@ from kdfast.losses.rows.numerics import (
     name_rows,
 )
 from kdfast.losses.rows.teacher import SparseTeacher, Teacher, sparse_classes
-from kdfast.losses.term import IGNORE_INDEX, Term
+from kdfast.losses.term import Term
 
 
 def _no_kernel(_: Classwise) -> Comparison:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from kdfast.batch import IGNORE_INDEX
 from kdfast.errors import DataError
 from kdfast.losses.rows.autograd import RowTargets, row_loss
 from kdfast.losses.rows.numerics import OnNan, check_rows, name_rows
-from kdfast.losses.term import IGNORE_INDEX, Term
+from kdfast.losses.term import Term
 
 
 def cross_entropy(
@@ -16,7 +17,7 @@ def cross_entropy(
 ) -> Term:
     """Sum of `weights * -log softmax(logits)[labels]` over the rows that have a label.
 
-    Logits and labels are already aligned (DESIGN 3): nothing is shifted here.
+    Logits and labels are already aligned: label t is what logit t must predict. Nothing is shifted here.
 
     Args:
         logits: [N,V] at supervised positions, any floating dtype; the maths is fp32 (fp64 for fp64).

@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from kdfast.batch import IGNORE_INDEX
 from kdfast.errors import DataError
 from kdfast.losses.rows.autograd import RowTargets, row_loss
 from kdfast.losses.rows.numerics import OnNan, check_rows, computing_dtype, name_rows
-from kdfast.losses.term import IGNORE_INDEX, Term
+from kdfast.losses.term import Term
 
 
 def sample_weights(sample_counts: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:

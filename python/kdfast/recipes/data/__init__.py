@@ -1,14 +1,19 @@
-"""`kdfast data`: look at records, prepare their stores, audit these, export the rows."""
+"""`kdfast data`: look at records, prepare their token stores, audit stores, export rows."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from kdfast.config import Config
+from kdfast.config import Config, DataConfig
 
 
 def inspect(
-    path: Path, *, tokenizer: Path, template: str = "hermes", shapes: tuple[int, ...], line: int | None = None
+    path: Path,
+    *,
+    tokenizer: Path,
+    template: str = DataConfig.template,
+    shapes: tuple[int, ...],
+    line: int | None = None,
 ) -> int:
     """Shows what training would see of a JSONL file; see `kdfast.recipes.data.inspection`."""
     from kdfast.recipes.data.inspection import inspect as show
@@ -49,7 +54,14 @@ def audit(path: Path) -> int:
     return 0
 
 
-def export(path: Path, out: Path, *, format: str, tokenizer: Path, template: str = "hermes") -> int:  # noqa: A002
+def export(
+    path: Path,
+    out: Path,
+    *,
+    format: str,  # noqa: A002
+    tokenizer: Path,
+    template: str = DataConfig.template,
+) -> int:
     """Writes the rows of a JSONL file as Parquet or as a `datasets` directory; see `kdfast.recipes.data.stores`."""
     from kdfast.recipes.data.stores import export as write
 

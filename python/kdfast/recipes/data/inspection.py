@@ -1,4 +1,4 @@
-"""What training would see of a file: counts, lengths, shapes, rejected lines, an example with its spans."""
+"""Shows what training would see of a file: counts, lengths, shapes, rejected lines, an example with its spans."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from kdfast.batch import SOURCES
 from kdfast.data import KDDataset
 from kdfast.errors import DataError
 from kdfast.shapes import shape_use
@@ -29,7 +30,7 @@ _MOST_REASONS = 10
 
 
 def inspect(path: Path, *, tokenizer: Path, template: str, shapes: tuple[int, ...], line: int | None) -> None:
-    """Prints what training would see of a JSONL file. Bad lines are put aside and shown, not fatal.
+    """Prints what training would see of a JSONL file. Bad lines are set aside and shown; they stop nothing.
 
     Raises:
         DataError: nothing in it can be read, or no row comes from `line`.
@@ -58,7 +59,7 @@ def inspect(path: Path, *, tokenizer: Path, template: str, shapes: tuple[int, ..
 def _print_counts(console: Console, path: Path, dataset: KDDataset, rows: list[dict[str, Any]]) -> None:
     table = Table(title=str(path), title_justify="left", show_header=False)
     due = sum(bool(row["tool_should_be_used"]) for row in rows)
-    truths = sum(int(row["source"]) == 1 for row in rows)
+    truths = sum(int(row["source"]) == SOURCES["truth"] for row in rows)
     lines = {row["line"] for row in rows}
     table.add_row("records", f"{len(lines)}")
     table.add_row("rows", f"{len(rows)} ({len(rows) - truths} teacher's answers, {truths} ground truths)")
@@ -133,7 +134,7 @@ def _print_example(
 
 
 def _coloured(dataset: KDDataset, row: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Runs of the row's text with one style each; a character split over tokens stays whole."""
+    """Pieces of the row's text with one style each; a character that is split over tokens stays whole."""
     kinds = np.full(len(row["ids"]), "prompt", dtype=object)
     for start, end in row["supervised"]:
         kinds[start:end] = "answer"

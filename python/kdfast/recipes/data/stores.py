@@ -1,4 +1,4 @@
-"""Auditing stores, and writing the rows of a dataset for other tools."""
+"""Audits stores, and writes the rows of a dataset for other tools."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pyarrow.ipc
 import pyarrow.parquet
 
 from kdfast import _rust
+from kdfast.config import DataConfig
 from kdfast.data import KDDataset
 from kdfast.errors import ConfigError, DataError
 
@@ -24,7 +25,7 @@ def audit(path: Path) -> Iterator[str]:
     """Checks every row of every store below `path` (a store file, or a directory) against its checksum.
 
     Yields:
-        one line a store.
+        one line of text per store.
 
     Raises:
         DataError: a row is damaged, or there is no store.
@@ -51,7 +52,14 @@ def _open(file: Path) -> _rust.TokenStore | _rust.TeacherStore:
     raise DataError("is no store: its name ends neither in .tokens.arrow nor in teacher.arrow", str(file))
 
 
-def export(path: Path, out: Path, *, format: str, tokenizer: Path, template: str = "hermes") -> str:  # noqa: A002
+def export(
+    path: Path,
+    out: Path,
+    *,
+    format: str,  # noqa: A002
+    tokenizer: Path,
+    template: str = DataConfig.template,
+) -> str:
     """Writes the whole rows of a JSONL file: ids, spans and metadata, as the token store holds them.
 
     Args:
@@ -62,10 +70,10 @@ def export(path: Path, out: Path, *, format: str, tokenizer: Path, template: str
         template: "hermes", "tokenizer" or a .jinja file.
 
     Returns:
-        what was written, for show.
+        a line of text that says what was written.
 
     Raises:
-        ConfigError: the output is in the way, or `datasets` is not installed.
+        ConfigError: the output exists already, or `datasets` is not installed.
         DataError: bad data.
     """
     if out.exists():

@@ -1,62 +1,43 @@
-"""`kdfast bless`: the baseline bundle of the model that is in use, with the noise of the machine."""
+"""`kdfast bless`: writes the baseline bundle of the model in use, with the noise of this machine."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from kdfast.config import GatesConfig
 from kdfast.display import Display
 from kdfast.files import check_file
 from kdfast.gates import PairedDecision, baseline_bundle, noise_floor, write_baseline
+from kdfast.recipes import loaded_model
 from kdfast.recipes.gate.contest import Contest, Side
 from kdfast.recipes.gate.run import report_of
 from kdfast.recipes.gate.trial import check_prompts, decide
-from kdfast.recipes.loaded_model import Settings, open_subject
+from kdfast.recipes.requests import BlessRequest
 from kdfast.speed import SpeedSample, absences, aggregate_speed_metrics, speed_table
 
 _LABELS = {"ttft": "time to the first token", "tps": "time of a token"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class BlessRequest(Settings):
-    """What to bless, and how to run it (see `Settings`).
-
-    Attributes:
-        model: a Hugging Face directory, or a run folder.
-        out: the bundle to write.
-        limits: the section `gates`: how many pairs to run.
-        seed: of the order of the runs, and of the bootstrap's draws.
-    """
-
-    model: Path
-    out: Path
-    limits: GatesConfig = field(default_factory=GatesConfig)
-    seed: int = 0
-
-
 def bless(request: BlessRequest) -> int:
     """Runs the model against itself (A/A), as a gate would run it against another, and writes the bundle.
 
-    It is loaded twice, as for a gate: where its weights come to lie in memory is part of the noise.
+    The model is loaded twice, as for a gate: the place of the weights in memory is part of the noise.
 
     Returns:
         0.
 
     Raises:
         ConfigError: there is no such model or device.
-        DataError: bad records, or fewer than ten; a prompt that is too long; logits that are NaN; an answer without any
-            time.
+        DataError: bad records, or fewer than ten; a prompt that is too long; logits that are NaN; an answer whose
+            times cannot be measured.
         OSError: a file cannot be read or written.
     """
     check_file(request.out)
     display = Display()
-    model = open_subject(request.model, request)
+    model = loaded_model.load(request.model, request)
     check_prompts(model)
-    twin = open_subject(request.model, request)
+    twin = loaded_model.load(request.model, request)
     side = Side.of(model)
     contest = Contest(Side.of(twin), side, seed=request.seed)
     contest.warm_up()
@@ -75,7 +56,7 @@ def bless(request: BlessRequest) -> int:
 
 
 def _why(decision: PairedDecision) -> str:
-    """Why a decision is no pass."""
+    """The reason of the half of the decision (median or p95) that did not pass."""
     return (decision.p95 if decision.median.status == "pass" else decision.median).reason
 
 

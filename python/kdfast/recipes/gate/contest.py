@@ -1,4 +1,4 @@
-"""Two models on the same prompts, one right after the other, in random order."""
+"""Runs two models on the same prompts, one right after the other, in random order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from kdfast._rust import Tokenizer
 from kdfast.errors import DataError
 from kdfast.gates import Pairs
-from kdfast.recipes.loaded_model import Subject
+from kdfast.recipes.loaded_model import LoadedModel
 from kdfast.speed import (
     Engine,
     SpeedOptions,
@@ -25,11 +25,11 @@ from kdfast.speed import (
 )
 
 PAIR_TOKENS = 16
-"""Tokens that each model generates in a pair: on one prompt both always do the same work."""
+"""Tokens that each model generates in a pair, so that both do the same work on a prompt."""
 
 Clock = Callable[[], float]
 OnPair = Callable[[int], None]
-"""Called with the pairs that are done."""
+"""Called after each pair with the number of pairs done."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +38,9 @@ class Side:
 
     Attributes:
         name: what the user named, for messages.
-        engine: what generates.
-        tokenizer: its own.
-        prompts: what it reads; the other side's say the same.
+        engine: generates the tokens.
+        tokenizer: the model's own tokenizer.
+        prompts: what the model reads; the other side's prompts have the same text.
         options: limits, warm-up and end tokens.
     """
 
@@ -51,20 +51,20 @@ class Side:
     options: SpeedOptions
 
     @classmethod
-    def of(cls, subject: Subject, wrap: Callable[[Engine], Engine] | None = None) -> Side:
-        """A model that was loaded.
+    def of(cls, loaded: LoadedModel, wrap: Callable[[Engine], Engine] | None = None) -> Side:
+        """The side of a loaded model.
 
         Args:
-            subject: it.
-            wrap: puts another engine around its own, such as one that is slower by a known share.
+            loaded: the model.
+            wrap: puts another engine around the model's own, such as one that is slower by a known share.
         """
-        engine: Engine = TransformersEngine(subject.model)
+        engine: Engine = TransformersEngine(loaded.model)
         return cls(
-            name=str(subject.named),
+            name=str(loaded.named),
             engine=engine if wrap is None else wrap(engine),
-            tokenizer=subject.tokenizer,
-            prompts=subject.prompts,
-            options=subject.options,
+            tokenizer=loaded.tokenizer,
+            prompts=loaded.prompts,
+            options=loaded.options,
         )
 
     def run(
@@ -73,19 +73,19 @@ class Side:
         """One generation.
 
         Raises:
-            DataError: its logits are NaN.
+            DataError: the model's logits are NaN.
         """
         with self._finite():
             return measure_prompt(self.engine, prompt, self.tokenizer, options, clock=clock)
 
     def answers(self, on_answer: Callable[[int], None]) -> list[SpeedSample]:
-        """The whole answer to every prompt, in the prompts' order, of this model alone.
+        """This model's whole answer to every prompt, in the prompts' order.
 
         Args:
-            on_answer: called with the answers that are done.
+            on_answer: called after each answer with the number of answers done.
 
         Raises:
-            DataError: its logits are NaN.
+            DataError: the model's logits are NaN.
         """
         samples = []
         for prompt in self.prompts:
@@ -94,10 +94,10 @@ class Side:
         return samples
 
     def warm_up(self) -> None:
-        """Generates off the clock (first use allocates memory and picks kernels).
+        """Generates without measuring: the first use allocates memory and picks kernels.
 
         Raises:
-            DataError: its logits are NaN.
+            DataError: the model's logits are NaN.
         """
         with self._finite():
             warm_up(self.engine, self.prompts, self.tokenizer, self.options)
@@ -111,19 +111,19 @@ class Side:
 
 
 class Contest:
-    """Runs a candidate and a blessed model by turns, on one machine, in one process.
+    """Runs a candidate and a blessed model in turn, on one machine, in one process.
 
-    Of every two generations of a pair one starts at random; of every two pairs one starts with the candidate. Prompts
-    come in a new random order each time all were taken.
+    In each pair one of the two runs first. Of every two pairs, one (drawn at random) starts with the candidate, the
+    other with the blessed model. When all prompts have been used, they come again in a new random order.
 
     Args:
         candidate: the model to judge.
         blessed: the model to judge it by.
-        seed: of both orders.
-        clock: seconds.
+        seed: decides both orders.
+        clock: gives the time in seconds.
 
     Raises:
-        ValueError: answers of less than two tokens.
+        ValueError: an answer may have only one token.
     """
 
     def __init__(
@@ -140,12 +140,12 @@ class Contest:
         self._prompts = _shuffled(rng, len(candidate.prompts))
 
     def warm_up(self) -> None:
-        """Both sides, see `Side.warm_up`."""
+        """Warms up both sides, see `Side.warm_up`."""
         self.candidate.warm_up()
         self.blessed.warm_up()
 
     def answers(self, on_pair: OnPair) -> tuple[list[SpeedSample], list[SpeedSample]]:
-        """The whole answer of each side to every prompt, in the prompts' order: what reports are made of.
+        """Each side's whole answer to every prompt, in the prompts' order, for the reports.
 
         Raises:
             DataError: a model's logits are NaN.
@@ -161,12 +161,12 @@ class Contest:
     def pairs(self, count: int, on_pair: OnPair) -> dict[str, Pairs]:
         """Fresh pairs for a `PairedTrial`.
 
-        In each, both models read the same prompt and generate `PAIR_TOKENS` tokens, whether their answer would have
-        ended before or not (a token takes as long whatever it says).
+        In each pair both models read the same prompt and generate `PAIR_TOKENS` tokens, even if their answer ends
+        earlier: the time of a token does not depend on its text.
 
         Args:
-            count: how many.
-            on_pair: called after each.
+            count: how many pairs.
+            on_pair: called after each pair with the number of pairs done.
 
         Returns:
             `ttft`: milliseconds to the first token; `tps`: milliseconds a token after it.
@@ -207,7 +207,7 @@ def _token_ms(sample: SpeedSample) -> float:
 
 
 def _of_two(rng: np.random.Generator) -> Iterator[bool]:
-    """True and False in random order, but of the 1st and 2nd, of the 3rd and 4th, ... one each."""
+    """True and False in random order; each two in a row (1st and 2nd, 3rd and 4th, ...) hold one of each."""
     while True:
         first = bool(rng.integers(2))
         yield first

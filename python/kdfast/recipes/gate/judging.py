@@ -1,8 +1,7 @@
-"""What is common to every way of judging: the limits, the baseline, and where the result goes."""
+"""What all ways of judging share: the limits, the baseline, and where the result goes."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ from rich.console import Console
 
 from kdfast.config import GatesConfig
 from kdfast.errors import ConfigError
-from kdfast.files import check_file, write_text_whole
+from kdfast.files import check_file, write_document, write_text_whole
 from kdfast.gates import GateReport, PairedDecision, evaluate_speed_gates, load_baseline_speed_metrics
 from kdfast.gates.display import gate_table
 from kdfast.gates.evidence import Report, reports_of
@@ -21,7 +20,7 @@ from kdfast.recipes.gate.reports import check_runs
 
 @dataclass(frozen=True, kw_only=True)
 class Judging:
-    """How to judge.
+    """How to judge a candidate.
 
     Attributes:
         limits: the section `gates`.
@@ -57,7 +56,7 @@ class Judging:
         return [report for _, report in files]
 
     def check(self) -> None:
-        """Said before the work, not after it; makes the folders of the files to write.
+        """Checks before the work what would fail after it; makes the folders of the files to write.
 
         Raises:
             ConfigError: no gate is enabled.
@@ -78,12 +77,12 @@ class Judging:
         paired: Mapping[str, PairedDecision] | None = None,
         context: Mapping[str, Any] | None = None,
     ) -> int:
-        """Judges, shows the table and writes the files.
+        """Judges the candidate, shows the table and writes the files.
 
         Args:
             current: the candidate's speed reports.
             baseline: the blessed model's; [] = none.
-            console: where the table goes.
+            console: where the table is printed.
             paired: decisions of a paired trial.
             context: what was run, for the JSON file.
 
@@ -108,7 +107,6 @@ class Judging:
     def _write(self, result: GateReport, context: Mapping[str, Any]) -> None:
         if self.json is not None:
             document = result.to_json() | ({"context": dict(context)} if context else {})
-            text = json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False)
-            write_text_whole(self.json, text + "\n")
+            write_document(self.json, document)
         if self.junit is not None:
             write_text_whole(self.junit, result.to_junit())

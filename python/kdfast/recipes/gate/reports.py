@@ -1,4 +1,4 @@
-"""Report files of several runs: whether they are what they are taken for, runs of one model."""
+"""Checks report files of several runs: they must be different runs of one model."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _ALIKE = (("fingerprints", "model"), ("fingerprints", "prompts"), ("hardware", "
 
 
 def check_runs(side: str, files: Sequence[tuple[Path, Report]]) -> None:
-    """Refuses what would make one run count twice, or two models as one.
+    """Refuses reports that would make one run count twice, or two models count as one.
 
     Args:
         side: whose reports, for messages: `candidate` or `baseline`.
-        files: each report with the file that it is from.
+        files: each report with its file.
 
     Raises:
-        DataError: a report is there twice, as one file or as a copy; or they are of different models, prompts or
-            machines.
+        DataError: a report is given twice, as the same file or as a copy; or the models, prompts or machines of
+            the reports differ.
 
     Example:
         >>> one = {"measured_at": 1.0, "metrics": {"ttft_ms": {"samples": [12.5]}}}

@@ -1,20 +1,21 @@
-"""`kdfast gate`: may the candidate take the blessed model's place?"""
+"""`kdfast gate`: may the candidate replace the blessed model?"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kdfast.display import Display
 from kdfast.errors import ConfigError
 from kdfast.gates.evidence import Report
+from kdfast.recipes import loaded_model
 from kdfast.recipes.gate.contest import Contest, Side
 from kdfast.recipes.gate.judging import Judging
 from kdfast.recipes.gate.reports import check_runs
 from kdfast.recipes.gate.trial import check_prompts, decide
-from kdfast.recipes.loaded_model import Settings, Subject, open_subject
+from kdfast.recipes.loaded_model import LoadedModel
+from kdfast.recipes.requests import GateRequest
 from kdfast.scoring import quality
 from kdfast.speed import (
     Engine,
@@ -27,40 +28,22 @@ from kdfast.speed import (
 _OF_TIME = {"ttft": {"ttft_p50", "ttft_p95"}, "tps": {"tps_p50", "tps_p95"}}
 
 
-@dataclass(frozen=True, kw_only=True)
-class GateRequest(Settings):
-    """Which models to run, and how (see `Settings`).
-
-    Attributes:
-        candidate: a Hugging Face directory, or a run folder.
-        blessed: the model to run against it, interleaved; None = the candidate runs alone, and what the baseline's
-            file says decides what it can.
-        reports: folder for the speed reports of both, `candidate.json` and `blessed.json`; None = not kept.
-        seed: of the order of the runs, and of the bootstrap's draws.
-    """
-
-    candidate: Path
-    blessed: Path | None = None
-    reports: Path | None = None
-    seed: int = 0
-
-
 def gate(
     request: GateRequest, judging: Judging, *, candidate_engine: Callable[[Engine], Engine] | None = None
 ) -> int:
-    """Runs the models and judges.
+    """Runs the models and judges the candidate.
 
     Args:
         request: what to run.
         judging: how to judge.
-        candidate_engine: puts another engine around the candidate's, such as one that is slower by a known share.
+        candidate_engine: puts another engine around the candidate's own, such as one that is slower by a known share.
 
     Returns:
         The exit code: 0, or 3 when a gate failed.
 
     Raises:
-        ConfigError: there is no such model or device; the models do not read the same prompts; the blessed model is
-            not the one that the baseline is of.
+        ConfigError: there is no such model or device; the models do not read the same prompts; the baseline is of
+            another model than the blessed one.
         DataError: bad records, or none; fewer than ten for the gates of time; a prompt that is too long; a damaged
             baseline; logits that are NaN.
         OSError: a file cannot be read or written.
@@ -70,13 +53,13 @@ def gate(
         request.reports.mkdir(parents=True, exist_ok=True)
     baseline = judging.baseline()
     display = Display()
-    candidate = open_subject(request.candidate, request, name="candidate")
+    candidate = loaded_model.load(request.candidate, request, name="candidate")
     if request.blessed is None:
         return _alone(request, judging, candidate, baseline, display, candidate_engine)
     metrics = _metrics(judging)
     if metrics:
         check_prompts(candidate)
-    blessed = open_subject(request.blessed, request, name="blessed")
+    blessed = loaded_model.load(request.blessed, request, name="blessed")
     _check_alike(candidate, blessed, judging)
     _check_blessed(blessed, baseline)
     contest = Contest(Side.of(candidate, candidate_engine), Side.of(blessed), seed=request.seed)
@@ -87,7 +70,7 @@ def gate(
     if metrics:
         outcome = decide(contest, judging.limits, display, seed=request.seed, metrics=metrics)
     reports = [
-        report_of(subject, samples) for subject, samples in zip((candidate, blessed), answers, strict=True)
+        report_of(loaded, samples) for loaded, samples in zip((candidate, blessed), answers, strict=True)
     ]
     _keep(request, reports)
     return judging.conclude(
@@ -103,7 +86,7 @@ def gate_reports(files: Sequence[Path], judging: Judging) -> int:
     """Judges speed reports; runs nothing.
 
     Args:
-        files: the candidate's, one a run.
+        files: the candidate's reports, one per run.
         judging: how to judge.
 
     Returns:
@@ -122,25 +105,25 @@ def gate_reports(files: Sequence[Path], judging: Judging) -> int:
     )
 
 
-def report_of(subject: Subject, samples: list[SpeedSample]) -> dict[str, Any]:
+def report_of(loaded: LoadedModel, samples: list[SpeedSample]) -> dict[str, Any]:
     """The speed report of a model's answers, its quality included."""
     return speed_report(
         samples,
-        subject.options,
-        subject.provenance(),
-        quality=quality([sample.score(subject.options.formats) for sample in samples]),
+        loaded.options,
+        loaded.provenance(),
+        quality=quality([sample.score(loaded.options.formats) for sample in samples]),
     )
 
 
 def _alone(
     request: GateRequest,
     judging: Judging,
-    candidate: Subject,
+    candidate: LoadedModel,
     baseline: Sequence[Report],
     display: Display,
     wrap: Callable[[Engine], Engine] | None,
 ) -> int:
-    """The candidate without a second model: its times can only be reported."""
+    """Runs the candidate without a second model: its times can only be reported, not judged."""
     side = Side.of(candidate, wrap)
     side.warm_up()
     with display.working("answers", len(side.prompts)) as on_progress:
@@ -157,12 +140,12 @@ def _alone(
 
 
 def _metrics(judging: Judging) -> list[str]:
-    """The times that a gate is to be evaluated of."""
+    """Which of the times `ttft` and `tps` an enabled gate needs."""
     return [name for name, gates in _OF_TIME.items() if not gates.isdisjoint(judging.limits.enabled)]
 
 
-def _check_alike(candidate: Subject, blessed: Subject, judging: Judging) -> None:
-    """Both models must be asked the same; and tokens per second must be of the same tokens."""
+def _check_alike(candidate: LoadedModel, blessed: LoadedModel, judging: Judging) -> None:
+    """Both models must read the same prompts; tokens per second compare only if both have the same tokens."""
     for ours, theirs in zip(candidate.prompts, blessed.prompts, strict=True):
         if (ours.text, ours.tools) != (theirs.text, theirs.tools):
             raise ConfigError(
@@ -178,8 +161,8 @@ def _check_alike(candidate: Subject, blessed: Subject, judging: Judging) -> None
                 )
 
 
-def _check_blessed(blessed: Subject, baseline: Sequence[Report]) -> None:
-    """A baseline beside a blessed model says which model that must be."""
+def _check_blessed(blessed: LoadedModel, baseline: Sequence[Report]) -> None:
+    """With a baseline, the blessed model must be the one that the baseline was made from."""
     for report in baseline:
         known = (report.get("fingerprints") or {}).get("model")
         if known != blessed.fingerprints["model"]:
@@ -196,7 +179,7 @@ def _keep(request: GateRequest, reports: Sequence[Report]) -> None:
 
 
 def _context(reports: Sequence[Report]) -> dict[str, Any]:
-    """What was compared: the hashes of both sides and the machine."""
+    """What was compared: hashes, machine and decoding options of both sides."""
     sides = zip(("candidate", "baseline"), reports, strict=False)
     return {
         name: {

@@ -1,4 +1,4 @@
-"""From two models to a decision about their times."""
+"""Runs pairs of two models until their times can be judged."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from kdfast.errors import DataError
 from kdfast.gates import PairedDecision, PairedTrial, Pairs
 from kdfast.gates.paired import MIN_PROMPTS
 from kdfast.recipes.gate.contest import Contest
-from kdfast.recipes.loaded_model import Subject
+from kdfast.recipes.loaded_model import LoadedModel
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What the pairs said.
+    """The result of the pairs.
 
     Attributes:
-        decisions: by metric, `ttft` and `tps`, those that were asked for.
-        pairs: all that were run, of both blocks, by metric.
+        decisions: a decision for each metric that was asked for, `ttft` and `tps`.
+        pairs: for each metric, all pairs that were run, from both blocks.
     """
 
     decisions: Mapping[str, PairedDecision]
     pairs: Mapping[str, Pairs]
 
     def to_json(self) -> dict[str, Any]:
-        """By metric: how many pairs were run, how many their spread asks for, and what they say."""
+        """For each metric: how many pairs were run, how many their spread requires, and the decision."""
         return {
             name: {
                 "status": decision.status,
@@ -41,17 +41,17 @@ class Outcome:
         }
 
 
-def check_prompts(subject: Subject) -> None:
-    """Whether the prompts are enough to decide about times: said before the work, not after it.
+def check_prompts(loaded: LoadedModel) -> None:
+    """Checks, before any work, that there are enough prompts to judge times.
 
     Raises:
-        DataError: they are not.
+        DataError: there are too few.
     """
-    if len(subject.prompts) < MIN_PROMPTS:
+    if len(loaded.prompts) < MIN_PROMPTS:
         raise DataError(
             f"times are judged on at least {MIN_PROMPTS} prompts; give more (--prompts, --limit), "
-            f"got {len(subject.prompts)}",
-            str(subject.settings.prompts),
+            f"got {len(loaded.prompts)}",
+            str(loaded.settings.prompts),
         )
 
 
@@ -66,11 +66,11 @@ def decide(
     """Runs pairs until a `PairedTrial` asks for no more.
 
     Args:
-        contest: warmed up.
+        contest: both models, warmed up.
         limits: the section `gates`.
-        display: shows how many pairs are done, and how many are needed by now.
-        seed: of the bootstrap's draws.
-        metrics: what to decide about: `ttft`, `tps` or both; the noise of the other asks for no pairs.
+        display: shows how many pairs are done, and how many are needed so far.
+        seed: decides the bootstrap's draws.
+        metrics: what to judge: `ttft`, `tps` or both; a metric that is left out requires no pairs.
 
     Raises:
         DataError: a model's logits are NaN.
@@ -88,7 +88,7 @@ def decide(
 
 
 def _fresh(contest: Contest, trial: PairedTrial, display: Display, before: int) -> dict[str, Pairs]:
-    """The pairs that the trial asks for; shown with those that were run before."""
+    """Runs the pairs that the trial asks for; the display also counts those that were run before."""
     count = trial.need_pairs
     with display.working("pairs" if trial.block == "first" else "confirm", count) as on_progress:
         return contest.pairs(

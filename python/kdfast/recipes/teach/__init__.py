@@ -1,1 +1,1 @@
-"""The recipe behind `kdfast teach`; `run.run` fills the teacher store."""
+"""The recipe of `kdfast teach`; `run.run` fills the teacher store."""

@@ -1,4 +1,4 @@
-"""`kdfast teach`: a local teacher's log-probabilities for every answer, kept in the teacher store."""
+"""`kdfast teach`: writes a local teacher's log-probabilities for every answer to the teacher store."""
 
 from __future__ import annotations
 
@@ -15,22 +15,21 @@ from kdfast.config import Config
 from kdfast.data import KDDataset
 from kdfast.display import Display
 from kdfast.errors import ConfigError
+from kdfast.exit_codes import DONE, INTERRUPTED
 from kdfast.stop import StopRequest
 from kdfast.student import check_vocabulary, read_pieces
 from kdfast.teacher import LocalTeacher, Scores, ScoringRow
 from kdfast.teacher.local.plan import Plan, plan_teaching
 
-INTERRUPTED = 130
-
 
 def run(config: Config) -> int:
     """Scores the answers of all training and validation rows that the store does not hold yet.
 
-    Every scored batch is on disk before the next one starts: stopped or killed, the next call goes on behind it,
-    and no row is scored twice.
+    Every scored batch is on disk before the next one starts. After a stop or a kill, the next call continues after the
+    last batch, and no row is scored twice.
 
     Returns:
-        0 when every row is scored, 130 when it was stopped before.
+        0 when every row is scored, 130 when the run was stopped before that.
 
     Raises:
         ConfigError: no teacher is configured, or its vocabulary does not fit the data's.
@@ -63,7 +62,7 @@ def run(config: Config) -> int:
         with StopRequest() as stop:
             finished = _score(teacher, rows, plan, writer, config, display, stop)
         _report(display, writer, plan, finished)
-    return 0 if finished else INTERRUPTED
+    return DONE if finished else INTERRUPTED
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ def _score(
     display: Display,
     stop: StopRequest,
 ) -> bool:
-    """Scores batch by batch; False when it was asked to stop."""
+    """Scores batch by batch; False when a stop request left rows unscored."""
     started, tokens = time.perf_counter(), 0
     with display.working("teach", len(rows)) as on_progress:
         done = 0

@@ -1,1 +1,1 @@
-"""The recipe behind `kdfast-train`; `run.run` takes a config to its finished student."""
+"""The recipe of `kdfast-train`; `run.run` trains the student that a config describes."""

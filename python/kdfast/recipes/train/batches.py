@@ -16,8 +16,8 @@ from kdfast.shapes import StepSampler
 class MicroBatches:
     """This rank's micro-batches, step by step.
 
-    Workers run ahead of the loop, so they follow a copy of the sampler: the loop's own sampler stands where the
-    loop stands, and its cursors are what a checkpoint must hold.
+    DataLoader workers run ahead of the loop, so they use a copy of the sampler. The loop's own sampler stays at the
+    loop's step: its cursors go into checkpoints.
     """
 
     def __init__(
@@ -41,12 +41,12 @@ class MicroBatches:
         self._batches: Iterator[Batch] = iter(loader)
 
     def take(self, step: int) -> tuple[int, list[Batch]]:
-        """The shape and the micro-batches of `step`; steps are asked for one after the other."""
+        """The shape and the micro-batches of `step`; steps must be taken in order."""
         shape, rows = self._sampler.plan(step)
         return shape, [next(self._batches) for _ in self.parts(rows)]
 
     def parts(self, rows: list[int]) -> list[list[int]]:
-        """This rank's rows of a step, one list a micro-batch."""
+        """This rank's rows of a step, one list per micro-batch."""
         own = self._ranks.share(rows)
         return [own[start : start + self._size] for start in range(0, len(own), self._size)]
 

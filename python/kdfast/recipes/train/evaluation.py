@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from kdfast.data import KDDataset
 from kdfast.display import Display
 from kdfast.errors import DataError
 from kdfast.evaluate import EVALUATION_KIND, SCHEMA_VERSION, Decoding, EvalPrompt, eval_prompts, evaluate
-from kdfast.files import write_text_whole
+from kdfast.files import read_document, write_document
 from kdfast.scoring import FORMATS
 from kdfast.speed import SpeedPrompt, prompts_fingerprint, truth_fingerprint
 
@@ -43,27 +42,27 @@ def choose_prompts(dataset: KDDataset, tools: int, others: int) -> list[EvalProm
 def evaluate_once(
     file: Path, student: nn.Module, dataset: KDDataset, config: Config, display: Display, step: int
 ) -> dict[str, Any]:
-    """The evaluation in `file` if it was made at `step`, else a new one, which is written there.
+    """The evaluation in `file` if it was made at `step`; else a new one, which is written to `file`.
 
     Args:
-        file: JSON, see `Evaluation.to_json`; with the `step`.
-        student: the bare model, in whatever mode.
+        file: JSON, see `Evaluation.to_json`, and the `step`.
+        student: the bare model, in training or evaluation mode.
         dataset: the held-out records.
         config: how many prompts, and how long answers may be.
         display: shows progress.
-        step: of training.
+        step: the training step.
 
     Raises:
         DataError: the file is damaged, or there are fewer prompts than the config asks for.
         OSError: it cannot be read or written.
     """
     if file.exists():
-        saved = _read(file)
+        saved = read_document(file, name="evaluation", remedy="remove it, and it is made anew")
         if saved.get("step") == step:
             return saved
     train = config.train
     prompts = choose_prompts(dataset, train.eval_prompts, train.eval_irrelevance_prompts)
-    ends = dataset.turn_end_ids  # the last one is the end of sequence that a saved student has
+    ends = dataset.turn_end_ids  # the last one is a saved student's end of sequence
     decoding = Decoding(eos_ids=ends[-1:], pad_id=ends[-1], max_new_tokens=train.eval_max_new_tokens)
     display.console.print("[bold]evaluation[/bold] by generation on held-out prompts")
     with display.working("evaluate", len(prompts)) as on_progress:
@@ -88,13 +87,12 @@ def evaluate_once(
         },
         **evaluation.to_json(),
     }
-    text = json.dumps(result, ensure_ascii=False, indent=1, allow_nan=False)
-    write_text_whole(file, text + "\n")
+    write_document(file, result)
     return result
 
 
 def _fingerprints(dataset: KDDataset, prompts: Sequence[EvalPrompt]) -> dict[str, str]:
-    """The hashes of the same prompts, and of what they are scored by, in a speed report."""
+    """The hashes that a speed report gives for the same prompts and for the right answers that score them."""
     same = [
         SpeedPrompt(
             text=dataset.tokenizer.decode(list(prompt.ids)),
@@ -106,13 +104,3 @@ def _fingerprints(dataset: KDDataset, prompts: Sequence[EvalPrompt]) -> dict[str
         for prompt in prompts
     ]
     return {"prompts": prompts_fingerprint(same), "truth": truth_fingerprint(same)}
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        saved = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"not JSON ({error}); remove it, and it is made anew", str(file)) from error
-    if not isinstance(saved, dict):
-        raise DataError(f"must be an object, remove it, and it is made anew, got {saved!r:.80}", str(file))
-    return saved

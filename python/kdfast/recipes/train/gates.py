@@ -1,8 +1,7 @@
-"""The gates at the end of a run: what it measured, against the limits and the blessed baseline."""
+"""The gates at the end of a run: they compare what it measured with the limits and the blessed baseline."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from kdfast.config import Config
 from kdfast.data import KDDataset
 from kdfast.display import Display
-from kdfast.files import write_text_whole
+from kdfast.files import write_document
 from kdfast.gates import GATE_NAMES, GateReport, GateResult, evaluate_speed_gates, load_baseline_speed_metrics
 from kdfast.gates.display import gate_table
 from kdfast.gates.evidence import Report, reports_of
@@ -22,11 +21,11 @@ _QUALITY = {"f1": "eval_prompts", "false_call_rate": "eval_irrelevance_prompts"}
 
 
 def blessed_reports(config: Config) -> list[Report]:
-    """The baseline of `gates.baseline`: read before training, so that a wrong path costs nothing.
+    """The reports in the file `gates.baseline`. Read before training, so that a wrong path costs nothing.
 
     Raises:
         DataError: the file is damaged, or no baseline.
-        OSError: it is not there, or cannot be read.
+        OSError: it does not exist, or cannot be read.
     """
     path = config.gates.baseline
     return [] if path is None else reports_of(load_baseline_speed_metrics(path), "gates.baseline")
@@ -36,14 +35,14 @@ def blessed_reports(config: Config) -> list[Report]:
 class FinalGates:
     """The gates of a run.
 
-    Where there is a baseline whose prompts are among `data.validation`, the student answers these prompts, so that
-    the two compare. Else that is said, and the run's last speed report and its evaluation are judged as they are.
+    If `data.validation` contains all prompts of the baseline, the student answers exactly these, so that the two
+    compare. If not, a line says so, and the run's last speed report and its evaluation are judged instead.
 
     Attributes:
-        config: of the run.
+        config: the run's config.
         data: the held-out records.
-        baseline: of `blessed_reports`.
-        folder: of the run; the result goes to its gates.json.
+        baseline: what `blessed_reports` returned; [] = no baseline.
+        folder: the run folder; the result is written there.
         display: shows the table.
     """
 
@@ -54,11 +53,11 @@ class FinalGates:
     display: Display
 
     def judge(self, student: Any, step: int, evaluation: Mapping[str, Any] | None) -> GateReport:
-        """Judges, shows the table and writes it.
+        """Judges the student, shows the table and writes the result.
 
         Args:
-            student: the bare model, in whatever mode.
-            step: the last one.
+            student: the bare model, in training or evaluation mode.
+            step: the last step.
             evaluation: by generation, after training; None = there was none.
 
         Raises:
@@ -67,13 +66,12 @@ class FinalGates:
         measured = self._on_the_baselines_prompts(student, step)
         sides = self._at_hand(step, evaluation) if measured is None else (measured, measured)
         result = self._result(*sides)
-        text = json.dumps(result.to_json(), ensure_ascii=False, indent=1, allow_nan=False)
-        write_text_whole(self.folder.gates, text + "\n")
+        write_document(self.folder.gates, result.to_json())
         self.display.console.print(gate_table(result))
         return result
 
     def _result(self, speed: Report, answers: Report) -> GateReport:
-        """Gates whose measurement this run's config leaves out are skipped; one that went wrong fails."""
+        """A gate is skipped if the config switches its measurement off; it fails if the measurement went wrong."""
         return GateReport(
             results=tuple(
                 self._gate(name, answers if name in _QUALITY else speed)
@@ -90,7 +88,7 @@ class FinalGates:
         return evaluate_speed_gates(report, list(self.baseline) or None, alone)[name]
 
     def _left_out(self, gate: str, report: Report) -> str | None:
-        """Why a gate's numbers were not to be measured; None = they were, or it was tried."""
+        """Why a gate's numbers were not measured on purpose; None = they were measured, or that was tried."""
         if gate not in _QUALITY:
             if "metrics" in report:
                 return None
@@ -126,14 +124,15 @@ class FinalGates:
             return probe.report_on(prompts, most, step, lambda done: on_progress(done, ""))
 
     def _say(self, why: str) -> None:
-        """Why the baseline's prompts are not answered."""
+        """Prints why the baseline's prompts are not answered."""
         text = f"gates: {why}: the run's own measurements are judged instead"
         self.display.console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     def _at_hand(self, step: int, evaluation: Mapping[str, Any] | None) -> tuple[Report, Report]:
-        """The last speed report, where it is of the last step; and what the quality is judged by.
+        """What to judge time by and what to judge quality by, from the measurements that the run already made.
 
-        That is the evaluation, else the speed report too. Each names the prompts that it is of: they differ.
+        Time: the speed report, if it was made at the last step. Quality: the evaluation; without one, the speed report.
+        Each carries its own prompts' hash, because the two use different prompts.
         """
         speed: Report = {}
         if self.folder.speed.exists():
@@ -146,7 +145,7 @@ class FinalGates:
 
 
 def _same_prompts(data: KDDataset, baseline: Report) -> list[SpeedPrompt] | None:
-    """The baseline's prompts among the held-out records; None where they are not all there, word for word."""
+    """The baseline's prompts, taken from the held-out records; None unless all are there, word for word."""
     known = {prompts_fingerprint([prompt]): prompt for prompt in speed_prompts(data)}
     asked = [prompt.get("fingerprint") for prompt in baseline.get("prompts") or ()]
     prompts = [known[one] for one in asked if one in known]

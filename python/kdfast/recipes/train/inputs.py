@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from kdfast.batch import SOURCES
 from kdfast.config.kd import KDConfig
 from kdfast.data import KDDataset
 from kdfast.errors import ConfigError
-from kdfast.losses import SOURCES, TERMS, RowFacts
+from kdfast.losses import TERMS, RowFacts
 
 _NAMES = {number: name for name, number in SOURCES.items()}
 

@@ -1,4 +1,4 @@
-"""From a config to a finished run."""
+"""Puts the parts of a training run together and runs it."""
 
 from __future__ import annotations
 
@@ -11,52 +11,49 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from kdfast.config import Config
-from kdfast.data import KDDataset
 from kdfast.display import Display
 from kdfast.distributed.ranks import Ranks, join
-from kdfast.errors import ConfigError, DataError
+from kdfast.exit_codes import DONE, INTERRUPTED
 from kdfast.losses import LossSettings
+from kdfast.recipes.train.data import open_data
 from kdfast.recipes.train.evaluation import evaluate_once
 from kdfast.recipes.train.gates import FinalGates, blessed_reports
-from kdfast.recipes.train.inputs import check_inputs
 from kdfast.recipes.train.loop import Loop, Progress
 from kdfast.recipes.train.objective import Objective
 from kdfast.recipes.train.speed import SpeedProbe
 from kdfast.recipes.train.step import Runner, StudentLoss
 from kdfast.recipes.train.summary import print_evaluation, print_losses, print_paths
+from kdfast.recipes.train.verdict import judge_gates, judge_valid_calls
 from kdfast.runs.checkpoint import Checkpoints, load_checkpoint
 from kdfast.runs.folder import RunFolder, open_run_folder
 from kdfast.runs.metrics import MetricsLog, cut_metrics
 from kdfast.shapes import StepSampler
 from kdfast.student import (
     build_student,
-    check_vocabulary,
     load_student,
     read_pieces,
     resolve_device,
     save_student,
     write_student,
 )
-from kdfast.teacher import model_directory, model_fingerprint, model_vocab_size
-from kdfast.teacher.local.plan import CALL_OPENINGS, plan_teaching
+from kdfast.teacher import model_directory
+from kdfast.teacher.local.plan import CALL_OPENINGS
 from kdfast.teacher.local.scores import call_opening_ids
-
-INTERRUPTED = 130
-GATE_FAILED = 3
 
 
 def run(config: Config, *, resume: bool = False) -> int:
-    """Runs a config to its end, or until it is asked to stop.
+    """Runs a config to its end, or until a stop request.
 
     Args:
         config: the run.
-        resume: go on from the newest checkpoint of `io.run_dir`; without one, start.
+        resume: go on from the newest checkpoint in `io.run_dir`; if there is none, start at step 0.
 
     Returns:
-        The exit code: 0 done, 3 too few valid calls (`train.min_valid_calls_fraction`), 130 stopped and resumable.
+        The exit code: 0 done; 3 too few valid calls (`train.min_valid_calls_fraction`) or a failed gate
+        (`train.fail_on_gate`); 130 stopped and resumable.
 
     Raises:
-        ConfigError: the run folder is in the way, or the config asks for what the data does not have.
+        ConfigError: the run folder holds another run, or the config asks for what the data does not have.
         DataError: bad data.
         CheckpointError: a checkpoint that is damaged or of another run.
     """
@@ -68,7 +65,7 @@ def run(config: Config, *, resume: bool = False) -> int:
 
 
 class Run:
-    """The parts of one run, made in the order in which a mistake costs least."""
+    """One run. The parts that are cheap to make come first, so that a mistake in a config shows early."""
 
     def __init__(self, config: Config, ranks: Ranks, *, resume: bool) -> None:
         self.config, self.ranks = config, ranks
@@ -81,8 +78,9 @@ class Run:
         self.baseline = blessed_reports(config)
         if ranks.main:
             open_run_folder(config, resume=resume)
-        self._load_data()
-        self.checkpoints = Checkpoints(self.folder.path / "checkpoints", self._write_student)
+        data = open_data(config, ranks, self.display.console)
+        self.train_data, self.validation_data = data.train, data.validation
+        self.checkpoints = Checkpoints(self.folder.checkpoints, self._write_student)
         self.checkpoint = self.checkpoints.latest() if resume else None
         self._build()
 
@@ -99,106 +97,14 @@ class Run:
             return INTERRUPTED
         after = self._evaluate("after")
         if not self.ranks.main:
-            return 0
+            return DONE
         save_student(self.student, self.folder.student, **self._saving())
         print_losses(console, self.progress)
         if before is not None and after is not None:
             print_evaluation(console, before, after)
         code = self._judge_gates(after)
         print_paths(console, self.folder, self.progress)
-        return self._judge(after) or code
-
-    def _judge(self, after: dict[str, Any] | None) -> int:
-        """The exit code that the share of valid calls deserves."""
-        wanted = self.config.train.min_valid_calls_fraction
-        if not wanted or after is None:
-            return 0
-        share = after["table"]["schema_valid"]["fraction"]
-        if share >= wanted:
-            return 0
-        self.display.console.print(
-            f"[bold red]failed[/bold red]: {share:.0%} of the held-out tool prompts got a valid call, "
-            f"train.min_valid_calls_fraction asks for {wanted:.0%}; train longer or on more data"
-        )
-        return GATE_FAILED
-
-    def _judge_gates(self, after: dict[str, Any] | None) -> int:
-        """The exit code that the gates deserve."""
-        data = self.validation_data
-        if data is None or not self.config.gates.enabled:
-            return 0
-        gates = FinalGates(
-            config=self.config, data=data, baseline=self.baseline, folder=self.folder, display=self.display
-        )
-        result = gates.judge(self.student, self.progress.step, after)
-        if result.passed or self.config.train.fail_on_gate:
-            return result.exit_code
-        self.display.console.print(
-            "a gate failed; that does not fail the run unless train.fail_on_gate is true", highlight=False
-        )
-        return 0
-
-    def _load_data(self) -> None:
-        """Opens both datasets; the first rank builds stores that are missing, the others wait for it."""
-        if not self.ranks.main:
-            self.ranks.wait()
-        data, kd = self.config.data, self.config.kd
-        taught = kd.kl_weight > 0 or kd.sampled_kl_weight > 0
-        self.train_data = KDDataset.from_config(data, data.train)
-        if taught and self.config.teacher.store is not None:
-            self.train_data.open_teacher(self._teacher_file(self.config.teacher.store))
-        teacher = self.train_data.teacher if taught else None
-        self.validation_data = None
-        if data.validation is not None:
-            self.validation_data = KDDataset.from_config(data, data.validation)
-            if teacher is not None and self.config.teacher.store is not None:
-                self.validation_data.open_teacher(teacher.path)
-        if self.ranks.main:
-            self.ranks.wait()
-        self._check_data()
-
-    def _check_data(self) -> None:
-        rows, teacher = self.config.train.batch_size, self.train_data.teacher
-        if not len(self.train_data):
-            raise DataError("no record is left to train on", str(self.config.data.train))
-        if rows < self.ranks.world:
-            raise ConfigError(
-                f"train.micro_batch_size: a step needs a row for each of the {self.ranks.world} ranks; raise it or "
-                f"train.gradient_accumulation_steps, the step has {rows}"
-            )
-        known = check_inputs(self.config.kd, self.train_data)
-        if known and teacher is not None:
-            self.display.console.print(
-                f"{known} of {len(self.train_data)} training rows have the teacher's log-probabilities",
-                highlight=False,
-            )
-
-    def _teacher_file(self, directory: Path) -> Path:
-        """The teacher store that this config's teacher writes; without a model, the only one in the directory."""
-        settings = self.config.teacher
-        if settings.model is None:
-            files = sorted(directory.glob("*.teacher.arrow")) if directory.is_dir() else [directory]
-            if len(files) != 1:
-                raise ConfigError(
-                    f"teacher.store: must be a teacher store, or a directory with exactly one, found {len(files)} in "
-                    f"{directory}"
-                )
-            return files[0]
-        model = model_directory(settings.model)
-        usable = check_vocabulary(
-            self.config.data.tokenizer,
-            model,
-            student_size=len(read_pieces(self.config.data.tokenizer)),
-            teacher_size=model_vocab_size(model),
-        )
-        plan = plan_teaching(settings, model_fingerprint(model), self.train_data, usable)
-        file = self.train_data.teacher_file(directory, plan.fingerprint)
-        if not file.exists():
-            raise ConfigError(
-                "teacher.store: holds nothing of this teacher and these settings; run `kdfast teach CONFIG`: "
-                f"{directory}"
-            )
-        return file
+        return judge_valid_calls(config, after, console) or code
 
     def _build(self) -> None:
         """The student, its optimiser and the sampler; from the newest checkpoint where there is one."""
@@ -276,6 +182,18 @@ class Run:
             speed=self._speed(),
         )
 
+    def _judge_gates(self, after: dict[str, Any] | None) -> int:
+        if self.validation_data is None:
+            return DONE
+        gates = FinalGates(
+            config=self.config,
+            data=self.validation_data,
+            baseline=self.baseline,
+            folder=self.folder,
+            display=self.display,
+        )
+        return judge_gates(gates, self.student, self.progress.step, after)
+
     def _speed(self) -> SpeedProbe | None:
         data = self.validation_data
         if data is None or not self.ranks.main or not self.config.speed.every_validations:
@@ -283,7 +201,7 @@ class Run:
         return SpeedProbe(self.config, self.student, data, self.folder.speed)
 
     def _evaluate(self, when: str) -> dict[str, Any] | None:
-        """The evaluation before or after training, once: a resumed run finds the first one on disk."""
+        """The evaluation before or after training. A resumed run reads the first one from disk."""
         train, data = self.config.train, self.validation_data
         if data is None or not train.eval_prompts + train.eval_irrelevance_prompts:
             return None

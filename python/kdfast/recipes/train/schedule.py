@@ -8,7 +8,7 @@ from kdfast.config.optimizer import OptimizerConfig
 
 
 def learning_rate(step: int, num_steps: int, optimizer: OptimizerConfig) -> float:
-    """The learning rate of step `step` (0-based) out of `num_steps`.
+    """The learning rate at a step (0-based) of a run of `num_steps` steps.
 
     Examples:
         >>> config = OptimizerConfig(learning_rate=1.0, warmup_steps=2, min_lr_fraction=0.1)

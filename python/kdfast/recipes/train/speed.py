@@ -1,4 +1,4 @@
-"""The student's speed, measured inside validations; a failure to measure is shown and never stops the run."""
+"""Measures the student's speed inside validations. A failure to measure is shown and never stops the run."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ from kdfast.speed import (
 )
 
 FAILURES = (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
-"""What a model or a prompt may raise (no memory on the device, NaN logits, too many positions, a schema that does not
-compile). Not OSError: a disk that is full must stop the run."""
+"""Errors that a model or a prompt may raise: no memory on the device, NaN logits, too many positions, a schema that
+does not compile. OSError is not among them: a full disk must stop the run."""
 _SHOWN = ("ttft_ms", "tps", "ttfa_tokens")
 
 
@@ -47,11 +47,11 @@ class SpeedProbe:
     """Measures the student on the same few held-out prompts each time.
 
     Attributes:
-        config: of the run.
-        student: the bare model, in whatever mode.
+        config: the run's config.
+        student: the bare model, in training or evaluation mode.
         data: the held-out records.
-        file: where the newest report goes.
-        clock: seconds.
+        file: where the newest report is written.
+        clock: gives the time in seconds.
     """
 
     config: Config
@@ -71,14 +71,15 @@ class SpeedProbe:
         self.options = SpeedOptions(
             max_new_tokens=settings.max_new_tokens,
             warmup=settings.warmup,
-            eos_ids=tuple(self.data.turn_end_ids[-1:]),  # the end of sequence that a saved student has
+            eos_ids=tuple(self.data.turn_end_ids[-1:]),  # a saved student's end of sequence
         )
 
     def run_when_due(self, step: int, log: MetricsLog, display: Display) -> None:
-        """Measures, and writes a line of kind `speed` to the metrics, and the report; a failure too is written there.
+        """Measures if this validation shall; writes a line of kind `speed` to the metrics, and the report.
 
-        The line has `ttft_ms.p50`, ... over all prompts, `shape_512.ttft_ms.p50`, ... over those of one shape,
-        `export: false`, and under `absent` why what is not there is not.
+        The line has `ttft_ms.p50`, ... over all prompts, `shape_512.ttft_ms.p50`, ... over the prompts of one shape,
+        `export: false`, and under `absent` the reason for each metric that is missing. A failure is written as such a
+        reason.
 
         Raises:
             OSError: the files cannot be written.
@@ -113,16 +114,16 @@ class SpeedProbe:
         step: int,
         on_progress: Callable[[int], None],
     ) -> dict[str, Any]:
-        """The speed report on other prompts, its quality included; nothing is written.
+        """The speed report on given prompts, with its quality; nothing is written.
 
         Args:
-            prompts: of the held-out records.
-            max_new_tokens: an answer is cut after so many tokens.
-            step: of training.
-            on_progress: called with the prompts done.
+            prompts: prompts of the held-out records.
+            max_new_tokens: an answer is cut after this many tokens.
+            step: the training step.
+            on_progress: called with the number of prompts done.
 
         Returns:
-            the document; where the student could not be measured, every metric is absent with the reason.
+            the document. If the student could not be measured, every metric is absent, with the reason.
         """
         options = replace(self.options, max_new_tokens=max_new_tokens)
         samples, qualities, failure = self._measure(prompts, options, on_progress)
@@ -132,7 +133,7 @@ class SpeedProbe:
     def _measure(
         self, prompts: Sequence[SpeedPrompt], options: SpeedOptions, on_progress: Callable[[int], None]
     ) -> tuple[list[SpeedSample], dict[str, Any] | None, str | None]:
-        """The samples and their quality, or why there are none."""
+        """The samples and their quality; or the reason why there are none."""
         try:
             samples = measure_proxy(
                 self.student,

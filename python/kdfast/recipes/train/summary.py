@@ -1,4 +1,4 @@
-"""What a run says at its end: losses before and after, the evaluation, examples, and where everything lies."""
+"""What a run prints at its end: losses before and after, the evaluation, examples, and where its files are."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LONGEST_EXAMPLE = 300
 
 
 def print_losses(console: Console, progress: Progress) -> None:
-    """Validation before and after training."""
+    """Prints the validation losses before and after training."""
     before, after = progress.first_validation, progress.last_validation
     if not after:
         return
@@ -31,7 +31,7 @@ def print_losses(console: Console, progress: Progress) -> None:
 
 
 def print_evaluation(console: Console, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
-    """The tables of both evaluations side by side, then a few answers."""
+    """Prints the two evaluations side by side, then a few answers."""
     console.print(evaluation_table({"before": before, "after": after}))
     for number in _example_numbers(after["answers"]):
         old, new = before["answers"][number], after["answers"][number]
@@ -45,7 +45,7 @@ def print_evaluation(console: Console, before: Mapping[str, Any], after: Mapping
 
 
 def print_paths(console: Console, folder: RunFolder, progress: Progress) -> None:
-    """Where everything lies and how long it took."""
+    """Prints where the run's files are and how long it took."""
     rate = progress.tokens / progress.seconds if progress.seconds else 0.0
     console.print(
         f"{progress.step} steps, {progress.tokens:,.0f} tokens, {progress.seconds:.0f} s in steps "
@@ -58,7 +58,7 @@ def print_paths(console: Console, folder: RunFolder, progress: Progress) -> None
         ("evaluation", folder.evaluation("after")),
         ("speed", folder.speed),
         ("gates", folder.gates),
-        ("checkpoints", folder.path / "checkpoints"),
+        ("checkpoints", folder.checkpoints),
         ("config", folder.config),
     ):
         if path.exists():
@@ -66,7 +66,7 @@ def print_paths(console: Console, folder: RunFolder, progress: Progress) -> None
 
 
 def _example_numbers(answers: list[dict[str, Any]]) -> list[int]:
-    """Two prompts that need a call and one that does not, where there are such."""
+    """Two prompts that need a call and one that does not, as far as there are such."""
     due = [n for n, answer in enumerate(answers) if answer["score"]["should_call"]]
     other = [n for n, answer in enumerate(answers) if not answer["score"]["should_call"]]
     return (due[: _EXAMPLES - min(1, len(other))] + other)[:_EXAMPLES]

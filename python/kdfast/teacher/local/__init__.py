@@ -1,1 +1,1 @@
-"""A teacher that runs on this machine and scores answers by teacher forcing."""
+"""A teacher that runs on this machine and gives the log-probabilities of given answers (teacher forcing)."""

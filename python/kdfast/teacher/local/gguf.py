@@ -1,4 +1,4 @@
-"""Turning a GGUF file into a Hugging Face directory, once."""
+"""Turns a GGUF file into a Hugging Face directory, once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from kdfast.files import written_whole
 from kdfast.pretrained import OWN_CODE_NEVER, quiet_transformers
 
 SOURCE_FILE = "kdfast_source.json"
-"""Beside the converted model: the SHA-256 of the GGUF file it was made from."""
+"""A file in the converted directory, with the SHA-256 of the GGUF file that it was made from."""
 
 _BROKEN = (
     OSError,
@@ -31,17 +31,17 @@ _BROKEN = (
     MemoryError,
     struct.error,
 )
-"""What reading a damaged GGUF file ends in."""
+"""Errors that reading a damaged GGUF file may raise."""
 
 
 def convert_gguf(gguf: Path, directory: Path) -> Path:
-    """Writes a GGUF model as a Hugging Face directory (fp32), unless it is there already.
+    """Writes a GGUF model as a Hugging Face directory (fp32), unless that was done before.
 
-    The directory appears whole or not at all. A second call with the same file only reads the file's hash.
+    The directory appears whole or not at all. A second call with the same file only computes the file's hash.
 
     Args:
         gguf: the model file.
-        directory: where to; it is replaced when it was made from another file.
+        directory: the directory to write; it is replaced if it was made from another file.
 
     Returns:
         the directory.
@@ -81,7 +81,7 @@ def _read_source(directory: Path) -> dict[str, str] | None:
 
 def _convert(gguf: Path, directory: Path) -> None:
     try:
-        # its progress bar cannot be switched off otherwise
+        # there is no other way to hide its progress bar
         with quiet_transformers(), redirect_stderr(io.StringIO()):
             model: Any = AutoModelForCausalLM.from_pretrained(
                 gguf.parent,

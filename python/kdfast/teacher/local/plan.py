@@ -1,4 +1,4 @@
-"""What a local teacher is asked, and under which name its answers are kept."""
+"""Plans what a local teacher is asked, and the fingerprint under which its answers are stored."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from kdfast.errors import ConfigError
 from kdfast.teacher.local.scores import Wanted, call_opening_ids
 
 CALL_OPENINGS = ("<tool_call>",)
+"""How a tool call starts in the format that the student learns."""
 
 
 class TrainingRows(Protocol):
-    """What the plan reads of the training data; `kdfast.data.KDDataset` has it.
+    """The part of the training data that the plan reads; `kdfast.data.KDDataset` satisfies it.
 
     Attributes:
         lengths: [rows] tokens.
@@ -49,9 +50,9 @@ class Plan:
 
     Attributes:
         prefix_ids: tokens of the demonstrations, put before every row.
-        shown: training rows that are demonstrations; they are not scored, the teacher would only copy them.
+        shown: training rows that are demonstrations; they are not scored, as the teacher would only copy them.
         wanted: what to keep of each distribution.
-        fingerprint: of all that the answers depend on besides the row itself.
+        fingerprint: hash of all that the answers depend on besides the row itself.
     """
 
     prefix_ids: list[int]
@@ -64,7 +65,7 @@ def plan_teaching(settings: TeacherConfig, teacher: str, data: TrainingRows, usa
     """The plan of a config: the same data, teacher and settings give the same plan.
 
     Args:
-        settings: the config's section.
+        settings: the config's section `teacher`.
         teacher: fingerprint of the teacher's model.
         data: the training rows.
         usable: ids that teacher and student share.
@@ -99,7 +100,7 @@ def plan_teaching(settings: TeacherConfig, teacher: str, data: TrainingRows, usa
         "openings": CALL_OPENINGS,
     }
     if settings.samples:
-        # without, the name is that of a store made before there were samples
+        # Omit the key when 0, so that the fingerprint equals that of older stores.
         identity["samples"] = settings.samples
     fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     return Plan(prefix, frozenset(shown), wanted, fingerprint)
@@ -108,7 +109,7 @@ def plan_teaching(settings: TeacherConfig, teacher: str, data: TrainingRows, usa
 def choose_demonstrations(
     lengths: Sequence[int], should_call: Sequence[bool], *, count: int, seed: int
 ) -> list[int]:
-    """Which rows to show: seeded, none longer than the median, one in four without a call where there are such.
+    """Which rows to show: drawn by the seed, none longer than the median, one in four without a call if possible.
 
     A small teacher may not know the format that the student is to learn. Shown a few training records, it gives its
     distribution in that format; the student, which sees only the prompt, learns it (context distillation).
@@ -116,8 +117,8 @@ def choose_demonstrations(
     Args:
         lengths: [rows] tokens.
         should_call: [rows] whether a call is due.
-        count: how many to show.
-        seed: of the choice.
+        count: how many rows to show.
+        seed: decides the choice.
 
     Returns:
         row numbers, in the order to show them.

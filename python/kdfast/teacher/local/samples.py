@@ -1,4 +1,4 @@
-"""Drawing ids from a teacher's distributions (random-sampling KD), the same ones for a row whatever its batch."""
+"""Draws ids from a teacher's distributions (random-sampling KD). A row's ids do not depend on its batch."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 DRAW_ROWS = 32
-"""Rows whose cumulative masks are held at once: float64, one for every id."""
+"""Rows whose cumulative probabilities are in memory at once: [rows,V] float64."""
 
 
 def row_uniforms(key: bytes, tokens: int, samples: int) -> NDArray[np.float64]:
-    """The uniform numbers that a row's draws use: a function of its key alone.
+    """The uniform numbers for a row's draws; they depend on its key alone.
 
-    Made of the raw words of PCG64, which numpy never changes.
+    They are made of the raw words of PCG64, which numpy never changes.
 
     Args:
         key: the row's key in the teacher store.
-        tokens: of the row, from its response on.
-        samples: draws a token.
+        tokens: number of tokens from the response on.
+        samples: draws per token.
 
     Returns:
         [tokens,samples] float64 in [0, 1).
@@ -33,14 +33,14 @@ def row_uniforms(key: bytes, tokens: int, samples: int) -> NDArray[np.float64]:
 
 
 def draw_samples(logp: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
-    """Draws ids with replacement by inverting the cumulative masks, and counts them.
+    """Draws ids with replacement by inverting the cumulative probabilities, and counts them.
 
     An id comes up as often as its probability says, so `-sum(count / S * log q)` over the drawn ids has the
     expected value of the full cross-entropy, and the expected gradient of the full KL (arXiv 2503.16870).
 
     Args:
         logp: [N,V] float32 log-probabilities.
-        uniforms: [N,S] float64 in [0, 1), one for each draw; no two rows should share theirs.
+        uniforms: [N,S] float64 in [0, 1), one for each draw; no two rows should have the same ones.
 
     Returns:
         ids [N,S] int32 and counts [N,S] int32 on the device of `logp`: the distinct ids of a row, ascending, then
@@ -63,16 +63,19 @@ def draw_samples(logp: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _invert(masses: Tensor, uniforms: Tensor) -> Tensor:
-    """[N,S] the first id of each row whose cumulative mass is above the uniform's share of the whole."""
+    """[N,S] for each uniform u: the first id whose cumulative mass exceeds u times the row's whole mass."""
     cumulative = torch.cumsum(masses, 1, out=masses)
     return torch.searchsorted(cumulative, uniforms * cumulative[:, -1:], right=True)
 
 
 def _count(drawn: Tensor) -> tuple[Tensor, Tensor]:
-    """The distinct values of each row [N,S], ascending, and how often each occurs; 0 and 0 behind them."""
+    """The distinct values of each row [N,S], ascending, and how often each occurs; both are filled up with 0.
+
+    Example: the row [7, 3, 7] gives ids [3, 7, 0] and counts [1, 2, 0].
+    """
     ordered = drawn.sort(1).values
-    new = torch.ones_like(ordered)
+    new = torch.ones_like(ordered)  # 1 where a value differs from the one before
     new[:, 1:] = (ordered[:, 1:] != ordered[:, :-1]).long()
-    slots = new.cumsum(1) - 1
+    slots = new.cumsum(1) - 1  # [N,S] the place of each value among the distinct ones
     zeros = torch.zeros_like(ordered)
     return zeros.scatter(1, slots, ordered), zeros.scatter_add(1, slots, torch.ones_like(ordered))

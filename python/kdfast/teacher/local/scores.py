@@ -1,4 +1,4 @@
-"""From a teacher's logits to what the teacher store keeps of each token."""
+"""Turns a teacher's logits into what the teacher store keeps of each token."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from kdfast.teacher.local.samples import draw_samples
 
 CHUNK_ROWS = 256
+"""Tokens whose logits [rows,V] are in memory at once."""
 
 
 @dataclass(frozen=True)
@@ -21,9 +22,9 @@ class Scores:
     """The teacher's distribution at the n response tokens of one row; k+1 masses add up to 1.
 
     Attributes:
-        topk_ids: [n,k] int32, likeliest first. The token itself and the ids asked for are always among them.
-        topk_logp: [n,k] float32; -inf beside an id 0 that only fills up.
-        tail_logp: [n] float32, log of the mass of all other ids; -inf where there are none.
+        topk_ids: [n,k] int32, likeliest first. The token itself and `Wanted.always_ids` are always among them.
+        topk_logp: [n,k] float32; unused entries have id 0 and -inf here.
+        tail_logp: [n] float32, log of the mass of all other ids; -inf if there are none.
         call_opening_logp: [n] float32, log of the mass of the ids that can open a tool call.
         sample_ids: [n,S] int32, the distinct ids drawn from the whole distribution, then 0; None without samples.
         sample_counts: [n,S] int32, how often each was drawn, then 0; they add up to S at every token.
@@ -42,10 +43,10 @@ class Wanted:
     """What to keep of each distribution.
 
     Attributes:
-        k: ids to keep.
-        usable: only the ids below take part (rows of the model beyond the tokenizer are padding).
-        always_ids: ids to keep whatever their probability: they replace the least likely.
-        call_opening_ids: ids whose mass is summed up.
+        k: how many ids to keep.
+        usable: only ids below this number count (rows of the model beyond the tokenizer are padding).
+        always_ids: ids to keep whatever their probability; they replace the least likely.
+        call_opening_ids: ids whose summed mass is kept.
         samples: ids to draw from the whole distribution at every token; 0 = none.
     """
 
@@ -71,13 +72,13 @@ def score_logits(
 ) -> tuple[Tensor, ...]:
     """The k ids, their log-probabilities, the tail and the call-opening mass of each row, in fp32, and its draws.
 
-    The tail is the log-sum over all other ids: 1 - sum would be noise on peaked rows.
+    The tail is a logsumexp over all other ids: `1 - sum(exp(logp))` would be rounding noise where the sum is near 1.
 
     Args:
         logits: [N,V], V >= wanted.usable.
         targets: [N] int64, below wanted.usable.
         wanted: what to keep.
-        uniforms: [N,S] float64 in [0, 1), one for each id to draw; needed where `wanted` has samples.
+        uniforms: [N,S] float64 in [0, 1), one for each id to draw; needed if `wanted` has samples.
 
     Returns:
         ids [N,k] int32, log-probabilities [N,k], tails [N], call-opening [N]; with `uniforms` also the drawn ids and
@@ -89,12 +90,12 @@ def score_logits(
         >>> ids.tolist(), logp.exp().tolist(), tail.exp().tolist()
         ([[0, 3]], [[0.5, 0.125]], [0.375])
     """
-    logp = torch.log_softmax(logits[:, : wanted.usable].float(), 1)
+    logp = torch.log_softmax(logits[:, : wanted.usable].float(), 1)  # [N,V] -> [N,usable]
     always = torch.tensor(wanted.always_ids, dtype=torch.int64, device=logits.device).expand(len(logp), -1)
     k = min(wanted.k, wanted.usable)
-    # what must be kept ranks above all others
+    # ids that must be kept rank first
     ranked = logp.scatter(1, torch.cat([targets[:, None], always], 1), math.inf)
-    ids = ranked.topk(k, dim=1).indices
+    ids = ranked.topk(k, dim=1).indices  # [N,k]
     kept, order = logp.gather(1, ids).sort(dim=1, descending=True, stable=True)
     ids = ids.gather(1, order)
     tail = logp.scatter(1, ids, -math.inf).logsumexp(1)
@@ -113,12 +114,12 @@ def call_opening_ids(pieces: Sequence[str | None], openings: Sequence[str]) -> t
     """The ids that can be the first token of a tool call.
 
     Args:
-        pieces: decoded text of every id, special tokens as their text; None where an id has none.
+        pieces: decoded text of every id, special tokens as their text; None for an id without a token.
         openings: how a call of the configured format starts, such as `<tool_call>`.
 
     Returns:
-        ids whose text, less white space on its left, is not empty and is a prefix of an opening or is
-        prefixed by one.
+        ids whose text, without white space on its left, is not empty, and either starts an opening or starts with
+        one.
 
     Example:
         >>> call_opening_ids(["<", " <tool", "tool", " ", "<tool_call>{", None], ["<tool_call>"])

@@ -1,4 +1,4 @@
-"""A teacher on this machine: log-probabilities of given answers by teacher forcing."""
+"""A teacher on this machine: it gives the log-probabilities of given answers (teacher forcing)."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from kdfast.config.teacher import TeacherConfig
 from kdfast.errors import DataError, TeacherError
-from kdfast.pretrained import load_causal_lm, load_model_config, resolve_device
+from kdfast.pretrained import DTYPES, load_causal_lm, load_model_config, resolve_device
 from kdfast.teacher.local.gguf import convert_gguf
 from kdfast.teacher.local.samples import row_uniforms
 from kdfast.teacher.local.scores import CHUNK_ROWS, Scores, Wanted, score_logits
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -30,9 +29,9 @@ class ScoringRow:
     """One row to score.
 
     Attributes:
-        ids: all its tokens, without any shared prefix.
+        ids: all tokens of the row, without any shared prefix.
         response_start: index of the first token to score; at least 1.
-        key: what decides its draws where ids are drawn (its key in the teacher store).
+        key: the row's key in the teacher store; it decides the draws if ids are drawn.
     """
 
     ids: Sequence[int]
@@ -41,9 +40,9 @@ class ScoringRow:
 
 
 class _SharedPrefix(DynamicLayer):  # type: ignore[no-untyped-call]
-    """A cache layer that always holds the same prefix: rows see it, and leave nothing behind.
+    """A cache layer that always holds the same prefix: rows read it, and nothing of them is kept.
 
-    So the prefix is computed once, and only one layer's copy of it for a whole batch is alive at a time.
+    So the prefix is computed once, and only one layer at a time holds a copy of it for the whole batch.
     """
 
     def __init__(self, keys: Tensor, values: Tensor) -> None:
@@ -62,10 +61,10 @@ class _SharedPrefix(DynamicLayer):  # type: ignore[no-untyped-call]
 
 
 def model_directory(path: Path) -> Path:
-    """The Hugging Face directory of a teacher; a `.gguf` file is converted beside itself, once.
+    """The Hugging Face directory of a teacher; a `.gguf` file is converted once, into a directory beside it.
 
     Raises:
-        TeacherError: nothing is there, or the file is damaged.
+        TeacherError: the file is missing or damaged.
     """
     if path.suffix.lower() == ".gguf":
         return convert_gguf(path, path.with_name(path.stem + ".hf"))
@@ -91,23 +90,25 @@ def model_vocab_size(directory: Path) -> int:
 
 
 class LocalTeacher:
-    """A Hugging Face causal language model, asked how likely it finds given answers.
+    """A Hugging Face causal language model that scores given answers.
 
     Args:
-        path: its directory, or a `.gguf` file.
+        path: the model's directory, or a `.gguf` file.
         device: "auto", "cpu", "cuda" or "mps".
         dtype: "fp32" or "bf16".
 
     Attributes:
-        directory: its Hugging Face directory.
+        directory: the model's Hugging Face directory.
         vocab_size: rows of its output layer.
 
     Raises:
-        TeacherError: missing, damaged, or of a family that is not supported.
-        ConfigError: the device is not there.
+        TeacherError: the model is missing, damaged, or of a family that is not supported.
+        ConfigError: this machine lacks the device.
     """
 
-    def __init__(self, path: Path, *, device: str = "auto", dtype: str = "fp32") -> None:
+    def __init__(
+        self, path: Path, *, device: str = TeacherConfig.device, dtype: str = TeacherConfig.dtype
+    ) -> None:
         self.device = resolve_device(device)
         self.directory = model_directory(Path(path))
         model: Any = load_causal_lm(
@@ -127,25 +128,25 @@ class LocalTeacher:
         wanted: Wanted,
         *,
         prefix_ids: Sequence[int] = (),
-        batch_tokens: int = 2048,
+        batch_tokens: int = TeacherConfig.batch_tokens,
     ) -> Iterator[list[tuple[int, Scores]]]:
         """The teacher's distribution at every response token of every row.
 
-        Rows are taken in batches of about equal length, the longest first.
+        Rows are scored in batches of about equal length, the longest first.
 
         Args:
-            rows: what to score.
+            rows: the rows to score.
             wanted: what to keep of each distribution.
-            prefix_ids: tokens put before every row (demonstrations); they are computed once.
-            batch_tokens: padded tokens of a batch, the prefix not counted; one row may be longer.
+            prefix_ids: tokens put before every row (demonstrations); their cache is computed once.
+            batch_tokens: most padded tokens of a batch, without the prefix; a batch of one row may exceed it.
 
         Yields:
-            batch by batch: pairs of a row's index in `rows` and its scores.
+            for each batch, pairs of a row's index in `rows` and its scores.
 
         Raises:
-            DataError: a row has no response, or an id that the teacher does not know; ids are to be drawn for a row
-                without a key.
-            TeacherError: the teacher gives NaN, or cannot take a prefix.
+            DataError: a row has no response, or an id that the teacher does not know; or it has no key although ids
+                shall be drawn.
+            TeacherError: the teacher gives NaN, or its attention cannot use a prefix.
         """
         self._check_rows(rows, prefix_ids, wanted)
         prefix = self._prefix(prefix_ids)
@@ -192,7 +193,7 @@ class LocalTeacher:
         self, rows: Sequence[ScoringRow], wanted: Wanted, prefix: DynamicCache | None
     ) -> list[Scores]:
         longest = max(len(row.ids) for row in rows)
-        # padded on the right with any id: under a causal model no token sees what comes after it
+        # padded on the right with any id: in a causal model no token sees what comes after it
         ids = torch.tensor([[*row.ids, *[0] * (longest - len(row.ids))] for row in rows], device=self.device)
         hidden = self._model.base_model(
             input_ids=ids, past_key_values=prefix, use_cache=prefix is not None
@@ -203,7 +204,7 @@ class LocalTeacher:
             for position in range(row.response_start, len(row.ids))
         ]
         row_of, position_of = torch.tensor(places, device=self.device).T
-        # the distribution of a token is the one given at the token before it
+        # the logits at a position predict the next token
         picked, targets = hidden[row_of, position_of - 1], ids[row_of, position_of]
         chunks = zip(
             torch.split(picked, CHUNK_ROWS),
@@ -227,7 +228,7 @@ class LocalTeacher:
 
 
 def _uniforms(rows: Sequence[ScoringRow], wanted: Wanted, tokens: int) -> Sequence[Tensor | None]:
-    """For each chunk of the rows' tokens, end to end, what its draws use."""
+    """The uniform numbers for the draws, one tensor per chunk of `CHUNK_ROWS` tokens; None where nothing is drawn."""
     if not wanted.samples:
         return [None] * math.ceil(tokens / CHUNK_ROWS)
     parts = [row_uniforms(row.key, len(row.ids) - row.response_start, wanted.samples) for row in rows]
@@ -235,7 +236,7 @@ def _uniforms(rows: Sequence[ScoringRow], wanted: Wanted, tokens: int) -> Sequen
 
 
 def token_batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Groups rows of about equal length, longest first; each group, padded, within a number of tokens.
+    """Groups rows of about equal length, longest first; each padded group has at most `batch_tokens` tokens.
 
     Example:
         >>> list(token_batches([3, 9, 2, 4], 8))

@@ -1,0 +1,106 @@
+"""What a command asks of its recipe, where it runs a model on prompts; each default stands here and nowhere else.
+
+No torch in here: the command line takes its defaults from these classes, and `--help` must be instant.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kdfast.config import GatesConfig
+from kdfast.config.choices import DEFAULT_FORMATS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How to run a model.
+
+    Attributes:
+        prompts: records, JSONL.
+        template: "tokenizer" (the model's own), "hermes" or the path of a .jinja file.
+        max_new_tokens: an answer is cut after this many tokens.
+        limit: only the first `limit` prompts; 0 = all.
+        warmup: generations before the first measured one.
+        threads: torch's CPU threads; 0 = torch's default.
+        device: one of `kdfast.config.choices.DEVICES`.
+        dtype: the number format of the weights, one of `kdfast.config.choices.DTYPES`.
+        formats: call formats that count, see `kdfast.find_tool_calls`.
+    """
+
+    prompts: Path
+    template: str = "tokenizer"
+    max_new_tokens: int = 128
+    limit: int = 0
+    warmup: int = 1
+    threads: int = 0
+    device: str = "auto"
+    dtype: str = "fp32"
+    formats: tuple[str, ...] = DEFAULT_FORMATS
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateRequest(Settings):
+    """What `kdfast eval` evaluates.
+
+    Attributes:
+        model: a Hugging Face directory, or a run folder.
+        out: the file to write.
+        constrained: evaluate a second time, with calls constrained to their schemas.
+        batch_size: most prompts that are answered at the same time.
+        show: how many wrong answers to print.
+    """
+
+    model: Path
+    out: Path = Path("evaluation.json")
+    constrained: bool = False
+    batch_size: int = 16
+    show: int = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureRequest(Settings):
+    """What `kdfast measure` measures.
+
+    Attributes:
+        model: a Hugging Face directory, or a run folder.
+        out: the report to write.
+    """
+
+    model: Path
+    out: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlessRequest(Settings):
+    """What `kdfast bless` blesses.
+
+    Attributes:
+        model: a Hugging Face directory, or a run folder.
+        out: the bundle to write.
+        limits: the section `gates`: how many pairs to run.
+        seed: decides the order of the runs and the bootstrap's draws.
+    """
+
+    model: Path
+    out: Path
+    limits: GatesConfig = field(default_factory=GatesConfig)
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateRequest(Settings):
+    """Which models `kdfast gate` runs.
+
+    Attributes:
+        candidate: a Hugging Face directory, or a run folder.
+        blessed: the model to run against it, interleaved. None = the candidate runs alone; then the gates that need
+            no second model are judged by the baseline's file.
+        reports: folder for the speed reports of both, `candidate.json` and `blessed.json`; None = not kept.
+        seed: decides the order of the runs and the bootstrap's draws.
+    """
+
+    candidate: Path
+    blessed: Path | None = None
+    reports: Path | None = None
+    seed: int = 0

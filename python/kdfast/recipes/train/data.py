@@ -1,0 +1,106 @@
+"""Opening what a run reads: the training and the held-out rows, and the teacher's log-probabilities of both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from kdfast.config import Config
+from kdfast.data import KDDataset
+from kdfast.distributed.ranks import Ranks
+from kdfast.errors import ConfigError, DataError
+from kdfast.recipes.train.inputs import check_inputs
+from kdfast.student import check_vocabulary, read_pieces
+from kdfast.teacher import model_directory, model_fingerprint, model_vocab_size
+from kdfast.teacher.local.plan import plan_teaching
+
+
+@dataclass(frozen=True)
+class RunData:
+    """The rows of a run.
+
+    Attributes:
+        train: the training rows.
+        validation: the held-out rows; None where the config names none.
+    """
+
+    train: KDDataset
+    validation: KDDataset | None
+
+
+def open_data(config: Config, ranks: Ranks, console: Console) -> RunData:
+    """Opens both datasets and the teacher store, and checks that the enabled losses find what they need.
+
+    The first rank builds token stores that are missing; the others wait for it.
+
+    Args:
+        config: the run's config.
+        ranks: this process's place among those that share the run.
+        console: where the number of taught rows is printed.
+
+    Raises:
+        ConfigError: the config asks for what the data does not have; no teacher store fits.
+        DataError: bad data, or no row to train on.
+    """
+    if not ranks.main:
+        ranks.wait()
+    data, store = config.data, config.teacher.store
+    train = KDDataset.from_config(data, data.train)
+    taught = config.kd.kl_weight > 0 or config.kd.sampled_kl_weight > 0
+    if taught and store is not None:
+        train.open_teacher(_teacher_file(config, store, train))
+    validation = None
+    if data.validation is not None:
+        validation = KDDataset.from_config(data, data.validation)
+        if taught and store is not None and train.teacher is not None:
+            validation.open_teacher(train.teacher.path)
+    if ranks.main:
+        ranks.wait()
+    _check(config, ranks, train, console)
+    return RunData(train, validation)
+
+
+def _check(config: Config, ranks: Ranks, train: KDDataset, console: Console) -> None:
+    if not len(train):
+        raise DataError("no record is left to train on", str(config.data.train))
+    rows = config.train.batch_size
+    if rows < ranks.world:
+        raise ConfigError(
+            f"train.micro_batch_size: a step needs a row for each of the {ranks.world} ranks; raise it or "
+            f"train.gradient_accumulation_steps, the step has {rows}"
+        )
+    known = check_inputs(config.kd, train)
+    if known and train.teacher is not None:
+        console.print(
+            f"{known} of {len(train)} training rows have the teacher's log-probabilities", highlight=False
+        )
+
+
+def _teacher_file(config: Config, directory: Path, train: KDDataset) -> Path:
+    """The teacher store that this config's teacher writes; without a model, the only one in the directory."""
+    settings = config.teacher
+    if settings.model is None:
+        files = sorted(directory.glob("*.teacher.arrow")) if directory.is_dir() else [directory]
+        if len(files) != 1:
+            raise ConfigError(
+                f"teacher.store: must be a teacher store, or a directory with exactly one, found {len(files)} in "
+                f"{directory}"
+            )
+        return files[0]
+    model = model_directory(settings.model)
+    usable = check_vocabulary(
+        config.data.tokenizer,
+        model,
+        student_size=len(read_pieces(config.data.tokenizer)),
+        teacher_size=model_vocab_size(model),
+    )
+    plan = plan_teaching(settings, model_fingerprint(model), train, usable)
+    file = train.teacher_file(directory, plan.fingerprint)
+    if not file.exists():
+        raise ConfigError(
+            "teacher.store: holds nothing of this teacher and these settings; run `kdfast teach CONFIG`: "
+            f"{directory}"
+        )
+    return file
