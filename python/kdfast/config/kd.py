@@ -28,7 +28,12 @@ class KDConfig(Section):
     section: ClassVar[str] = "kd"
 
     kl_weight: Annotated[
-        float, Key("The divergence from the teacher, where its distribution is known.", minimum=0)
+        float,
+        Key(
+            "The divergence from the teacher, where its distribution is known.",
+            minimum=0,
+            title="divergence from the teacher",
+        ),
     ] = 0.5
     divergence: Annotated[
         Literal["forward_kl", "reverse_kl", "generalized_jsd", "skew_kl", "tvd"],
@@ -45,12 +50,20 @@ class KDConfig(Section):
         Key(
             "Cross-entropy on ids drawn from the teacher (teacher.samples): unbiased, for 10^4 rows and more.",
             minimum=0,
+            title="cross-entropy on the teacher's samples",
         ),
     ] = 0.0
     ce_teacher_weight: Annotated[
-        float, Key("Cross-entropy on answers that the teacher wrote.", minimum=0)
+        float,
+        Key(
+            "Cross-entropy on answers that the teacher wrote.",
+            minimum=0,
+            title="cross-entropy, teacher's answers",
+        ),
     ] = 0.3
-    ce_truth_weight: Annotated[float, Key("Cross-entropy on ground-truth answers.", minimum=0)] = 0.2
+    ce_truth_weight: Annotated[
+        float, Key("Cross-entropy on ground-truth answers.", minimum=0, title="cross-entropy, ground truth")
+    ] = 0.2
     kl_final_weight: Annotated[
         float | None,
         Key("kl_weight at the last step, reached in a straight line; null = constant.", minimum=0),
@@ -72,6 +85,7 @@ class KDConfig(Section):
             "Of the length-aware loss: the student's expected answer length above the teacher's. 0: with ends of turn "
             "among the labels, cross-entropy does it; 0.05 to 0.5 where these are rare (docs/losses.md).",
             minimum=0,
+            title="length-aware loss",
         ),
     ] = 0.0
     length_form: Annotated[
@@ -100,6 +114,7 @@ class KDConfig(Section):
             "Cross-entropy on the first data.prefix_tokens tokens of a due call. 0: plain cross-entropy has it; about "
             "0.1 where the teacher rambles before its calls (docs/losses.md).",
             minimum=0,
+            title="early call: cross-entropy",
         ),
     ] = 0.0
     early_tool_prior_weight: Annotated[
@@ -108,16 +123,24 @@ class KDConfig(Section):
             "-log of the mass of ids that open a call, at the answer's start, where a call is due but not given; with "
             "early_tool_ce_weight.",
             minimum=0,
+            title="early call: opening prior",
         ),
     ] = 0.0
     early_tool_preamble_weight: Annotated[
-        float, Key("The expected number of tokens before the call, above max_preamble_tokens.", minimum=0)
+        float,
+        Key(
+            "The expected number of tokens before the call, above max_preamble_tokens.",
+            minimum=0,
+            title="early call: preamble",
+        ),
     ] = 0.0
     max_preamble_tokens: Annotated[float, Key("Tokens before a call that cost nothing.", minimum=0)] = 0.0
     early_tool_negative_weight: Annotated[
         float,
         Key(
-            "-log(1 - mass of ids that open a call), at the answer's start, where no call is due.", minimum=0
+            "-log(1 - mass of ids that open a call), at the answer's start, where no call is due.",
+            minimum=0,
+            title="early call: no call due",
         ),
     ] = 0.0
     early_tool_warmup_steps: Annotated[
@@ -131,6 +154,7 @@ class KDConfig(Section):
             "The distance between hidden states of the student and of a teacher that runs beside it; from Python only, "
             "as `kdfast-train` runs no teacher beside the student yet.",
             minimum=0,
+            title="hidden states against the teacher's",
         ),
     ] = 0.0
     hidden_state_form: Annotated[

@@ -39,6 +39,7 @@ class Key:
         maximum: the value must be <= this.
         below: the value must be < this.
         on_resume: whether `--resume` accepts another value than the interrupted run had.
+        title: what the key weighs, in words; only of weights of loss terms.
     """
 
     help: str
@@ -48,6 +49,7 @@ class Key:
     maximum: float = math.inf
     below: float = math.inf
     on_resume: bool = False
+    title: str = ""
 
     def limits(self) -> str:
         """The bounds in words, such as `> 0 and <= 1`."""

@@ -8,20 +8,16 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from kdfast.config import Config
+from kdfast.config.kd import KDConfig
 from kdfast.page.charts import Line, line_chart, smooth
 from kdfast.page.history import History, series
 from kdfast.page.wording import number, share
 
+# a term's name is that of its weight's key without the ending; its title stands in the config
 _TERMS = {
-    "kl": "divergence from the teacher",
-    "sampled_kl": "cross-entropy on the teacher's samples",
-    "ce_teacher": "cross-entropy, teacher's answers",
-    "ce_truth": "cross-entropy, ground truth",
-    "length": "length-aware loss",
-    "early_tool_ce": "early call: cross-entropy",
-    "early_tool_prior": "early call: opening prior",
-    "early_tool_preamble": "early call: preamble",
-    "early_tool_negative": "early call: no call due",
+    key.removesuffix("_weight"): KDConfig.key(key).title
+    for key in KDConfig.names()
+    if KDConfig.key(key).title
 }
 _AGREEMENT = {
     "token_accuracy": "next token is the label",

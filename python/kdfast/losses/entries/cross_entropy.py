@@ -17,7 +17,6 @@ class CrossEntropy(Entry):
     specs = (
         TermSpec(
             name="ce_teacher",
-            title="cross-entropy, teacher's answers",
             weight="ce_teacher_weight",
             final_weight="ce_teacher_final_weight",
             field="labels of source teacher",
@@ -26,7 +25,6 @@ class CrossEntropy(Entry):
         ),
         TermSpec(
             name="ce_truth",
-            title="cross-entropy, ground truth",
             weight="ce_truth_weight",
             final_weight="ce_truth_final_weight",
             field="labels of source truth",

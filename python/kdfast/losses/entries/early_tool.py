@@ -51,7 +51,6 @@ class EarlyTool(Entry):
     specs = (
         TermSpec(
             name="early_tool_ce",
-            title="early call: cross-entropy",
             weight="early_tool_ce_weight",
             field="teacher_prefix_ids",
             remedy=_CALL,
@@ -60,7 +59,6 @@ class EarlyTool(Entry):
         ),
         TermSpec(
             name="early_tool_prior",
-            title="early call: opening prior",
             weight="early_tool_prior_weight",
             field="tool_should_be_used",
             remedy=_CALL,
@@ -69,7 +67,6 @@ class EarlyTool(Entry):
         ),
         TermSpec(
             name="early_tool_preamble",
-            title="early call: preamble",
             weight="early_tool_preamble_weight",
             field="tool_call_mask",
             remedy=_CALL,
@@ -78,7 +75,6 @@ class EarlyTool(Entry):
         ),
         TermSpec(
             name="early_tool_negative",
-            title="early call: no call due",
             weight="early_tool_negative_weight",
             field="tool_should_be_used",
             remedy="give records for which no call is due",

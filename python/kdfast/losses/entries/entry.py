@@ -55,8 +55,7 @@ class TermSpec:
 
     Attributes:
         name: its name in metrics.
-        title: its name in words.
-        weight: the key of its weight in the config's section `kd`.
+        weight: the key of its weight in the config's section `kd`: the name and `_weight`.
         field: what data must carry for it, in words.
         remedy: how data come to carry that.
         present: whether a training row carries it.
@@ -65,13 +64,17 @@ class TermSpec:
     """
 
     name: str
-    title: str
     weight: str
     field: str
     remedy: str
     present: Callable[[RowFacts], bool]
     final_weight: str | None = None
     ramped: bool = False
+
+    @property
+    def title(self) -> str:
+        """Its name in words, as the report shows it; the config says it beside the weight."""
+        return KDConfig.key(self.weight).title
 
 
 @dataclass(frozen=True, kw_only=True)

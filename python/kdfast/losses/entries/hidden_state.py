@@ -41,7 +41,6 @@ class HiddenState(Entry):
     specs = (
         TermSpec(
             name="hidden_state",
-            title="hidden states against the teacher's",
             weight="hidden_state_weight",
             field="a live teacher's hidden states",
             remedy="run a teacher beside the student from Python (StudentLoss takes one; `kdfast-train` has none yet)",

@@ -16,7 +16,6 @@ class KL(Entry):
     specs = (
         TermSpec(
             name="kl",
-            title="divergence from the teacher",
             weight="kl_weight",
             final_weight="kl_final_weight",
             field="teacher_topk_logp",

@@ -43,7 +43,6 @@ class Length(Entry):
     specs = (
         TermSpec(
             name="length",
-            title="length-aware loss",
             weight="length_weight",
             field="an answer that ends with its turn's end",
             remedy="give records whose answers were not cut (finish_reason: length)",

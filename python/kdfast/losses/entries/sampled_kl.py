@@ -15,7 +15,6 @@ class SampledKL(Entry):
     specs = (
         TermSpec(
             name="sampled_kl",
-            title="cross-entropy on the teacher's samples",
             weight="sampled_kl_weight",
             field="teacher_sample_ids",
             remedy="set teacher.samples and run `kdfast teach CONFIG`",

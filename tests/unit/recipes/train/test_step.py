@@ -96,7 +96,7 @@ def test_nothing_in_a_micro_batch_waits_for_the_device(aggregate: str, average: 
     ours = {name: count for name, count in waits.found.items() if not name.startswith("transformers")}
     assert ours == {}
     with _Waits() as waits:
-        float(loss.total)
+        float(loss.total.detach())
     assert waits.found == {"_local_scalar_dense": 1}  # so that the count itself is known to work
 
 
