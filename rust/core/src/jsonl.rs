@@ -9,7 +9,7 @@ use memchr::{memchr, memrchr};
 use rayon::prelude::*;
 
 use crate::fields::{self, FieldError, Record};
-use crate::{Error, Result};
+use crate::{Error, Result, threads};
 
 pub use crate::quarantine::{OnError, Quarantine, Rejected};
 
@@ -21,7 +21,7 @@ const LINE_END: usize = 2;
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
-/// How a dataset is read.
+/// How a dataset is read. The caller chooses each: the defaults are Python's (`kdfast.config.data`).
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReadOptions {
     pub on_error: OnError,
@@ -33,18 +33,6 @@ pub struct ReadOptions {
     pub allow_reasoning: bool,
     /// 0: one a core. The result is the same for any number.
     pub threads: usize,
-}
-
-impl Default for ReadOptions {
-    fn default() -> Self {
-        Self {
-            on_error: OnError::Raise,
-            max_rejected_fraction: 0.01,
-            max_line_bytes: 64 << 20,
-            allow_reasoning: false,
-            threads: 0,
-        }
-    }
 }
 
 /// What was read.
@@ -71,7 +59,7 @@ pub fn read(
     options: &ReadOptions,
     sink: &mut dyn FnMut(Vec<std::result::Result<Record, Rejected>>) -> Result<()>,
 ) -> Result<Summary> {
-    let pool = pool(options.threads)?;
+    let pool = threads::pool(options.threads)?;
     let mut blocks = Blocks::open(path, options.max_line_bytes)?;
     let mut summary = Summary::default();
     let mut next_line = 1;
@@ -103,19 +91,6 @@ pub fn read(
     }
     summary.content_hash = *blocks.hasher.finalize().as_bytes();
     Ok(summary)
-}
-
-/// A pool of this call's own: one that outlived the call would be dead in a forked child.
-pub(crate) fn pool(threads: usize) -> Result<Option<rayon::ThreadPool>> {
-    let threads = match threads {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        given => given,
-    };
-    if threads == 1 {
-        return Ok(None);
-    }
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-    pool.map(Some).map_err(|error| Error::data(format!("cannot start {threads} threads: {error}")))
 }
 
 /// The file in blocks of whole lines, in one buffer that is used again.
@@ -268,6 +243,16 @@ mod tests {
 
     const GOOD: &str = r#"{"prompt": "p", "teacher_text": "t"}"#;
 
+    fn options() -> ReadOptions {
+        ReadOptions {
+            on_error: OnError::Raise,
+            max_rejected_fraction: 0.0,
+            max_line_bytes: 64 << 20,
+            allow_reasoning: false,
+            threads: 0,
+        }
+    }
+
     fn load(bytes: &[u8], options: &ReadOptions) -> Result<(Summary, Vec<Record>, Vec<Rejected>)> {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(bytes).unwrap();
@@ -287,7 +272,7 @@ mod tests {
     #[test]
     fn lines_are_counted_in_every_style() {
         let text = format!("\u{feff}{GOOD}\r\n\n \t\r\n{GOOD}\nnope\n{GOOD}");
-        let (summary, good, bad) = load(text.as_bytes(), &ReadOptions::default()).unwrap();
+        let (summary, good, bad) = load(text.as_bytes(), &options()).unwrap();
         assert_eq!(good.iter().map(|record| record.line).collect::<Vec<_>>(), [1, 4, 6]);
         assert_eq!((bad[0].line, bad[0].column, bad[0].raw.as_slice()), (5, Some(1), &b"nope"[..]));
         assert_eq!((summary.records, summary.rejected), (3, 1));
@@ -296,10 +281,9 @@ mod tests {
 
     #[test]
     fn columns_count_bytes_of_the_line() {
-        let (_, _, bad) =
-            load("\u{feff}{\"é\": x}\n{\"a\": \"\u{1}\"}".as_bytes(), &ReadOptions::default()).unwrap();
+        let (_, _, bad) = load("\u{feff}{\"é\": x}\n{\"a\": \"\u{1}\"}".as_bytes(), &options()).unwrap();
         assert_eq!((bad[0].column, bad[1].column), (Some(11), Some(8)));
-        let (_, _, bad) = load(b"{\"a\": \"\xff\"}", &ReadOptions::default()).unwrap();
+        let (_, _, bad) = load(b"{\"a\": \"\xff\"}", &options()).unwrap();
         assert_eq!((bad[0].column, bad[0].reason.as_str()), (Some(8), "invalid UTF-8: byte 0xff"));
     }
 
@@ -316,8 +300,8 @@ mod tests {
                 "{{\"prompt\": \"{index}\", \"truth_text\": \"{answer} {index}\", \"id\": {index}{close}"
             );
         }
-        let one = load(text.as_bytes(), &ReadOptions { threads: 1, ..ReadOptions::default() }).unwrap();
-        let four = load(text.as_bytes(), &ReadOptions { threads: 4, ..ReadOptions::default() }).unwrap();
+        let one = load(text.as_bytes(), &ReadOptions { threads: 1, ..options() }).unwrap();
+        let four = load(text.as_bytes(), &ReadOptions { threads: 4, ..options() }).unwrap();
         assert_eq!((one.0.records, one.0.rejected, one.0.header.as_deref()), (8991, 9, Some("{\"v\": 1}")));
         assert_eq!(one, four);
         assert_eq!(one.1.iter().find(|record| record.line == 5002).unwrap().metadata, "{\"id\": 5000}");
@@ -325,21 +309,18 @@ mod tests {
 
     #[test]
     fn limits_and_empty_files() {
-        let short = ReadOptions { max_line_bytes: GOOD.len(), ..ReadOptions::default() };
+        let short = ReadOptions { max_line_bytes: GOOD.len(), ..options() };
         assert_eq!(load(format!("{GOOD}\r\n{GOOD}").as_bytes(), &short).unwrap().1.len(), 2);
         let error = load(format!("{GOOD}\n{GOOD} \n").as_bytes(), &short).unwrap_err();
         assert_eq!((error.line, error.message.contains("max_line_bytes")), (Some(2), true));
-        let endless = ReadOptions { max_line_bytes: 3 << 20, ..ReadOptions::default() };
+        let endless = ReadOptions { max_line_bytes: 3 << 20, ..options() };
         assert_eq!(load(&vec![b'x'; 9 << 20], &endless).unwrap_err().line, Some(1));
         for empty in ["", "\n\n", "{\"__header__\": {}}\n"] {
-            assert_eq!(
-                load(empty.as_bytes(), &ReadOptions::default()).unwrap_err().message,
-                "holds no records"
-            );
+            assert_eq!(load(empty.as_bytes(), &options()).unwrap_err().message, "holds no records");
         }
-        let gone = read(Path::new("/no/such.jsonl"), &ReadOptions::default(), &mut |_| Ok(())).unwrap_err();
+        let gone = read(Path::new("/no/such.jsonl"), &options(), &mut |_| Ok(())).unwrap_err();
         assert_eq!(gone.errno, Some(2));
-        let folder = read(&std::env::temp_dir(), &ReadOptions::default(), &mut |_| Ok(())).unwrap_err();
+        let folder = read(&std::env::temp_dir(), &options(), &mut |_| Ok(())).unwrap_err();
         assert_eq!(folder.kind, crate::Kind::Io);
     }
 }

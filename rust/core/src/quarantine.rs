@@ -6,7 +6,6 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use crate::json::quote;
-use crate::jsonl::ReadOptions;
 use crate::{Error, Result};
 
 /// Bad lines that are held at most, in bytes, so that memory stays bounded when nearly all of a large file is bad.
@@ -47,15 +46,10 @@ pub struct Quarantine {
 }
 
 impl Quarantine {
-    /// For the load of the dataset at `path`.
-    pub fn new(path: &Path, options: &ReadOptions) -> Self {
-        Self {
-            path: path.to_owned(),
-            on_error: options.on_error,
-            max_fraction: options.max_rejected_fraction,
-            held_bytes: 0,
-            rejected: Vec::new(),
-        }
+    /// For the load of the dataset at `path`. With [`OnError::Quarantine`] the load fails when more than `max_fraction` of
+    /// the lines are bad.
+    pub fn new(path: &Path, on_error: OnError, max_fraction: f64) -> Self {
+        Self { path: path.to_owned(), on_error, max_fraction, held_bytes: 0, rejected: Vec::new() }
     }
 
     /// Takes a bad line, or fails with its file, line, column, reason and a quote of it.
@@ -162,13 +156,9 @@ mod tests {
         Rejected { line, column: Some(3), reason: "no \"answer\"".into(), raw: b"{}\xff\r".to_vec() }
     }
 
-    fn options(on_error: OnError, max_rejected_fraction: f64) -> ReadOptions {
-        ReadOptions { on_error, max_rejected_fraction, ..ReadOptions::default() }
-    }
-
     #[test]
     fn raising_names_the_place_and_quotes_the_line() {
-        let mut quarantine = Quarantine::new(Path::new("d.jsonl"), &options(OnError::Raise, 1.0));
+        let mut quarantine = Quarantine::new(Path::new("d.jsonl"), OnError::Raise, 1.0);
         let error = quarantine.reject(bad(7)).unwrap_err();
         assert_eq!(error.to_string(), "d.jsonl:7:3: no \"answer\"; near: \"{}\u{fffd}\\r\"");
     }
@@ -178,7 +168,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("d.jsonl");
         let load = |fraction| {
-            let mut quarantine = Quarantine::new(&path, &options(OnError::Quarantine, fraction));
+            let mut quarantine = Quarantine::new(&path, OnError::Quarantine, fraction);
             quarantine.reject(bad(2)).unwrap();
             quarantine.reject(bad(5)).unwrap();
             quarantine.finish(10)

@@ -26,7 +26,7 @@ fn read_jsonl<'py>(
     let on_error = on_error_named(on_error)?;
     let options = ReadOptions { on_error, max_rejected_fraction, max_line_bytes, allow_reasoning, threads };
     let (records, rejected) = enter(py, || {
-        let mut quarantine = Quarantine::new(&path, &options);
+        let mut quarantine = Quarantine::new(&path, on_error, max_rejected_fraction);
         let mut records = Vec::new();
         let summary = jsonl::read(&path, &options, &mut |lines| {
             for line in lines {

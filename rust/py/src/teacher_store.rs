@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use kdfast_core::row_key::RowKey;
 use kdfast_core::teacher_store::{self, Header, ScoredRow, renormalise};
-use kdfast_core::token_store::RowKey;
 use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::exceptions::{PyKeyError, PyValueError};
 use pyo3::prelude::*;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use kdfast_core::annotate::{Options, Supervise};
 use kdfast_core::jsonl::{OnError, ReadOptions};
 use kdfast_core::token_store::{self, BuildOptions, CutRow, List, SPANS};
+use kdfast_core::tool_call::Formats;
 use kdfast_core::{Error, Result};
 use numpy::{IntoPyArray, PyArray1, PyArrayDyn};
 use pyo3::exceptions::PyValueError;
@@ -73,7 +74,7 @@ impl TokenStore {
         };
         let options = BuildOptions {
             read: ReadOptions { on_error, max_rejected_fraction, max_line_bytes, allow_reasoning, threads },
-            annotate: Options { supervise, prefix_tokens },
+            annotate: Options { supervise, prefix_tokens, formats: Formats::HERMES },
             record_k,
         };
         let report = enter(py, || {

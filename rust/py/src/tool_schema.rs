@@ -103,15 +103,15 @@ impl Input<'_> {
 
     fn is_valid(&self, schema: &schema::ToolSchema) -> bool {
         match self {
-            Self::Call(call) => schema.is_valid(call),
-            Self::Text(text) => schema::is_valid_text(text, Some(schema), Formats::ALL),
+            Self::Call(call) => schema.is_valid(&call.name, &call.arguments),
+            Self::Text(text) => tool_call::is_valid_text(text, Some(schema), Formats::ALL),
         }
     }
 
     fn issues(&self, schema: &schema::ToolSchema) -> Vec<Issue> {
         match self {
-            Self::Call(call) => schema.issues(call),
-            Self::Text(text) => schema::text_issues(text, schema, Formats::ALL),
+            Self::Call(call) => schema.issues(&call.name, &call.arguments),
+            Self::Text(text) => tool_call::text_issues(text, schema, Formats::ALL),
         }
     }
 }
@@ -125,7 +125,7 @@ fn is_valid_tool_json(
     formats: Option<Vec<String>>,
 ) -> PyResult<bool> {
     let (compiled, formats) = (schema.map(compile).transpose()?, formats_named(formats)?);
-    enter_if_long(py, text.len(), || Ok(schema::is_valid_text(text, compiled.as_deref(), formats)))
+    enter_if_long(py, text.len(), || Ok(tool_call::is_valid_text(text, compiled.as_deref(), formats)))
 }
 
 /// One bool a text; `schemas` has one entry for each.
@@ -144,7 +144,7 @@ fn is_valid_tool_json_each(
     enter(py, || {
         let schemas = schemas.iter().map(|schema| schema.as_ref().map(Compiled::schema));
         let pairs: Vec<_> = texts.into_iter().zip(schemas).collect();
-        schema::are_valid_texts(&pairs, formats, threads)
+        tool_call::are_valid_texts(&pairs, formats, threads)
     })
 }
 
@@ -157,14 +157,16 @@ fn looks_like_tool_json(
     formats: Option<Vec<String>>,
 ) -> PyResult<bool> {
     let (compiled, formats) = (schema.map(compile).transpose()?, formats_named(formats)?);
-    let valid = |call: &tool_call::ToolCall| compiled.as_ref().is_none_or(|schema| schema.is_valid(call));
+    let valid = |call: &tool_call::ToolCall| {
+        compiled.as_ref().is_none_or(|schema| schema.is_valid(&call.name, &call.arguments))
+    };
     enter_if_long(py, prefix.len(), || Ok(tool_call::could_become(prefix, formats, valid)))
 }
 
 #[pyfunction]
 fn required_fields_present(py: Python<'_>, text: &str, schema: &Bound<'_, PyAny>) -> PyResult<bool> {
     let compiled = compile(schema)?;
-    enter(py, || Ok(schema::required_present_in(text, Some(&compiled), Formats::HERMES)))
+    enter(py, || Ok(tool_call::required_present_in(text, Some(&compiled), Formats::HERMES)))
 }
 
 /// An answer: its text, a call that was found in it, or one that was parsed elsewhere.
@@ -198,8 +200,10 @@ impl<'a> Answer<'a> {
 
     fn required_present(&self, schema: Option<&schema::ToolSchema>) -> bool {
         match self {
-            Self::Text(text) => schema::required_present_in(text, schema, Formats::HERMES),
-            Self::Found(call) => schema.is_none_or(|schema| schema.required_present(call)),
+            Self::Text(text) => tool_call::required_present_in(text, schema, Formats::HERMES),
+            Self::Found(call) => {
+                schema.is_none_or(|schema| schema.required_present(&call.name, &call.arguments))
+            }
             Self::Parsed(Some(call)) => {
                 schema.is_none_or(|schema| schema.requires_only(&call.name, &call.arguments))
             }

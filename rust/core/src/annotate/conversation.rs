@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::{Annotator, Supervise};
+use super::options::Supervise;
 use crate::fields::Record;
 use crate::template::ChatTemplate;
 use crate::tokenize::Tokenizer;
@@ -62,25 +62,32 @@ pub enum Piece {
 
 /// Everything before the answer.
 #[derive(Debug)]
-pub struct Prompt {
+pub struct Prompt<'a> {
     pub pieces: Vec<Piece>,
     /// Bytes where droppable groups begin and the last of them ends.
     pub boundaries: Vec<usize>,
+    template: &'a ChatTemplate,
+    turn_end: &'a TurnEnd,
     text: String,
     messages: Option<String>,
     tools: Option<String>,
 }
 
-impl Prompt {
-    pub fn of(record: &Record, annotator: &Annotator) -> Result<Self> {
+impl<'a> Prompt<'a> {
+    pub fn of(
+        record: &Record,
+        template: &'a ChatTemplate,
+        turn_end: &'a TurnEnd,
+        supervise: Supervise,
+    ) -> Result<Self> {
         let (messages, tools) = (record.messages.as_deref(), record.tools.as_deref());
         let (text, pieces, boundaries) = match (&record.prompt, messages) {
             (Some(prompt), _) => (prompt.clone(), vec![Piece::Prompt(prompt.clone())], Vec::new()),
             (None, Some(messages)) => {
-                let conversation = Conversation::new(messages, tools, annotator)?;
-                let pieces = match annotator.options.supervise {
+                let conversation = Conversation::new(messages, tools, template)?;
+                let pieces = match supervise {
                     Supervise::Last => vec![Piece::Prompt(conversation.text.clone())],
-                    Supervise::All => conversation.pieces(&annotator.turn_end)?,
+                    Supervise::All => conversation.pieces(turn_end)?,
                 };
                 let boundaries = conversation.boundaries();
                 (conversation.text, pieces, boundaries)
@@ -90,16 +97,11 @@ impl Prompt {
             }
         };
         let messages = if record.prompt.is_some() { None } else { record.messages.clone() };
-        Ok(Self { pieces, boundaries, text, messages, tools: record.tools.clone() })
+        Ok(Self { pieces, boundaries, template, turn_end, text, messages, tools: record.tools.clone() })
     }
 
     /// The text of an answer, without its turn end: as given, or rendered from a message.
-    pub fn answer(
-        &self,
-        text: Option<&str>,
-        message: Option<&str>,
-        annotator: &Annotator,
-    ) -> Result<Option<String>> {
+    pub fn answer(&self, text: Option<&str>, message: Option<&str>) -> Result<Option<String>> {
         let Some(message) = message else { return Ok(text.map(str::to_owned)) };
         let tools = self.tools.as_deref();
         let rendered;
@@ -108,13 +110,13 @@ impl Prompt {
         } else {
             // The prompt was given as text: any question before the answer will do.
             let question = r#"[{"role":"user","content":"question"}]"#;
-            rendered = annotator.template.render(question, tools, true)?;
+            rendered = self.template.render(question, tools, true)?;
             (question, &rendered)
         };
         let mut all = elements(before)?;
         all.push(message);
-        let whole = annotator.template.render(&joined(&all), tools, false)?;
-        annotator.turn_end.content(&whole, prompt).map(Some)
+        let whole = self.template.render(&joined(&all), tools, false)?;
+        self.turn_end.content(&whole, prompt).map(Some)
     }
 }
 
@@ -148,7 +150,7 @@ struct Conversation<'a> {
 }
 
 impl<'a> Conversation<'a> {
-    fn new(json: &'a str, tools: Option<&'a str>, annotator: &'a Annotator) -> Result<Self> {
+    fn new(json: &'a str, tools: Option<&'a str>, template: &'a ChatTemplate) -> Result<Self> {
         #[derive(Deserialize)]
         struct Role {
             role: String,
@@ -160,8 +162,8 @@ impl<'a> Conversation<'a> {
                 .map_err(|e| Error::data(format!("messages[{}] has no role: {e}", roles.len())))?;
             roles.push(role.role);
         }
-        let text = annotator.template.render(json, tools, true)?;
-        Ok(Self { template: annotator.template, tools, messages, roles, text })
+        let text = template.render(json, tools, true)?;
+        Ok(Self { template, tools, messages, roles, text })
     }
 
     fn render(&self, messages: &[&str], add_generation_prompt: bool) -> Result<String> {

@@ -1,21 +1,26 @@
 //! The optional fields of a record: taken as given, or derived from the row's answer.
 
+use super::row::{Row, Source};
 use super::spans::CallTokens;
-use super::{Row, Source};
 use crate::fields::{Record, TopK};
 use crate::schema::ToolSchema;
+use crate::tool_call::ToolCall;
 use crate::{Error, Result};
 
 /// Fills the optional fields of `row`. What is given holds for the record; `teacher_prefix_ids` and
 /// `teacher_attention_mask` are about the teacher's tokens, so a truth row beside a teacher row derives its own.
 pub fn fill(row: &mut Row, record: &Record, calls: &[CallTokens], prefix_tokens: usize) -> Result<()> {
     let schema = record.tools.as_deref().map(ToolSchema::cached).transpose()?;
-    let valid = calls.iter().find(|found| schema.as_ref().is_none_or(|schema| schema.is_valid(&found.call)));
+    let is_valid = |ToolCall { name, arguments, .. }: &ToolCall| {
+        schema.as_ref().is_none_or(|schema| schema.is_valid(name, arguments))
+    };
+    let valid = calls.iter().find(|found| is_valid(&found.call));
     row.tool_should_be_used = record.tool_should_be_used.unwrap_or(valid.is_some());
     row.required_fields_present = record.required_fields_present.unwrap_or_else(|| {
-        let present =
-            |found: &CallTokens| schema.as_ref().is_none_or(|schema| schema.required_present(&found.call));
-        !row.tool_should_be_used || (!calls.is_empty() && calls.iter().all(present))
+        let present = |ToolCall { name, arguments, .. }: &ToolCall| {
+            schema.as_ref().is_none_or(|schema| schema.required_present(name, arguments))
+        };
+        !row.tool_should_be_used || (!calls.is_empty() && calls.iter().all(|found| present(&found.call)))
     });
     row.validated_arguments =
         record.validated_arguments.clone().or_else(|| valid.map(|found| found.call.arguments.clone()));

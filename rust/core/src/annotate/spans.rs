@@ -2,8 +2,10 @@
 
 use std::ops::Range;
 
-use super::Span;
 use crate::tool_call::ToolCall;
+
+/// A range of token indices.
+pub type Span = Range<u32>;
 
 /// Where things stand in a row, over the row's tokens. A token belongs to a span when their bytes overlap.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

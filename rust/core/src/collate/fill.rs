@@ -2,7 +2,7 @@
 
 use half::f16;
 
-use super::{Batch, TeacherBatch, widen};
+use super::batch::{Batch, TeacherBatch, widen};
 use crate::teacher_store::{TeacherRow, renormalise};
 use crate::token_store::{CutRow, List};
 

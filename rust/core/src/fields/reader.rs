@@ -1,6 +1,6 @@
 //! Reading one value of a record as the type that its key asks for.
 
-use super::TopK;
+use super::record::TopK;
 use crate::json::{Cursor, JsonError, Kind};
 use crate::messages::{self, Rule};
 

@@ -8,7 +8,8 @@ use arrow::datatypes::{
     UInt16Type, UInt64Type,
 };
 
-use super::{CHECKSUM_COLUMN, encoding};
+use super::layout::CHECKSUM_COLUMN;
+use super::write::encoding;
 use crate::Result;
 
 /// The checksum of row `index`: the first 8 bytes, little-endian, of blake3 over its columns in order without

@@ -4,6 +4,7 @@
 //! columns are aligned when the file is mapped; a finished file ends with the end-of-stream marker.
 
 mod checksum;
+mod layout;
 mod write;
 
 use std::collections::HashMap;
@@ -17,15 +18,13 @@ use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamDecoder;
 
 pub use checksum::{audit, row_checksum, with_checksums};
+pub use layout::{CHECKSUM_COLUMN, END_OF_STREAM, SCHEMA_VERSION};
 pub(crate) use write::encoding;
 pub use write::{Encoder, Unfinished, open_lock, schema_message, sync_directory};
 
 use crate::{Error, Result, mmap};
 
-/// Version of both stores' layout; a higher one is refused.
-pub const SCHEMA_VERSION: u32 = 1;
-pub const CHECKSUM_COLUMN: &str = "row_checksum";
-pub const END_OF_STREAM: [u8; 8] = [0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0];
+/// The first bytes of every message.
 const CONTINUATION: [u8; 4] = [0xFF; 4];
 
 /// An opened file.

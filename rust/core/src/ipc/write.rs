@@ -10,7 +10,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::writer::StreamEncoder;
 
-use super::END_OF_STREAM;
+use super::layout::END_OF_STREAM;
 use crate::{Error, Result};
 
 /// The schema message that begins a file.

@@ -7,12 +7,7 @@ use std::ops::Range;
 
 use memchr::memchr2;
 
-pub(crate) mod flat;
-mod strings;
-
-use strings::plain_length;
-pub use strings::quote;
-pub(crate) use strings::{same, unescape};
+use super::strings::{plain_length, unescape};
 
 /// Objects and arrays inside each other; one level more is an error.
 pub const MAX_DEPTH: usize = 128;
@@ -61,7 +56,7 @@ pub struct Value {
 pub struct RawStr<'a> {
     pub raw: &'a str,
     pub span: Range<usize>,
-    escaped: bool,
+    pub(super) escaped: bool,
 }
 
 impl<'a> RawStr<'a> {
@@ -386,6 +381,3 @@ pub(crate) fn is_infinite(number: &str) -> bool {
     let suspicious = number.len() > 308 || number.contains(['e', 'E']);
     suspicious && number.parse::<f64>().is_ok_and(f64::is_infinite)
 }
-
-#[cfg(test)]
-mod tests;

@@ -2,7 +2,10 @@
 //!
 //! Only what is usual: escaped or repeated keys, objects with many keys and deep nesting are left to the caller's slower way.
 
-use super::{Cursor, Kind, plain_length, same};
+use std::borrow::Cow;
+
+use super::cursor::{Cursor, Kind};
+use super::strings::{plain_length, same, unescape};
 
 /// Objects with more keys are unusual: a key is looked for one by one.
 const MAX_KEYS: usize = 32;
@@ -24,8 +27,37 @@ pub(crate) struct Entry {
     pub end: u32,
     /// Members or elements.
     pub count: u32,
-    /// The entry behind it and all that it holds.
+    /// Index of the first entry that is not inside this value.
     pub after: u32,
+}
+
+/// One value of a text that was read: `entries[index]`.
+#[derive(Clone, Copy)]
+pub(crate) struct FlatNode<'a> {
+    pub text: &'a str,
+    pub entries: &'a [Entry],
+    pub index: usize,
+}
+
+impl<'a> FlatNode<'a> {
+    #[inline]
+    pub fn entry(self) -> &'a Entry {
+        &self.entries[self.index]
+    }
+
+    /// The value as it is written; a string without its quotes.
+    #[inline]
+    pub fn raw(self) -> &'a str {
+        &self.text[self.entry().start as usize..self.entry().end as usize]
+    }
+
+    /// The string, escapes resolved; `None` for any other value.
+    #[inline]
+    pub fn string(self) -> Option<Cow<'a, str>> {
+        let entry = self.entry();
+        let raw = || if entry.escaped { Cow::Owned(unescape(self.raw())) } else { Cow::Borrowed(self.raw()) };
+        (entry.kind == Kind::String).then(raw)
+    }
 }
 
 /// Reads the value at byte `at` of `text` into `entries` (emptied before); the byte behind it.

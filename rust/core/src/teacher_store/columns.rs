@@ -11,9 +11,9 @@ use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Float16Type, Int32Type, Schema, SchemaRef, UInt16Type};
 use half::f16;
 
-use super::Header;
+use super::header::Header;
 use crate::ipc::{self, CHECKSUM_COLUMN};
-use crate::token_store::RowKey;
+use crate::row_key::RowKey;
 use crate::{Error, Result};
 
 /// The lowest logarithm kept for a tail or an opening: finite in half precision, and as good as nothing.

@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use super::columns::{self, FLOOR, ScoredRow};
-use super::{Header, KIND, RECORD_FINGERPRINT};
+use super::header::{Header, KIND, RECORD_FINGERPRINT};
 use crate::Result;
 use crate::annotate::Row;
 use crate::ipc;
-use crate::token_store::{RowKey, row_key};
+use crate::row_key::{RowKey, row_key};
 
 /// Made beside a token store while that is built; only there when some record has log-probabilities.
 pub struct RecordTeacher {

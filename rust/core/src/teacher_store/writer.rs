@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use arrow::datatypes::SchemaRef;
 
 use super::columns::{self, ScoredRow};
-use super::{Header, KIND, open_segment, store_path};
-use crate::token_store::RowKey;
+use super::header::{Header, KIND};
+use super::store::{open_segment, store_path};
+use crate::row_key::RowKey;
 use crate::{Error, Result, ipc};
 
 /// The one writer of a store file.

@@ -6,9 +6,9 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
 
+use super::big_integer::BigInteger;
 use super::methods;
 use super::python::{self, Dumps};
-use super::values::BigInteger;
 
 /// An environment like the one that transformers makes.
 pub fn environment() -> Environment<'static> {

@@ -4,6 +4,8 @@ use minijinja::value::{Value, ValueKind, from_args};
 use minijinja::{Error, State};
 use minijinja_contrib::pycompat;
 
+use super::python;
+
 /// `str.isspace`: Rust's white space and four separators.
 fn is_space(character: char) -> bool {
     character.is_whitespace() || matches!(character, '\x1c'..='\x1f')
@@ -11,7 +13,7 @@ fn is_space(character: char) -> bool {
 
 /// The `trim` filter.
 pub fn trim(value: &Value, characters: Option<&str>) -> String {
-    let text = super::python::str_of(value);
+    let text = python::str_of(value);
     strip(&text, characters, true, true).to_owned()
 }
 

@@ -6,6 +6,7 @@
 //! a fraction beyond 1e16 that is joined with `~` is written in full where Python writes an exponent, and characters newer than
 //! Python's Unicode are not escaped inside a printed list or dict.
 
+mod big_integer;
 mod builtins;
 mod methods;
 mod python;

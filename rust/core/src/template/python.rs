@@ -5,7 +5,7 @@ use std::fmt::Write;
 use minijinja::value::{Value, ValueKind};
 use minijinja::{Error, ErrorKind};
 
-use super::values::BigInteger;
+use super::big_integer::BigInteger;
 use crate::json::quote;
 
 /// `str(value)`; nothing for an undefined one.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 use minijinja::value::{Enumerator, Object, ObjectExt, ObjectRepr, Value};
 
+use super::big_integer::BigInteger;
 use super::python;
 use crate::json::{Cursor, JsonError, Kind};
 use crate::{Error, Result};
@@ -55,26 +56,6 @@ impl Object for List {
 
     fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&python::repr(&Value::from_dyn_object(self.clone())))
-    }
-}
-
-/// An integer beyond 128 bits: printed as it stands, not for arithmetic.
-#[derive(Debug)]
-pub struct BigInteger(pub String);
-
-impl BigInteger {
-    pub fn is(value: &Value) -> bool {
-        value.downcast_object_ref::<Self>().is_some()
-    }
-}
-
-impl Object for BigInteger {
-    fn repr(self: &Arc<Self>) -> ObjectRepr {
-        ObjectRepr::Plain
-    }
-
-    fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 

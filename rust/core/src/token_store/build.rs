@@ -7,15 +7,17 @@ use std::path::{Path, PathBuf};
 use arrow::datatypes::SchemaRef;
 use rayon::prelude::*;
 
+use super::columns;
 use super::raw_lines::RawLines;
-use super::{KIND, TokenStore, columns};
+use super::store::{KIND, TokenStore, record_teacher_path};
 use crate::annotate::{Annotator, Options, Row};
 use crate::fields::Record;
 use crate::jsonl::{self, OnError, Quarantine, ReadOptions, Rejected};
 use crate::teacher_store::RecordTeacher;
 use crate::template::ChatTemplate;
 use crate::tokenize::Tokenizer;
-use crate::{Error, Result, ipc};
+use crate::tool_call::Formats;
+use crate::{Error, Result, ipc, threads};
 
 /// Rows and tokens after which a batch is written.
 const BATCH_ROWS: usize = 4096;
@@ -70,11 +72,6 @@ impl BuildReport {
     }
 }
 
-/// The file beside a token store that holds its records' own log-probabilities.
-pub(super) fn record_teacher_path(store: &Path) -> PathBuf {
-    store.with_extension("").with_extension("record-teacher.arrow")
-}
-
 impl TokenStore {
     /// Tokenises and annotates `jsonl` into `directory`, or finds the store that an earlier call left there.
     ///
@@ -104,7 +101,7 @@ impl TokenStore {
         let annotator = Annotator::new(tokenizer, template, options.annotate.clone())?;
         let turn_end: Vec<String> = annotator.turn_end_ids().iter().map(u32::to_string).collect();
         identity.push(("turn_end_ids", turn_end.join(" ")));
-        let pool = jsonl::pool(options.read.threads)?;
+        let pool = threads::pool(options.read.threads)?;
         let mut builder = Builder::new(jsonl, path, identity, tokenizer, options)?;
         let summary = jsonl::read(jsonl, &options.read, &mut |records| {
             let annotated = match &pool {
@@ -141,7 +138,7 @@ fn identity(
     template: &ChatTemplate,
     options: &BuildOptions,
 ) -> Vec<(&'static str, String)> {
-    vec![
+    let mut identity = vec![
         ("content", content.to_hex().to_string()),
         ("tokenizer", tokenizer.fingerprint().to_owned()),
         ("template", template.fingerprint()),
@@ -152,7 +149,12 @@ fn identity(
         ("max_line_bytes", options.read.max_line_bytes.to_string()),
         ("vocab_size", tokenizer.vocab_size().to_string()),
         ("layout", ipc::SCHEMA_VERSION.to_string()),
-    ]
+    ];
+    // Without this key a store holds Hermes calls: so do all stores from before the formats could be chosen.
+    if options.annotate.formats != Formats::HERMES {
+        identity.push(("formats", options.annotate.formats.names().collect::<Vec<_>>().join(" ")));
+    }
+    identity
 }
 
 /// The store at `path`, if it is there and serves this load.
@@ -213,7 +215,7 @@ impl Builder {
         let file = ipc::Unfinished::create(&report.path, &schema)?;
         Ok(Self {
             raw: RawLines::new(jsonl),
-            quarantine: Quarantine::new(jsonl, &options.read),
+            quarantine: Quarantine::new(jsonl, options.read.on_error, options.read.max_rejected_fraction),
             file,
             identity,
             schema,

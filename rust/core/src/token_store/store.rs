@@ -1,29 +1,23 @@
-//! The token store: whole token rows with their spans, in one finished Arrow IPC stream file.
-//!
-//! Shapes and length limits are applied on reading ([`TokenStore::cut`]), so changing them costs nothing.
-
-mod build;
-mod columns;
-mod raw_lines;
-mod row;
+//! An opened token store.
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use arrow::datatypes::SchemaRef;
 
-pub use build::{BuildOptions, BuildReport};
-pub use columns::{List, SPANS};
-pub use row::RowView;
-
+use super::columns::{self, Columns};
+use super::cut::CutRow;
+use super::row::{self, RowView};
+use crate::row_key::RowKey;
 use crate::{Error, Result, ipc};
-use columns::Columns;
 
-pub(crate) const KIND: &str = "token_store";
+/// The kind of store, as its header names it.
+pub(super) const KIND: &str = "token_store";
 
-/// The key of a row in a teacher store.
-pub type RowKey = [u8; 16];
+/// The file beside a token store that holds its records' own log-probabilities.
+pub(super) fn record_teacher_path(store: &Path) -> PathBuf {
+    store.with_extension("").with_extension("record-teacher.arrow")
+}
 
 /// A mapped token store.
 #[derive(Debug)]
@@ -49,7 +43,9 @@ impl TokenStore {
         let mut batches = Vec::with_capacity(segment.batches.len());
         for batch in segment.batches {
             starts.push(starts[starts.len() - 1] + batch.num_rows());
-            batches.push(Columns::new(batch).map_err(|e| e.in_file(path))?);
+            let columns = Columns::new(batch);
+            row::check(&columns).map_err(|e| e.in_file(path))?;
+            batches.push(columns);
         }
         let store = Self { path: path.to_owned(), schema: segment.schema, batches, starts };
         let rows: usize = store.header("rows")?;
@@ -86,11 +82,11 @@ impl TokenStore {
             );
         }
         let batch = self.starts.partition_point(|&start| start <= index) - 1;
-        Ok(self.batches[batch].row(index - self.starts[batch]))
+        Ok(RowView::new(&self.batches[batch], index - self.starts[batch]))
     }
 
     pub fn rows(&self) -> impl Iterator<Item = RowView<'_>> {
-        self.batches.iter().flat_map(|batch| (0..batch.len()).map(|index| batch.row(index)))
+        self.batches.iter().flat_map(|batch| (0..batch.len()).map(|index| RowView::new(batch, index)))
     }
 
     /// The tokens of each row.
@@ -122,81 +118,6 @@ impl TokenStore {
     /// The file with the log-probabilities that the records brought along.
     pub fn record_teacher_path(&self) -> Result<Option<PathBuf>> {
         let rows: u64 = self.header("record_teacher_rows")?;
-        Ok((rows > 0).then(|| build::record_teacher_path(&self.path)))
-    }
-}
-
-/// The first 16 bytes of blake3 over the ids (u32), the flat supervised ranges (u32), the response's start (u64),
-/// each list led by its length (u64), all little-endian, and the teacher's fingerprint.
-pub(crate) fn row_key(ids: &[i32], supervised: &[i32], response_start: usize, fingerprint: &str) -> RowKey {
-    let mut hasher = blake3::Hasher::new();
-    for list in [ids, supervised] {
-        hasher.update(&(list.len() as u64).to_le_bytes());
-        let bytes: Vec<u8> = list.iter().flat_map(|value| value.to_le_bytes()).collect();
-        hasher.update(&bytes);
-    }
-    hasher.update(&(response_start as u64).to_le_bytes());
-    hasher.update(fingerprint.as_bytes());
-    let mut key = [0; 16];
-    key.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-    key
-}
-
-/// A row with the oldest groups of its conversation's middle dropped, as few as make it fit.
-#[derive(Debug, Clone)]
-pub struct CutRow<'a> {
-    pub row: RowView<'a>,
-    /// The tokens left out: groups follow each other, so it is one range.
-    dropped: Range<usize>,
-}
-
-impl<'a> CutRow<'a> {
-    /// `None` when the row does not fit into `max_length` even without all its droppable groups.
-    pub fn new(row: RowView<'a>, max_length: usize) -> Option<Self> {
-        let length = row.ids().len();
-        let mut dropped = 0..0;
-        for group in row.spans(List::DropGroups) {
-            if length - dropped.len() <= max_length {
-                break;
-            }
-            let start = if dropped.is_empty() { group.start } else { dropped.start };
-            dropped = start..group.end;
-        }
-        (length - dropped.len() <= max_length).then_some(Self { row, dropped })
-    }
-
-    pub fn len(&self) -> usize {
-        self.row.ids().len() - self.dropped.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// What is kept of a list with one entry a token: before and behind the gap.
-    pub fn kept<'b, T>(&self, values: &'b [T]) -> [&'b [T]; 2] {
-        [&values[..self.dropped.start], &values[self.dropped.end..]]
-    }
-
-    /// Where token `index` of the whole row stands now; `None` when it is left out.
-    pub fn position(&self, index: usize) -> Option<usize> {
-        (!self.dropped.contains(&index)).then(|| self.shift(index))
-    }
-
-    fn shift(&self, index: usize) -> usize {
-        if index >= self.dropped.end { index - self.dropped.len() } else { index.min(self.dropped.start) }
-    }
-
-    /// The ranges of a span column where they stand now; those left out are missing.
-    pub fn spans(&self, list: List) -> impl Iterator<Item = Range<usize>> {
-        self.row
-            .spans(list)
-            .map(|span| self.shift(span.start)..self.shift(span.end))
-            .filter(|span| !span.is_empty())
-    }
-
-    pub fn response(&self) -> Range<usize> {
-        let response = self.row.response();
-        self.shift(response.start)..self.shift(response.end)
+        Ok((rows > 0).then(|| record_teacher_path(&self.path)))
     }
 }

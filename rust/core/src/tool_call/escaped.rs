@@ -4,14 +4,14 @@ use std::ops::Range;
 
 use crate::json::{Cursor, RawStr};
 
-use super::object::{self, Parts};
+use super::arguments::Parts;
 
 /// The arguments that `string` holds; `None` unless it is one JSON object. Spans are those of the outer text.
 pub(super) fn arguments(string: &RawStr<'_>) -> Option<Parts> {
     let text = string.text();
     let mut cursor = Cursor::new(&text, 0);
     cursor.skip_space();
-    let found = object::parts(&mut cursor).ok()?;
+    let found = Parts::read(&mut cursor).ok()?;
     cursor.end().ok()?;
     let outer = outer_offsets(string.raw);
     let span = |inner: Range<usize>| {

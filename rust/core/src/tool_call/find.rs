@@ -6,10 +6,10 @@ use std::ops::Range;
 use crate::json::flat::Entry;
 use crate::json::{Cursor, JsonError, Kind as JsonKind};
 
-use super::ToolCall;
-use super::formats::{Format, Formats, Kind, Opening, Place, Prose};
-use super::frame::{Frame, LIST_KEY, Progress, Window};
-use super::object::{self, Call, Fields};
+use super::call::ToolCall;
+use super::formats::{Format, Formats, Kind, Opening, Place, Prose, is_word};
+use super::frame::{Frame, Progress, Window};
+use super::object::{self, Call, Fields, LIST_KEY};
 use super::plain::{self, Plain};
 
 /// What a text holds.
@@ -222,7 +222,7 @@ struct Whole {
 fn whole_frame<'a>(text: &'a str, start: usize, kind: Kind, items: &mut Vec<Item<'a>>) -> Option<Whole> {
     let mut body = start + kind.opening().len();
     if kind.fence() {
-        body += text.as_bytes()[body..].iter().take_while(|&&byte| plain::is_word(byte)).count();
+        body += text.as_bytes()[body..].iter().take_while(|&&byte| is_word(byte)).count();
     }
     let mut cursor = Cursor::new(text, body);
     let mut reader = Reader { kind, items, spoiled: false, listed: false };

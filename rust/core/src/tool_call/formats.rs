@@ -79,6 +79,11 @@ impl Formats {
         })
     }
 
+    /// The names of these formats, in the order of the table.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        self.rows().map(|row| row.name)
+    }
+
     fn has(self, format: Format) -> bool {
         self.0 & 1 << format as u8 != 0
     }
@@ -171,6 +176,11 @@ impl Kind {
         };
         self.formats.has(format).then_some(format)
     }
+}
+
+/// Whether a byte may belong to the word right after a fence's opening, as in "```json".
+pub(super) fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')
 }
 
 /// What stands at a place in the text.

@@ -2,14 +2,10 @@
 
 use crate::json::Cursor;
 
-use super::ToolCall;
-use super::formats::{Kind, Place};
+use super::call::ToolCall;
+use super::formats::{Kind, Place, is_word};
 use super::machine::{Event, Fault, Machine};
-use super::object;
-use super::plain;
-
-/// The key of `OpenAI`'s list of calls.
-pub(super) const LIST_KEY: &str = "tool_calls";
+use super::object::{self, LIST_KEY};
 
 /// How a frame stands after a byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +88,7 @@ impl Frame {
     pub fn push(&mut self, at: usize, window: Window<'_>, calls: &mut Vec<ToolCall>) -> Progress {
         let byte = window.bytes[at - window.base];
         match self.phase {
-            Phase::Word if plain::is_word(byte) => Progress::Going,
+            Phase::Word if is_word(byte) => Progress::Going,
             Phase::Word | Phase::Lead => match byte {
                 b' ' | b'\n' | b'\r' | b'\t' => {
                     self.phase = Phase::Lead;

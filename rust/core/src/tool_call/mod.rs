@@ -20,6 +20,8 @@
 //! follows, and the time is linear in the text: two readings that overlap read the same quotes with opposite meaning,
 //! so a third cannot be alive with them.
 
+mod arguments;
+mod call;
 mod escaped;
 mod find;
 mod formats;
@@ -30,54 +32,10 @@ mod plain;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod texts;
 
-use std::ops::Range;
-
+pub use call::ToolCall;
 pub use find::{Scan, could_become, find_tool_calls, scan};
-pub(crate) use find::{Seen, walk};
 pub use formats::{Format, Formats};
-pub(crate) use plain::Plain;
 pub use stream::{Mark, Options, State, ToolCallStream};
-
-/// A call found in a text. All ranges are byte offsets into that text.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ToolCall {
-    pub format: Format,
-    /// The frame that the call stands in is whole.
-    pub closed: bool,
-    pub name: String,
-    /// The arguments object, as its own JSON text.
-    pub arguments: String,
-    /// From the first byte of the opening to the last of the closing; for one of a list of calls its [`Self::body`].
-    pub span: Range<usize>,
-    /// The call's JSON object.
-    pub body: Range<usize>,
-    /// The function name's characters, without quotes.
-    pub name_span: Range<usize>,
-    /// The arguments object, braces included.
-    pub arguments_span: Range<usize>,
-    /// The keys of the arguments object (top level, in order of the text, repeated ones too), without quotes.
-    pub key_spans: Vec<Range<usize>>,
-    /// The values of the arguments object (top level), quotes included; one for each key.
-    pub value_spans: Vec<Range<usize>>,
-}
-
-impl ToolCall {
-    /// `call` was read from a text that begins at byte `base`.
-    fn new(format: Format, call: object::Call<'_>, base: usize) -> Self {
-        let shift = |span: Range<usize>| span.start + base..span.end + base;
-        let arguments = call.arguments.into_parts();
-        Self {
-            format,
-            closed: false,
-            name: call.name.text().into_owned(),
-            arguments: arguments.text,
-            span: shift(call.span.clone()),
-            body: shift(call.span),
-            name_span: shift(call.name.span),
-            arguments_span: shift(arguments.span),
-            key_spans: arguments.keys.into_iter().map(shift).collect(),
-            value_spans: arguments.values.into_iter().map(shift).collect(),
-        }
-    }
-}
+pub use texts::{are_valid_texts, is_valid_text, required_present_in, text_issues};

@@ -4,12 +4,15 @@ use std::ops::Range;
 
 use crate::json::{Cursor, JsonError, Kind, RawStr};
 
+use super::arguments::Arguments;
 use super::escaped;
 
 /// The keys that may hold a call's name; of several the first of these counts.
 pub(super) const NAME_KEYS: [&str; 3] = ["name", "tool", "function"];
 /// The keys that may hold a call's arguments; of several the first of these counts.
 pub(super) const ARGUMENTS_KEYS: [&str; 3] = ["arguments", "parameters", "args"];
+/// The key of `OpenAI`'s list of calls.
+pub(super) const LIST_KEY: &str = "tool_calls";
 /// Where `function` stands in [`NAME_KEYS`]: with an object as its value it wraps the call.
 const WRAPPER: usize = 2;
 
@@ -40,49 +43,6 @@ pub(super) struct Call<'a> {
     pub name: RawStr<'a>,
     pub arguments: Arguments<'a>,
     pub span: Range<usize>,
-}
-
-/// The arguments object.
-#[derive(Debug)]
-pub(super) enum Arguments<'a> {
-    /// As it stands in the text, from byte `start` on.
-    Plain { text: &'a str, start: usize },
-    /// Out of a string.
-    Escaped(Box<Parts>),
-}
-
-/// The arguments object and its parts.
-#[derive(Debug)]
-pub(super) struct Parts {
-    pub text: String,
-    pub span: Range<usize>,
-    pub keys: Vec<Range<usize>>,
-    pub values: Vec<Range<usize>>,
-}
-
-impl Arguments<'_> {
-    pub fn text(&self) -> &str {
-        match self {
-            Self::Plain { text, .. } => text,
-            Self::Escaped(parts) => &parts.text,
-        }
-    }
-
-    pub fn into_parts(self) -> Parts {
-        match self {
-            Self::Plain { text, start } => {
-                let shift = |span: Range<usize>| span.start + start..span.end + start;
-                let parts = parts(&mut Cursor::new(text, 0)).expect("was read before");
-                Parts {
-                    span: shift(parts.span),
-                    keys: parts.keys.into_iter().map(shift).collect(),
-                    values: parts.values.into_iter().map(shift).collect(),
-                    text: parts.text,
-                }
-            }
-            Self::Escaped(parts) => *parts,
-        }
-    }
 }
 
 /// What a key was given, the last time it was.
@@ -187,19 +147,6 @@ pub(super) fn read<'a>(cursor: &mut Cursor<'a>, allow: Allow) -> Result<Option<C
     let mut fields = Fields::default();
     cursor.object(|cursor, key| fields.entry(cursor, &key, allow))?;
     Ok(fields.call(start..cursor.position()))
-}
-
-/// Passes the arguments object at `cursor`.
-pub(super) fn parts(cursor: &mut Cursor<'_>) -> Result<Parts, JsonError> {
-    let (mut keys, mut values) = (Vec::new(), Vec::new());
-    let start = cursor.position();
-    cursor.object(|cursor, key| {
-        keys.push(key.span);
-        values.push(cursor.value()?.span);
-        Ok::<_, JsonError>(())
-    })?;
-    let span = start..cursor.position();
-    Ok(Parts { text: cursor.slice(span.clone()).to_owned(), span, keys, values })
 }
 
 /// The value of the first key that was given any; `None` where it cannot be used.

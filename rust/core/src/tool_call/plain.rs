@@ -6,14 +6,12 @@
 use std::ops::Range;
 
 use crate::json::Kind as JsonKind;
-use crate::json::flat::{self, Entry};
+use crate::json::flat::{self, Entry, FlatNode};
 use crate::json::same;
-use crate::schema::FlatNode;
 
-use super::ToolCall;
-use super::formats::{Format, Kind, Place};
-use super::frame::LIST_KEY;
-use super::object::{ARGUMENTS_KEYS, NAME_KEYS, Shape};
+use super::call::ToolCall;
+use super::formats::{Format, Kind, Place, is_word};
+use super::object::{ARGUMENTS_KEYS, LIST_KEY, NAME_KEYS, Shape};
 
 /// A call in a frame that is whole, found and not copied.
 #[derive(Debug)]
@@ -133,11 +131,6 @@ impl<'a> Plain<'a> {
     }
 }
 
-/// May stand right behind a fence's opening.
-pub(super) fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')
-}
-
 /// The first byte from `at` on that is no white space.
 fn space(bytes: &[u8], at: usize) -> usize {
     at + bytes[at..].iter().take_while(|byte| matches!(byte, b' ' | b'\n' | b'\r' | b'\t')).count()
@@ -145,13 +138,13 @@ fn space(bytes: &[u8], at: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use crate::tool_call::{Formats, Options, ToolCall, ToolCallStream, scan, walk};
-
-    use super::super::find::Seen;
+    use crate::tool_call::find::{Seen, scan, walk};
+    use crate::tool_call::{Formats, Options, ToolCall, ToolCallStream};
 
     /// The calls of the general reading.
     fn streamed(text: &str) -> Vec<ToolCall> {
-        let mut stream = ToolCallStream::new(Options::default());
+        let mut stream =
+            ToolCallStream::new(Options { schema: None, formats: Formats::ALL, max_call_bytes: 1 << 20 });
         text.as_bytes().chunks(1).for_each(|byte| stream.feed(byte));
         stream.calls().to_vec()
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::schema::ToolSchema;
 
-use super::ToolCall;
+use super::call::ToolCall;
 use super::formats::{Formats, Opening, Prose};
 use super::frame::{Frame, Progress, Window};
 use super::plain;
@@ -28,12 +28,6 @@ pub struct Options {
     pub formats: Formats,
     /// The longest frame, in bytes: with one more the stream gives up ([`State::Impossible`]).
     pub max_call_bytes: usize,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { schema: None, formats: Formats::ALL, max_call_bytes: 1 << 20 }
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -230,7 +224,10 @@ impl ToolCallStream {
                 break;
             }
             at = plain.end();
-            let valid = self.schema.as_ref().is_none_or(|schema| schema.accepts_plain(&plain));
+            let valid = self
+                .schema
+                .as_ref()
+                .is_none_or(|schema| schema.is_valid_flat(plain.name(), plain.arguments()));
             let call = plain.into_call(base);
             self.judged(call.body.end - 1, call.name_span.end, valid);
             self.kept += call.body.len();
@@ -293,7 +290,8 @@ impl ToolCallStream {
         // A byte completes one call at most.
         if self.calls.len() > known {
             let call = &self.calls[known];
-            let valid = self.schema.as_ref().is_none_or(|schema| schema.is_valid(call));
+            let valid =
+                self.schema.as_ref().is_none_or(|schema| schema.is_valid(&call.name, &call.arguments));
             let (last, name_end) = (call.body.end - 1, call.name_span.end);
             self.kept += call.body.len();
             self.judged(last, name_end, valid);

@@ -4,8 +4,10 @@ use serde_json::{Map, Value};
 
 use crate::json::Kind;
 
-use super::code::{put_long, put_short};
-use super::{ALL, ANY_OF, ANYTHING, CHOICES, Compact, ITEMS, MEMBERS, NOTHING, Types, UNUSUAL, WHOLE, bit};
+use super::code::{
+    ALL, ANY_OF, ANYTHING, CHOICES, ITEMS, MEMBERS, NOTHING, Types, UNUSUAL, WHOLE, bit, put_long, put_short,
+};
+use super::judge::Compact;
 
 /// Says something about a schema or its values, nothing that makes a value invalid.
 const ANNOTATIONS: [&str; 10] = [
@@ -56,7 +58,7 @@ impl Builder {
         let mut code = Vec::new();
         put_long(&mut code, &names)?;
         code.extend(schemas);
-        Some(Compact { code: code.into(), values: self.values.into() })
+        Some(Compact::new(code, self.values))
     }
 
     /// The schema that `parameters` are; `None`: it is unusual.

@@ -1,4 +1,29 @@
-//! Bytes with numbers (little-endian) and pieces (their length before them) in them.
+//! The bytes of packed schemas: what their values mean, reading them and writing them. [`super`] has the layout.
+
+use crate::json::Kind;
+
+/// A set of kinds, or of JSON Schema's types: a bit each.
+pub(super) type Types = u8;
+
+pub(super) const WHOLE: Types = 1 << 6;
+pub(super) const ALL: Types = WHOLE - 1;
+
+/// The schema of anything, and of nothing.
+pub(super) const ANYTHING: [u8; 2] = [ALL, 0];
+pub(super) const NOTHING: [u8; 2] = [0, 0];
+
+/// The parts that a schema may have besides its types.
+pub(super) const MEMBERS: u8 = 1;
+pub(super) const ITEMS: u8 = 2;
+pub(super) const CHOICES: u8 = 4;
+pub(super) const ANY_OF: u8 = 8;
+
+/// Stands for a schema that is unusual.
+pub(super) const UNUSUAL: u32 = u32::MAX;
+
+pub(super) const fn bit(kind: Kind) -> Types {
+    1 << kind as u8
+}
 
 /// Bytes that are read from the front.
 #[derive(Debug, Clone, Copy)]

@@ -1,65 +1,20 @@
-//! The schemas that most tools have, in one piece of memory: a set of tools is looked through with few cache misses.
-//!
-//! Only what is usual: types, properties, required names, items, choices, alternatives. Any other keyword that asserts
-//! something leaves its tool to `jsonschema`, which also judges whether a schema is one; the tests hold both against each other.
-//!
-//! Layout (numbers are little-endian; a *piece* has its length before it, in two bytes):
-//!
-//! ```text
-//! tools     length of the names (4 bytes), names, schemas
-//! names     for each: length (4 bytes), name, place of its schema among the schemas (4 bytes)
-//! schema    types, parts (a byte each), then a piece for each part that it has:
-//! members     how many are required (2 bytes), a piece: the schema of members without an entry,
-//!             for each: is it required (a byte), pieces: key, schema
-//! items       schema
-//! choices     start and end of those that are no strings, in `values` (4 bytes each), a piece for each string
-//! any_of      a piece for each: schema
-//! ```
+//! Judging arguments against packed schemas.
 
 use jsonschema::json::Node as _;
 use serde_json::Value;
 use smallvec::SmallVec;
 
-use crate::json::flat::Entry;
+use crate::json::flat::{Entry, FlatNode};
 use crate::json::{Kind, same};
 
-use super::FlatNode;
-use code::Code;
-
-pub(super) use build::Builder;
-
-mod build;
-mod code;
-
-/// A set of kinds, or of JSON Schema's types: a bit each.
-type Types = u8;
-
-const WHOLE: Types = 1 << 6;
-const ALL: Types = WHOLE - 1;
-
-/// The schema of anything, and of nothing.
-const ANYTHING: [u8; 2] = [ALL, 0];
-const NOTHING: [u8; 2] = [0, 0];
-
-/// The parts that a schema may have besides its types.
-const MEMBERS: u8 = 1;
-const ITEMS: u8 = 2;
-const CHOICES: u8 = 4;
-const ANY_OF: u8 = 8;
+use super::code::{ANY_OF, CHOICES, Code, ITEMS, MEMBERS, UNUSUAL, WHOLE, bit};
 
 /// Bytes that most sets of tools need no more than.
 const SHORT: usize = 256;
 
-/// Stands for a schema that is unusual.
-const UNUSUAL: u32 = u32::MAX;
-
-const fn bit(kind: Kind) -> Types {
-    1 << kind as u8
-}
-
 /// A set of tools.
 #[derive(Debug, Default)]
-pub(super) struct Compact {
+pub(in crate::schema) struct Compact {
     /// Here itself where it is short, as it is for most sets of tools: one place less to fetch.
     code: SmallVec<[u8; SHORT]>,
     values: Box<[Value]>,
@@ -67,12 +22,17 @@ pub(super) struct Compact {
 
 /// The argument schema of a tool.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Usual<'a> {
+pub(in crate::schema) struct Usual<'a> {
     schema: Code<'a>,
     values: &'a [Value],
 }
 
 impl Compact {
+    /// `code` in the layout of [`super`]; `values` are the choices that it refers to.
+    pub(super) fn new(code: Vec<u8>, values: Vec<Value>) -> Self {
+        Self { code: code.into(), values: values.into() }
+    }
+
     /// The tool called `name`: its index, and its schema where that is usual.
     pub fn tool(&self, name: &str) -> Option<(usize, Option<Usual<'_>>)> {
         let mut schemas = Code(&self.code);
@@ -232,6 +192,3 @@ impl<'a> Member<'a> {
         None
     }
 }
-
-#[cfg(test)]
-mod tests;
