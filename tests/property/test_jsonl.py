@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import naive_jsonl
-from kdfast._rust import read_jsonl
+from defaults import read_jsonl
 from kdfast.errors import DataError
 
 STRINGS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)

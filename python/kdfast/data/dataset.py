@@ -20,9 +20,11 @@ from kdfast.config.data import DataConfig
 from kdfast.data.collate import Rows, pick_shape
 from kdfast.data.template import load_template
 from kdfast.errors import DataError
+from kdfast.scoring import FORMATS
 
-DEFAULT_SHAPES = (512, 1024, 2048, 4096)
+DEFAULT_SHAPES = DataConfig.shapes
 
+_RECORD_K = 32  # of a record's own log-probabilities, the likeliest that are kept a token
 _TRUTH = 1  # `source` of a row that holds a ground truth
 
 PathLike = str | os.PathLike[str]
@@ -56,16 +58,16 @@ class KDDataset(Dataset[dict[str, Any]]):
         max_seq_length: int = 2048,
         *,
         shapes: Sequence[int] | None = None,
-        template: str = "hermes",
-        supervise: str = "last",
-        prefix_tokens: int = 25,
-        on_error: str = "raise",
-        max_rejected_fraction: float = 0.01,
-        max_line_bytes: int = 64 * 1024 * 1024,
-        allow_reasoning: bool = False,
+        template: str = DataConfig.template,
+        supervise: str = DataConfig.supervise,
+        prefix_tokens: int = DataConfig.prefix_tokens,
+        on_error: str = DataConfig.on_error,
+        max_rejected_fraction: float = DataConfig.max_rejected_fraction,
+        max_line_bytes: int = DataConfig.max_line_bytes,
+        allow_reasoning: bool = DataConfig.allow_reasoning,
         cache: PathLike | None = None,
         teacher_store: PathLike | None = None,
-        threads: int = 0,
+        threads: int = DataConfig.threads,
     ) -> None:
         """Opens the file's token store, building it when it is not there.
 
@@ -103,10 +105,12 @@ class KDDataset(Dataset[dict[str, Any]]):
             ),
             supervise=supervise,
             prefix_tokens=prefix_tokens,
+            formats=FORMATS,
             on_error=on_error,
             max_rejected_fraction=max_rejected_fraction,
             max_line_bytes=max_line_bytes,
             allow_reasoning=allow_reasoning,
+            record_k=_RECORD_K,
             threads=threads,
         )
         self.reused, self.rejected = report.reused, report.rejected

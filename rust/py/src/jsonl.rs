@@ -12,8 +12,7 @@ use crate::boundary::enter;
 use crate::tool_call::loads;
 
 #[pyfunction]
-#[pyo3(signature = (path, *, on_error = "raise", max_rejected_fraction = 0.01, max_line_bytes = 67_108_864,
-                    allow_reasoning = false, threads = 0))]
+#[pyo3(signature = (path, *, on_error, max_rejected_fraction, max_line_bytes, allow_reasoning, threads))]
 fn read_jsonl<'py>(
     py: Python<'py>,
     path: PathBuf,
@@ -56,7 +55,7 @@ pub fn on_error_named(name: &str) -> PyResult<OnError> {
     match name {
         "raise" => Ok(OnError::Raise),
         "quarantine" => Ok(OnError::Quarantine),
-        _ => Err(PyValueError::new_err(format!("on_error must be 'raise' or 'quarantine', got {name:?}"))),
+        _ => Err(PyValueError::new_err(format!("on_error must be 'raise' or 'quarantine', got '{name}'"))),
     }
 }
 

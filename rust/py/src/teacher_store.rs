@@ -159,15 +159,15 @@ impl TeacherWriter {
 #[pymethods]
 impl TeacherWriter {
     #[staticmethod]
-    #[pyo3(signature = (directory, fingerprint, *, k, vocab_size, logprob_temperature=1.0, samples=0))]
+    #[pyo3(signature = (directory, fingerprint, *, k, vocab_size, samples, logprob_temperature=1.0))]
     fn open(
         py: Python<'_>,
         directory: PathBuf,
         fingerprint: String,
         k: usize,
         vocab_size: usize,
-        logprob_temperature: f64,
         samples: usize,
+        logprob_temperature: f64,
     ) -> PyResult<Self> {
         if k == 0 || k > vocab_size {
             return Err(PyValueError::new_err(format!(

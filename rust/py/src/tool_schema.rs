@@ -164,9 +164,14 @@ fn looks_like_tool_json(
 }
 
 #[pyfunction]
-fn required_fields_present(py: Python<'_>, text: &str, schema: &Bound<'_, PyAny>) -> PyResult<bool> {
-    let compiled = compile(schema)?;
-    enter(py, || Ok(tool_call::required_present_in(text, Some(&compiled), Formats::HERMES)))
+fn required_fields_present(
+    py: Python<'_>,
+    text: &str,
+    schema: &Bound<'_, PyAny>,
+    formats: Vec<String>,
+) -> PyResult<bool> {
+    let (compiled, formats) = (compile(schema)?, formats_named(Some(formats))?);
+    enter(py, || Ok(tool_call::required_present_in(text, Some(&compiled), formats)))
 }
 
 /// An answer: its text, a call that was found in it, or one that was parsed elsewhere.
@@ -198,9 +203,9 @@ impl<'a> Answer<'a> {
         )))
     }
 
-    fn required_present(&self, schema: Option<&schema::ToolSchema>) -> bool {
+    fn required_present(&self, schema: Option<&schema::ToolSchema>, formats: Formats) -> bool {
         match self {
-            Self::Text(text) => tool_call::required_present_in(text, schema, Formats::HERMES),
+            Self::Text(text) => tool_call::required_present_in(text, schema, formats),
             Self::Found(call) => {
                 schema.is_none_or(|schema| schema.required_present(&call.name, &call.arguments))
             }
@@ -234,13 +239,15 @@ fn required_fields_present_each(
     py: Python<'_>,
     answers: Vec<Bound<'_, PyAny>>,
     tools: Vec<Option<Bound<'_, PyAny>>>,
+    formats: Vec<String>,
 ) -> PyResult<Vec<bool>> {
+    let formats = formats_named(Some(formats))?;
     let schemas = compiled_each("tools", &tools, "answers", answers.len())?;
     let answers: Vec<_> = answers.iter().map(Answer::new).collect::<PyResult<_>>()?;
     enter(py, || {
         let pairs = answers.iter().zip(&schemas);
         Ok(pairs
-            .map(|(answer, schema)| answer.required_present(schema.as_ref().map(Compiled::schema)))
+            .map(|(answer, schema)| answer.required_present(schema.as_ref().map(Compiled::schema), formats))
             .collect())
     })
 }
