@@ -1,7 +1,14 @@
-//! Byte-level BPE tokenizers: text to ids, ids to bytes.
+//! Tokenizers: text to ids, ids to bytes.
 //!
-//! Everything that kdfast knows about positions in text comes from [`Tokenizer::token_bytes`]: in byte-level BPE
-//! each token *is* a string of bytes, so byte offsets are cumulated token lengths.
+//! Here is what every kind of tokenizer gives. A kind has a file of its own, which says whether a `tokenizer.json` is of
+//! that kind and which bytes each of its tokens has. There is one kind: `byte_level`.
+//!
+//! Every position in a text comes from [`Tokenizer::token_bytes`]: token 3 starts where the bytes of tokens 0, 1 and 2
+//! end.
+
+mod byte_level;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -10,21 +17,20 @@ use std::sync::OnceLock;
 use serde_json::Value;
 
 use crate::{Error, Result};
+use byte_level::ByteLevel;
 
-const ONLY_BYTE_LEVEL: &str =
-    "only byte-level BPE tokenizers (GPT-2, SmolLM2, Llama-3, Qwen, DeepSeek) are supported";
-
-/// Texts from this length on go to Hugging Face's encoder: `fastokens` would spread them over a pool of its own, which
-/// knows nothing of the caller's thread count and is dead in a forked process.
+/// Texts from this length on go to Hugging Face's encoder. `fastokens` would spread them over a thread pool of its own,
+/// which ignores the caller's thread count and is dead in a forked process.
 const FAST_BYTES: usize = 32 * 1024;
 
 /// A tokenizer read from a `tokenizer.json`. Ids equal Hugging Face's.
 ///
-/// Two encoders share the work: `fastokens`, a hundred times faster, and the `tokenizers` crate, which sets the standard
-/// and takes what the other refuses: some tokenizer files, long texts, texts with bytes that have no token.
+/// There are two encoders. `fastokens` is a hundred times faster. The `tokenizers` crate sets the standard and takes what
+/// `fastokens` refuses: some tokenizer files, long texts, texts with bytes that have no token.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
-    /// Made when the first text comes: its tables take longer to fill than a prepared dataset takes to open.
+    /// Made when the first text comes: filling its tables takes longer than opening a prepared dataset, which may encode
+    /// nothing.
     fast: OnceLock<Option<fastokens::Tokenizer>>,
     document: Value,
     /// The bytes of all tokens end to end; token `id` is `bytes[starts[id]..starts[id + 1]]`.
@@ -53,13 +59,13 @@ impl Tokenizer {
     pub fn from_json(json: &[u8]) -> Result<Self> {
         let mut document: Value =
             serde_json::from_slice(json).map_err(|e| Error::data(format!("not a tokenizer.json: {e}")))?;
-        check_byte_level(&document)?;
+        let kind = ByteLevel::read(&document)?;
         let mut inner = tokenizers::Tokenizer::from_bytes(json)
             .map_err(|e| Error::data(format!("not a tokenizer.json that can be loaded: {e}")))?;
-        // A saved file may carry a truncation or padding of its last use; a dataset must never be cut by it.
+        // A file may still have the truncation and padding of its last use; they must not cut a dataset.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|e| Error::data(format!("cannot switch off truncation: {e}")))?;
-        let (bytes, starts) = token_table(&inner);
+        let (bytes, starts) = token_table(&inner, |token| kind.token_bytes(token));
         let special = inner
             .get_added_tokens_decoder()
             .into_iter()
@@ -95,12 +101,12 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// The fast encoder; `None` when it cannot read this tokenizer, and every text takes the other way.
+    /// The fast encoder; `None` when it cannot read this tokenizer: then `tokenizers` encodes every text.
     fn fast(&self) -> Option<&fastokens::Tokenizer> {
         self.fast.get_or_init(|| fastokens::Tokenizer::from_json(self.document.clone()).ok()).as_ref()
     }
 
-    /// The bytes that token `id` stands for; empty for an id without a token.
+    /// The bytes of token `id`; empty for an id without a token.
     pub fn token_bytes(&self, id: u32) -> &[u8] {
         let id = id as usize;
         match (self.starts.get(id), self.starts.get(id + 1)) {
@@ -131,9 +137,10 @@ impl Tokenizer {
         offsets
     }
 
-    /// The first byte of `text` that `ids` do not give back; `None` when they give back all of it and no more.
+    /// The first byte at which `text` and the bytes of `ids` differ; `None` when they are equal.
     ///
-    /// A vocabulary may lack single bytes (they are dropped without a word) and a normaliser may change the text.
+    /// They differ where the vocabulary lacks a byte (the encoder drops it and says nothing) or a normaliser changed the
+    /// text.
     pub fn first_difference(&self, text: &str, ids: &[u32]) -> Option<usize> {
         let mut rest = text.as_bytes();
         for &id in ids {
@@ -189,44 +196,19 @@ fn tokenizer_file(path: &Path) -> Result<PathBuf> {
     }
 }
 
-fn check_byte_level(document: &Value) -> Result<()> {
-    let model = document.pointer("/model/type").and_then(Value::as_str);
-    // Old files leave the model's type out; only BPE has merges.
-    let is_bpe = model == Some("BPE") || (model.is_none() && document.pointer("/model/merges").is_some());
-    let byte_level = has_step(&document["pre_tokenizer"]) && has_step(&document["decoder"]);
-    if is_bpe && byte_level {
-        return Ok(());
-    }
-    let found = match (model, byte_level) {
-        (Some("BPE"), _) => "BPE without a ByteLevel pre-tokenizer and decoder",
-        (Some(name), _) => name,
-        (None, _) => "no model",
-    };
-    Err(Error::data(format!("{ONLY_BYTE_LEVEL}; this one is {found}")))
-}
-
-/// True when `step` is a `ByteLevel` step or a sequence with one in it.
-fn has_step(step: &Value) -> bool {
-    step["type"] == "ByteLevel"
-        || ["pretokenizers", "decoders"]
-            .iter()
-            .filter_map(|list| step[*list].as_array())
-            .flatten()
-            .any(has_step)
-}
-
-fn token_table(inner: &tokenizers::Tokenizer) -> (Vec<u8>, Vec<u32>) {
-    let to_byte = byte_of_char();
+/// All tokens' bytes end to end, and where each starts; `token_bytes` reads a token of the model.
+fn token_table(
+    inner: &tokenizers::Tokenizer,
+    token_bytes: impl Fn(&str) -> Option<Vec<u8>>,
+) -> (Vec<u8>, Vec<u32>) {
     let added = inner.get_added_tokens_decoder();
     let mut by_id: Vec<(u32, Vec<u8>)> = inner
         .get_vocab(true)
         .into_iter()
         .map(|(token, id)| {
-            let mapped: Option<Vec<u8>> = token.chars().map(|c| to_byte.get(&c).copied()).collect();
-            match mapped {
-                Some(bytes) if !added.contains_key(&id) => (id, bytes),
-                _ => (id, token.into_bytes()),
-            }
+            // Added tokens ("<|im_end|>") are written as they are.
+            let bytes = if added.contains_key(&id) { None } else { token_bytes(&token) };
+            (id, bytes.unwrap_or_else(|| token.into_bytes()))
         })
         .collect();
     by_id.sort_unstable_by_key(|(id, _)| *id);
@@ -238,80 +220,4 @@ fn token_table(inner: &tokenizers::Tokenizer) -> (Vec<u8>, Vec<u32>) {
         starts.push(bytes.len() as u32);
     }
     (bytes, starts)
-}
-
-/// GPT-2's printable stand-in for each byte, turned round: printable Latin-1 stands for itself, the 68 others
-/// stand at U+0100 and above in order.
-fn byte_of_char() -> HashMap<char, u8> {
-    let mut next = 0x100;
-    (0..=255_u8)
-        .map(|byte| {
-            let printable = matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
-            let stand_in = if printable {
-                char::from(byte)
-            } else {
-                next += 1;
-                char::from_u32(next - 1).unwrap_or_default()
-            };
-            (stand_in, byte)
-        })
-        .collect()
-}
-
-#[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-
-    /// A tokenizer whose tokens are the single bytes (but for `without`), two merges and `ChatML`'s specials.
-    pub(crate) fn byte_tokenizer(without: &[u8]) -> Tokenizer {
-        let mut vocab: Vec<(char, u8)> = byte_of_char().into_iter().collect();
-        vocab.sort_unstable_by_key(|(_, byte)| *byte);
-        let mut entries = serde_json::Map::new();
-        // Ids without a gap: `tokenizers` gives added tokens new ids behind the model's otherwise.
-        let kept = vocab.into_iter().filter(|(_, byte)| !without.contains(byte)).map(|(c, _)| c.to_string());
-        for (id, token) in kept.chain(["th".to_owned(), "the".to_owned()]).enumerate() {
-            entries.insert(token, id.into());
-        }
-        let added: Vec<Value> = ["<|im_start|>", "<|im_end|>"]
-            .iter()
-            .enumerate()
-            .map(|(i, content)| {
-                serde_json::json!({"id": entries.len() + i, "content": content, "single_word": false, "lstrip": false,
-                    "rstrip": false, "normalized": false, "special": true})
-            })
-            .collect();
-        let level = serde_json::json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
-        let document = serde_json::json!({"version": "1.0", "truncation": null, "padding": null, "added_tokens": added,
-            "normalizer": null, "pre_tokenizer": level, "post_processor": null, "decoder": level,
-            "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
-                "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "vocab": entries,
-                "merges": ["t h", "th e"]}});
-        Tokenizer::from_json(document.to_string().as_bytes()).unwrap()
-    }
-
-    #[test]
-    fn bytes_and_offsets_follow_the_tokens() {
-        let tokenizer = byte_tokenizer(&[]);
-        let ids = tokenizer.encode("the é<|im_end|>").unwrap();
-        assert_eq!(ids, [257, 0x20, 0xC3, 0xA9, 259]);
-        assert_eq!(tokenizer.decode(&ids), "the é<|im_end|>");
-        assert_eq!(tokenizer.byte_offsets(&ids), [0, 3, 4, 5, 6, 16]);
-        assert_eq!(tokenizer.special_id("<|im_end|>"), Some(259));
-        assert_eq!(tokenizer.vocab_size(), 260);
-    }
-
-    #[test]
-    fn a_dropped_byte_is_noticed() {
-        let tokenizer = byte_tokenizer(b"q");
-        let ids = tokenizer.encode("the queen").unwrap();
-        assert_eq!(tokenizer.first_difference("the queen", &ids), Some(4));
-        assert!(!tokenizer.covers("q", &tokenizer.encode("q").unwrap()));
-        assert!(tokenizer.covers("the", &ids[..1]));
-    }
-
-    #[test]
-    fn other_models_are_refused() {
-        let error = Tokenizer::from_json(br#"{"model": {"type": "Unigram"}}"#).unwrap_err();
-        assert!(error.message.contains("byte-level BPE") && error.message.ends_with("Unigram"), "{error}");
-    }
 }
