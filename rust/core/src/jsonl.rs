@@ -1,4 +1,4 @@
-//! Datasets: JSON lines read in blocks, parsed by several threads, handed on in file order.
+//! Datasets: JSON lines, read in blocks and parsed by several threads, in the order of the file.
 
 use std::fs::File;
 use std::io::Read;
@@ -16,7 +16,7 @@ pub use crate::quarantine::{OnError, Quarantine, Rejected};
 /// Bytes read at a time. Memory is bounded by the block and the longest line, not by the file.
 const BLOCK: usize = 1 << 20;
 
-/// Bytes of a line end beyond the line, at most (CRLF).
+/// The longest line end: CRLF.
 const LINE_END: usize = 2;
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
@@ -27,11 +27,11 @@ pub struct ReadOptions {
     pub on_error: OnError,
     /// With [`OnError::Quarantine`]: more than this share of bad lines fails the load.
     pub max_rejected_fraction: f64,
-    /// A longer line fails the load, quarantine or not: it cannot be held.
+    /// A longer line fails the load, with quarantine too: it would not fit into memory.
     pub max_line_bytes: usize,
     /// Take records with `teacher_reasoning_content`.
     pub allow_reasoning: bool,
-    /// 0: one a core. The result is the same for any number.
+    /// Number of threads; 0: one a core. It does not change the result.
     pub threads: usize,
 }
 
@@ -51,7 +51,7 @@ pub struct Summary {
 /// Reads the dataset at `path`, giving `sink` the lines of each block in file order, parsed or rejected.
 ///
 /// Lines end in LF or CRLF; a byte order mark on line 1 is skipped; blank lines are skipped but counted; the last line
-/// needs no newline. Whether a rejected line fails the load is the sink's to say (see [`Quarantine`]).
+/// needs no newline. `sink` decides whether a rejected line fails the load (see [`Quarantine`]).
 ///
 /// Errors: `Io` when the file cannot be read; `Data` for a line beyond the limit and for a file that holds no records.
 pub fn read(
@@ -93,15 +93,15 @@ pub fn read(
     Ok(summary)
 }
 
-/// The file in blocks of whole lines, in one buffer that is used again.
+/// Reads the file in blocks of whole lines, into one buffer.
 struct Blocks<'p> {
     path: &'p Path,
     file: File,
     hasher: blake3::Hasher,
     buffer: Vec<u8>,
-    /// Bytes of the buffer that are read.
+    /// Bytes of the buffer that hold the file's content.
     filled: usize,
-    /// Bytes of the buffer that were handed out.
+    /// Bytes of the buffer that `next` has returned already.
     taken: usize,
     max_line_bytes: usize,
     ended: bool,
@@ -122,7 +122,7 @@ impl<'p> Blocks<'p> {
         })
     }
 
-    /// The next whole lines; or the start of a line beyond the limit, or the end of the file, without their newline.
+    /// The next whole lines. A line beyond the limit, or the file's last one, may lack its newline.
     fn next(&mut self) -> Result<Option<&[u8]>> {
         self.buffer.copy_within(self.taken..self.filled, 0);
         self.filled -= self.taken;
@@ -143,7 +143,7 @@ impl<'p> Blocks<'p> {
         Ok(Some(&self.buffer[..self.taken]).filter(|block| !block.is_empty()))
     }
 
-    /// Reads until the buffer, made larger if it is full, holds a block more or the file ends.
+    /// Reads until the buffer is full or the file ends; a full buffer is doubled first.
     fn fill(&mut self) -> Result<()> {
         if self.buffer.len() == self.filled {
             self.buffer.resize(self.filled * 2, 0);
@@ -174,7 +174,7 @@ struct Line {
 
 struct Lines {
     kept: Vec<Line>,
-    /// The number of a line beyond the limit, the last that was looked at.
+    /// The number of a line beyond the limit. No line after it was looked at.
     too_long: Option<u64>,
 }
 
@@ -196,7 +196,8 @@ fn split(block: &[u8], next_line: &mut u64, max_line_bytes: usize) -> Lines {
     lines
 }
 
-/// What a line holds, without a byte order mark (on line 1) and a carriage return; and how many bytes precede it.
+/// How many bytes to skip at the start of a line (a byte order mark on line 1), and the line without them and without
+/// its carriage return.
 fn content(line: &[u8], number: u64) -> (usize, &[u8]) {
     let marked = number == 1 && line.starts_with(BOM);
     let skipped = if marked { BOM.len() } else { 0 };
@@ -223,7 +224,7 @@ fn utf8(content: &[u8]) -> std::result::Result<&str, FieldError> {
     })
 }
 
-/// The header, if `line` (the first that is not blank) is one. A line that is not even JSON is left to the parser.
+/// The header, if `line` (the first that is not blank) is one. A line that is no JSON gets its error from the parser.
 fn header(line: &[u8]) -> Option<String> {
     let content = line.strip_prefix(BOM).unwrap_or(line);
     fields::header(std::str::from_utf8(content).ok()?).ok().flatten()

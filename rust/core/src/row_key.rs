@@ -3,8 +3,8 @@
 /// The key of a row in a teacher store.
 pub type RowKey = [u8; 16];
 
-/// The first 16 bytes of blake3 over the ids (u32), the flat supervised ranges (u32), the response's start (u64),
-/// each list led by its length (u64), all little-endian, and the teacher's fingerprint.
+/// The first 16 bytes of a blake3 hash. Hashed are: the ids (u32) and the flat supervised ranges (u32), each list
+/// after its length (u64); the response's start (u64); the teacher's fingerprint. Numbers are little-endian.
 pub(crate) fn row_key(ids: &[i32], supervised: &[i32], response_start: usize, fingerprint: &str) -> RowKey {
     let mut hasher = blake3::Hasher::new();
     for list in [ids, supervised] {

@@ -85,7 +85,7 @@ fn record_dict<'py>(py: Python<'py>, record: &Record) -> PyResult<Bound<'py, PyD
     set(&dict, "tool_should_be_used", record.tool_should_be_used)?;
     set(&dict, "teacher_prefix_ids", record.teacher_prefix_ids.as_ref())?;
     set(&dict, "required_fields_present", record.required_fields_present)?;
-    // Not as it is: bytes would come out.
+    // As numbers: a `Vec<u8>` would become bytes.
     let mask = record.teacher_attention_mask.as_ref();
     set(
         &dict,

@@ -41,7 +41,7 @@ impl TeacherStore {
         enter(py, || teacher_store::TeacherStore::open(&path)).map(Self)
     }
 
-    /// Where the store of `fingerprint` lies in `directory`, written or not.
+    /// The path of the store of `fingerprint` in `directory`, whether it exists or not.
     #[staticmethod]
     fn path_of(directory: PathBuf, fingerprint: &str) -> PathBuf {
         teacher_store::store_path(&directory, fingerprint)
@@ -279,7 +279,7 @@ impl TeacherWriter {
     }
 }
 
-/// Scores of several rows end to end.
+/// The scores of several rows, one after the other.
 struct Scores<'a> {
     k: usize,
     samples: usize,
@@ -292,7 +292,7 @@ struct Scores<'a> {
 }
 
 impl Scores<'_> {
-    /// Cut into rows of `lengths` tokens.
+    /// Cuts the scores into rows of `lengths` tokens.
     fn rows(&self, keys: &[RowKey], lengths: &[i64]) -> PyResult<Vec<ScoredRow>> {
         let tokens = self.tail.len();
         let fits = lengths.len() == keys.len()

@@ -148,7 +148,7 @@ impl TokenStore {
         Ok(self.0.row(index).map_err(|e| to_python(py, &e))?.tools())
     }
 
-    /// The file with the log-probabilities that the records brought along.
+    /// The file with the records' own log-probabilities.
     #[getter]
     fn record_teacher_path(&self, py: Python<'_>) -> PyResult<Option<PathBuf>> {
         self.0.record_teacher_path().map_err(|e| to_python(py, &e))

@@ -252,7 +252,7 @@ fn required_fields_present_each(
     })
 }
 
-/// A schema that Python holds, or one that was compiled for the occasion.
+/// A schema that Python holds, or one that was compiled for this call.
 enum Compiled<'a> {
     Held(&'a schema::ToolSchema),
     Made(Arc<schema::ToolSchema>),
@@ -274,7 +274,8 @@ impl<'a> Compiled<'a> {
     }
 }
 
-/// The compiled schema of each entry of `given`, the argument called `name`, which must have one for each of `count` `others`.
+/// The compiled schema of each entry of `given`. An error names the argument: `name`, which must have one entry for
+/// each of the `count` entries of `others`.
 fn compiled_each<'a>(
     name: &str,
     given: &'a [Option<Bound<'_, PyAny>>],

@@ -17,12 +17,12 @@ pub struct TurnEnd {
     /// Up to and including the first special token after the content.
     pub ids: Vec<u32>,
     text: String,
-    /// The turn end and what the template writes behind it.
+    /// The turn end and what the template writes after it.
     suffix: String,
 }
 
 impl TurnEnd {
-    /// Renders a sentinel answer and looks at what follows it.
+    /// Renders an answer that no record has and looks at what follows it.
     pub fn find(tokenizer: &Tokenizer, template: &ChatTemplate) -> Result<Self> {
         let messages = format!(
             r#"[{{"role":"user","content":"question"}},{{"role":"assistant","content":"{SENTINEL}"}}]"#
@@ -52,11 +52,11 @@ impl TurnEnd {
     }
 }
 
-/// A stretch of a row's text before its last answer.
+/// A part of a row's text before its last answer.
 #[derive(Debug)]
 pub enum Piece {
     Prompt(String),
-    /// An earlier assistant turn that is to be learnt; the turn end follows it.
+    /// An earlier assistant turn that is learned; the turn end follows it.
     Answer(String),
 }
 
@@ -64,7 +64,7 @@ pub enum Piece {
 #[derive(Debug)]
 pub struct Prompt<'a> {
     pub pieces: Vec<Piece>,
-    /// Bytes where droppable groups begin and the last of them ends.
+    /// The bytes at which droppable groups begin, and the byte at which the last one ends.
     pub boundaries: Vec<usize>,
     template: &'a ChatTemplate,
     turn_end: &'a TurnEnd,
@@ -108,7 +108,7 @@ impl<'a> Prompt<'a> {
         let (before, prompt) = if let Some(messages) = &self.messages {
             (messages.as_str(), &self.text)
         } else {
-            // The prompt was given as text: any question before the answer will do.
+            // The prompt was given as text: render the answer after some question.
             let question = r#"[{"role":"user","content":"question"}]"#;
             rendered = self.template.render(question, tools, true)?;
             (question, &rendered)
@@ -139,13 +139,13 @@ fn unstable(what: &str) -> Error {
     ))
 }
 
-/// Messages and the ways to render parts of them.
+/// Messages, rendered in part or as a whole.
 struct Conversation<'a> {
     template: &'a ChatTemplate,
     tools: Option<&'a str>,
     messages: Vec<&'a str>,
     roles: Vec<String>,
-    /// All of it with the generation prompt.
+    /// All messages, rendered with the generation prompt.
     text: String,
 }
 
@@ -170,7 +170,7 @@ impl<'a> Conversation<'a> {
         self.template.render(&joined(messages), self.tools, add_generation_prompt)
     }
 
-    /// The text cut exactly at the contents of its assistant turns.
+    /// The text, cut where the content of each assistant turn begins and ends.
     fn pieces(&self, turn_end: &TurnEnd) -> Result<Vec<Piece>> {
         let mut pieces = Vec::new();
         let mut done = 0;
@@ -192,9 +192,9 @@ impl<'a> Conversation<'a> {
         Ok(pieces)
     }
 
-    /// Where the groups that may be dropped begin, and the last of them ends: a group is a user turn with all up to
-    /// the next one; never what stands before the first, never the last. Empty where dropping would not give the
-    /// text that the shorter conversation renders to.
+    /// The bytes at which the groups that may be dropped begin, and at which the last one ends. A group is a user
+    /// turn and all turns up to the next user turn. What comes before the first user turn is never dropped, nor the
+    /// last group. Empty if the text without a group is not what the shorter conversation renders to.
     fn boundaries(&self) -> Vec<usize> {
         let users: Vec<usize> =
             self.roles.iter().enumerate().filter(|(_, role)| *role == "user").map(|(i, _)| i).collect();
@@ -210,8 +210,8 @@ impl<'a> Conversation<'a> {
             let before = self.render(&self.messages[..user], false).ok()?;
             self.text.starts_with(&before).then(|| boundaries.push(before.len()))?;
         }
-        // The first group has no rendering before it (a template may put in a system turn of its own): its length is
-        // what the text loses without it.
+        // What comes before the first group cannot be rendered alone: without messages a template may add a system
+        // turn of its own. Render the conversation without the group: the text gets shorter by the group's length.
         let first = boundaries[0];
         let start =
             first.checked_sub(self.text.len().checked_sub(self.without(users[0]..users[1])?.len())?)?;

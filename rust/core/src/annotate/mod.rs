@@ -1,7 +1,8 @@
-//! From a record to rows of tokens with spans, by byte offsets: ids are never searched for.
+//! From a record to rows of tokens with spans.
 //!
-//! A row is the prompt's tokens, the answer's and the turn end's, each encoded on its own, so that their boundaries
-//! are exact. Nothing is shifted here: spans are ranges of token indices; collation shifts once.
+//! A row is the tokens of the prompt, of the answer and of the turn end. Each part is encoded alone, so that their
+//! boundaries are exact. Spans are found as bytes of the text and turned into token indices; ids are never searched
+//! for. Nothing is shifted here: collation shifts the targets, once.
 
 mod conversation;
 mod fields;
@@ -22,7 +23,7 @@ pub use options::{Options, Supervise};
 pub use row::{Row, Source};
 pub use spans::{Span, Spans};
 
-/// Annotates records; made once per run, shared by all threads.
+/// Annotates records. One is made for a run, and all threads share it.
 #[derive(Debug)]
 pub struct Annotator<'a> {
     tokenizer: &'a Tokenizer,
@@ -42,7 +43,7 @@ impl<'a> Annotator<'a> {
         &self.turn_end.ids
     }
 
-    /// One row for the teacher's answer, one for the ground truth where it is different.
+    /// A row for the teacher's answer, and one for the ground truth if that has other tokens.
     pub fn annotate(&self, record: &Record) -> Result<Vec<Row>> {
         let prompt = Prompt::of(record, self.template, &self.turn_end, self.options.supervise)?;
         let teacher = prompt.answer(record.teacher_text.as_deref(), record.teacher_message.as_deref())?;
@@ -117,7 +118,7 @@ impl<'a> Annotator<'a> {
     }
 }
 
-/// A row's tokens as they are put together.
+/// A row's tokens while they are collected.
 #[derive(Default)]
 struct Tokens {
     ids: Vec<u32>,

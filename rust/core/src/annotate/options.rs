@@ -22,7 +22,7 @@ impl Supervise {
 #[derive(Debug, Clone)]
 pub struct Options {
     pub supervise: Supervise,
-    /// How many ids of the first tool call `teacher_prefix_ids` holds when it is derived.
+    /// How many ids of the first tool call `teacher_prefix_ids` has, if the record does not give them.
     pub prefix_tokens: usize,
     /// What counts as a tool call in an answer.
     pub formats: Formats,

@@ -18,15 +18,16 @@ pub struct Row {
     pub ids: Vec<u32>,
     /// The (last) answer, its turn end included.
     pub response: Span,
-    /// What is to be learnt: the response, or with `Supervise::All` every assistant turn.
+    /// What is learned: the response, or with `Supervise::All` every assistant turn.
     pub supervised: Vec<Span>,
     pub spans: Spans,
-    /// Groups of the conversation's middle that may be dropped, oldest first, each beginning where the last ended.
+    /// Groups of turns in the middle of the conversation that may be dropped, oldest first. Each begins where the one
+    /// before ends.
     pub drop_groups: Vec<Span>,
     pub teacher_prefix_ids: Vec<u32>,
     pub tool_should_be_used: bool,
     pub required_fields_present: bool,
-    /// As given by the record, one entry a token of the row; `None`: 1 on the response's tokens.
+    /// As the record gives it, one entry for each token of the row; `None`: 1 on the response's tokens.
     pub teacher_attention_mask: Option<Vec<u8>>,
     pub teacher_length: u32,
     pub validated_arguments: Option<String>,

@@ -7,13 +7,13 @@ use crate::token_store::{CutRow, List, TokenStore};
 /// Label of a position that is no target.
 pub const IGNORE_INDEX: i64 = -100;
 
-/// What to make of the rows.
+/// The shape of a batch, and what pads it.
 #[derive(Debug, Clone, Copy)]
 pub struct Shape {
-    /// Positions of each row: rows are padded up to it.
+    /// Positions of each row; shorter rows are padded to it.
     pub length: usize,
     pub pad_id: i64,
-    /// 0: as many as are worth it.
+    /// Number of threads; 0: as many as are worth it.
     pub threads: usize,
 }
 
@@ -30,7 +30,7 @@ pub struct Batch {
     pub tool_call_mask: Vec<bool>,
     pub tool_name_mask: Vec<bool>,
     pub tool_args_mask: Vec<bool>,
-    /// About the tokens themselves, as `attention_mask`: not shifted.
+    /// Describes the tokens themselves, like `attention_mask`: not shifted.
     pub teacher_attention_mask: Vec<i64>,
     pub teacher: Option<TeacherBatch>,
     /// `[rows, prefix_length]`, padded with -100.
@@ -58,11 +58,11 @@ pub struct TeacherBatch {
     pub tail_logp: Vec<f32>,
     /// `[rows, length]`: the teacher's distribution is known.
     pub mask: Vec<bool>,
-    /// Ids drawn a token; 0: the store has none.
+    /// Ids drawn for each token; 0: the store has none.
     pub samples: usize,
     /// `[rows, length, samples]`.
     pub sample_ids: Vec<i32>,
-    /// `[rows, length, samples]`: how often each was drawn, 0 on fill.
+    /// `[rows, length, samples]`: how often each was drawn; 0 where there is none.
     pub sample_counts: Vec<i32>,
 }
 
@@ -84,7 +84,7 @@ impl TeacherBatch {
 }
 
 impl Batch {
-    /// All padding, with the fields of one value a row filled in.
+    /// All padding; the fields with one value for each row are filled in.
     pub(super) fn new(store: &TokenStore, rows: &[i64], cut: &[CutRow], shape: Shape) -> Result<Self> {
         let positions = rows.len() * shape.length;
         let prefix: usize = store.header("prefix_tokens")?;

@@ -10,11 +10,11 @@ use crate::{Error, Result};
 pub use batch::{Batch, IGNORE_INDEX, Shape, TeacherBatch};
 use fill::Job;
 
-/// Batches with fewer positions are not worth a second thread.
+/// One thread for this many positions of a batch: for fewer a second one does not pay.
 const POSITIONS_PER_THREAD: usize = 1 << 17;
 
-/// Collates `rows` of `store`. A row that is longer than `shape.length` loses the oldest droppable groups of its
-/// conversation; one that is still too long is an error.
+/// Collates `rows` of `store`. A row longer than `shape.length` loses the oldest droppable groups of its
+/// conversation; a row that is then still too long is an error.
 pub fn collate(
     store: &TokenStore,
     rows: &[i64],
@@ -40,7 +40,7 @@ pub fn collate(
     if threads <= 1 {
         jobs.iter_mut().for_each(Job::fill);
     } else {
-        // Threads of our own, gone when the call ends: nothing of a pool survives into a forked worker.
+        // Threads of this call alone: a pool that outlived it would be dead in a forked worker.
         let per_thread = jobs.len().div_ceil(threads);
         std::thread::scope(|scope| {
             for part in jobs.chunks_mut(per_thread) {

@@ -11,7 +11,7 @@ use crate::messages;
 use reader::Reader;
 pub use record::{Record, TopK};
 
-/// What is wrong with a line, and at which of its bytes where one is at fault.
+/// What is wrong with a line, and at which byte if there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldError {
     pub offset: Option<usize>,
@@ -58,8 +58,8 @@ const REASONING: &str = "teacher_reasoning_content";
 
 /// Parses and checks one line.
 ///
-/// Unknown keys join `metadata` as they stand; one that `metadata` also has must have the same value there. `allow_reasoning`
-/// lets a teacher's reasoning pass (into `metadata`).
+/// Unknown keys are added to `metadata` unchanged. If `metadata` has the key too, both values must be equal. With
+/// `allow_reasoning` a teacher's reasoning is accepted (into `metadata`).
 pub fn parse(text: &str, line: u64, allow_reasoning: bool) -> Result<Record, FieldError> {
     let mut record = Record { line, ..Record::default() };
     let mut cursor = Cursor::new(text, 0);
@@ -123,7 +123,7 @@ pub fn header(text: &str) -> Result<Option<String>, FieldError> {
         Ok(())
     })?;
     cursor.end()?;
-    // With other keys it is a record, which says that the header does not belong there.
+    // With other keys it is a record: the parser then says that a header does not belong there.
     Ok(found.filter(|_| !others))
 }
 
@@ -150,7 +150,7 @@ fn check_together(record: &Record) -> Result<(), FieldError> {
     Ok(())
 }
 
-/// `own` (a JSON object) with the `unknown` entries behind its own.
+/// `own` (a JSON object) with the `unknown` entries added at its end.
 fn merge_metadata(own: &str, unknown: &[(Cow<'_, str>, &str)]) -> Result<String, FieldError> {
     let mut clash = None;
     let mut same: HashSet<&str> = HashSet::new();

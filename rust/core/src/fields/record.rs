@@ -1,6 +1,6 @@
 //! One parsed record.
 
-/// A teacher's top-k log-probabilities as a record carries them, one list a response token.
+/// A teacher's top-k log-probabilities as they are in a record: one list for each response token.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct TopK {
     pub ids: Vec<Vec<u32>>,

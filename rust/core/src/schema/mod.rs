@@ -18,7 +18,7 @@ mod flat;
 use compact::{Builder, Compact};
 use flat::FlatJson;
 
-/// Compiled schemas that [`ToolSchema::cached`] keeps before it starts afresh.
+/// How many compiled schemas [`ToolSchema::cached`] keeps; then it clears the cache.
 const CACHE_ENTRIES: usize = 4096;
 
 /// The longest message of an issue, in characters: some quote the whole instance.
@@ -27,11 +27,11 @@ const MESSAGE_LIMIT: usize = 300;
 /// The compiled argument schemas of a set of tools.
 #[derive(Debug)]
 pub struct ToolSchema {
-    /// Finds tools by name, and says whether arguments are valid under what is usual.
+    /// Finds tools by name, and judges arguments of tools with a usual schema.
     compact: Compact,
     /// In the order of the definitions.
     names: Vec<String>,
-    /// One for each name.
+    /// One for each of `names`.
     tools: Vec<Tool>,
 }
 
@@ -39,9 +39,9 @@ pub struct ToolSchema {
 struct Tool {
     definition: Value,
     parameters: Value,
-    /// Says whether arguments are valid, where the schema is unusual.
+    /// Whether arguments are valid; only for an unusual schema.
     quick: Option<Validator<FlatJson>>,
-    /// Says what is wrong with arguments, and takes those that are unusual. Made when first needed.
+    /// What is wrong with arguments; also judges arguments that [`crate::json::flat`] refuses. Made when first needed.
     full: OnceLock<Validator>,
     required: Vec<String>,
 }
@@ -55,10 +55,11 @@ impl Tool {
 }
 
 impl ToolSchema {
-    /// Compiles `tools`: JSON array of `{name, description, parameters}` or of `OpenAI`'s `{type: function, function: {...}}`.
+    /// Compiles `tools`, a JSON array of `{name, description, parameters}`, or of `OpenAI`'s `{type, function}` around
+    /// such objects.
     ///
-    /// Missing or null `parameters` mean any object. A schema may refer to itself, never to a file or an address. The same
-    /// name twice is an error unless both definitions are equal.
+    /// Missing or null `parameters` mean any object. A schema may refer to itself, never to a file or an address. The
+    /// same name twice is an error unless both definitions are equal.
     pub fn new(tools: &str) -> Result<Self> {
         let parsed: Value = serde_json::from_str(tools)
             .map_err(|error| Error::schema(format!("tools: not JSON: {error}")))?;
@@ -76,7 +77,8 @@ impl ToolSchema {
 
     /// The compiled schema of `tools`, from a cache keyed by the text's hash.
     ///
-    /// The cache never blocks: while another thread holds it (or held it when this process was forked) the schema is compiled anew.
+    /// The cache never blocks. While another thread holds its lock (or held it when this process was forked), the
+    /// schema is compiled again.
     pub fn cached(tools: &str) -> Result<Arc<Self>> {
         static CACHE: LazyLock<Mutex<HashMap<[u8; 32], Arc<ToolSchema>>>> = LazyLock::new(Mutex::default);
         let lock = || match CACHE.try_lock() {
@@ -140,8 +142,8 @@ impl ToolSchema {
         }
     }
 
-    /// True when `arguments` (a JSON text) has every argument that the tool `name` requires, at its top level. False for
-    /// an unknown tool.
+    /// True when `arguments` (a JSON text) has every argument that the tool `name` requires, at its top level. False
+    /// for an unknown tool.
     pub fn required_present(&self, name: &str, arguments: &str) -> bool {
         let mut present = HashSet::new();
         let scanned = Cursor::new(arguments, 0).object(|cursor, key| {
@@ -151,7 +153,7 @@ impl ToolSchema {
         scanned.is_ok() && self.requires_only(name, &present)
     }
 
-    /// True when the tool `name` is known and requires no argument but those `present`.
+    /// True when the tool `name` is known and every argument that it requires is in `present`.
     pub fn requires_only(&self, name: &str, present: &HashSet<String>) -> bool {
         self.tool(name).is_some_and(|tool| tool.required.iter().all(|name| present.contains(name)))
     }

@@ -7,19 +7,19 @@ use crate::{Result, ipc};
 /// The kind of store, as a header names it.
 pub(super) const KIND: &str = "teacher_store";
 
-/// Fingerprint of a store that records brought along.
+/// The fingerprint of a store with records' own log-probabilities.
 pub const RECORD_FINGERPRINT: &str = "record";
 
-/// What a store holds and whose.
+/// Which teacher's scores a store has, and in which form.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Header {
-    /// Of the teacher: part of every row's key.
+    /// The teacher's fingerprint, a part of every row's key.
     pub fingerprint: String,
     pub k: usize,
-    /// The temperature the log-probabilities were computed at.
+    /// The temperature at which the log-probabilities were computed.
     pub logprob_temperature: f64,
     pub vocab_size: usize,
-    /// Ids drawn a token; 0: the store has no columns for them.
+    /// Ids drawn for each token; 0: the store has no columns for them.
     pub samples: usize,
 }
 
@@ -47,14 +47,14 @@ impl Header {
         })
     }
 
-    /// What two stores of one teacher may differ in, in words.
+    /// The settings in which two stores of one teacher may differ, in words.
     pub(super) fn settings(&self) -> String {
         let Self { k, logprob_temperature, vocab_size, samples, .. } = self;
         format!("k {k}, temperature {logprob_temperature}, vocabulary {vocab_size}, samples {samples}")
     }
 
-    /// Bytes a token: k ids (int32) and log-probabilities (fp16), tail and call opening (fp16), drawn ids (int32) and
-    /// how often each was drawn (u16).
+    /// Bytes that a token takes: k ids (int32) and log-probabilities (fp16), tail and call opening (fp16), drawn ids
+    /// (int32) and how often each was drawn (u16).
     pub fn bytes_per_token(&self) -> usize {
         (self.k + self.samples) * 6 + 4
     }

@@ -57,7 +57,7 @@ impl TeacherStore {
         self.index.is_empty()
     }
 
-    /// Bytes of a half-written tail that were ignored.
+    /// Bytes of a half-written end, which are ignored.
     pub fn torn(&self) -> usize {
         self.torn
     }

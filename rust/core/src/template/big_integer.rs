@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use minijinja::value::{Object, ObjectRepr, Value};
 
-/// An integer beyond 128 bits: printed as it stands, not for arithmetic.
+/// An integer beyond 128 bits: printed as it is written, not for arithmetic.
 #[derive(Debug)]
 pub struct BigInteger(pub String);
 

@@ -1,4 +1,4 @@
-//! Methods and filters of strings where Python's idea of white space differs from Rust's, before minijinja's own.
+//! String methods and filters that depend on what Python calls white space; minijinja's own would use Rust's.
 
 use minijinja::value::{Value, ValueKind, from_args};
 use minijinja::{Error, State};
@@ -17,7 +17,7 @@ pub fn trim(value: &Value, characters: Option<&str>) -> String {
     strip(&text, characters, true, true).to_owned()
 }
 
-/// Methods as Python has them.
+/// Python's methods; minijinja calls this before it looks for its own.
 pub fn call(state: &mut State<'_, '_>, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
     let Some(text) = value.as_str().filter(|_| value.kind() == ValueKind::String) else {
         return pycompat::unknown_method_callback(state, value, method, args);

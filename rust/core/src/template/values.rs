@@ -1,4 +1,4 @@
-//! JSON as template values that behave and print as Python's.
+//! JSON as template values that behave and print like Python's.
 
 use std::fmt;
 use std::sync::Arc;
@@ -66,8 +66,8 @@ pub fn parse(name: &str, json: &str) -> Result<Value> {
     value.map_err(|error| not_json(name, &error))
 }
 
-/// The messages, with the names under which transformers offers a message's reasoning: what stands under
-/// `reasoning_content`, `thinking` or `reasoning` is seen as `reasoning_content` and, where free, `thinking`.
+/// The messages, with reasoning under the names that transformers gives it: the first of `reasoning_content`,
+/// `thinking` and `reasoning` is copied to `reasoning_content`, and to `thinking` if that is not there.
 pub fn parse_messages(json: &str) -> Result<Value> {
     let mut messages = Vec::new();
     let mut cursor = Cursor::new(json, 0);

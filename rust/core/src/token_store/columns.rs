@@ -1,4 +1,4 @@
-//! The token store's columns: their schema, batches made of rows, and rows seen in batches.
+//! The token store's columns: their schema, and how rows are written to them and read.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -5,16 +5,16 @@ use std::ops::Range;
 use super::columns::List;
 use super::row::RowView;
 
-/// A row with the oldest groups of its conversation's middle dropped, as few as make it fit.
+/// A row without the oldest groups of its conversation's middle: as few are dropped as make it fit.
 #[derive(Debug, Clone)]
 pub struct CutRow<'a> {
     pub row: RowView<'a>,
-    /// The tokens left out: groups follow each other, so it is one range.
+    /// The tokens that are dropped. Groups follow each other, so they are one range.
     dropped: Range<usize>,
 }
 
 impl<'a> CutRow<'a> {
-    /// `None` when the row does not fit into `max_length` even without all its droppable groups.
+    /// `None` when the row is longer than `max_length` even without all its droppable groups.
     pub fn new(row: RowView<'a>, max_length: usize) -> Option<Self> {
         let length = row.ids().len();
         let mut dropped = 0..0;
@@ -36,12 +36,12 @@ impl<'a> CutRow<'a> {
         self.len() == 0
     }
 
-    /// What is kept of a list with one entry a token: before and behind the gap.
+    /// What is kept of a list with one entry for each token: the part before the gap and the part after it.
     pub fn kept<'b, T>(&self, values: &'b [T]) -> [&'b [T]; 2] {
         [&values[..self.dropped.start], &values[self.dropped.end..]]
     }
 
-    /// Where token `index` of the whole row stands now; `None` when it is left out.
+    /// The index in the cut row of token `index` of the whole row; `None` when it is dropped.
     pub fn position(&self, index: usize) -> Option<usize> {
         (!self.dropped.contains(&index)).then(|| self.shift(index))
     }
@@ -50,7 +50,7 @@ impl<'a> CutRow<'a> {
         if index >= self.dropped.end { index - self.dropped.len() } else { index.min(self.dropped.start) }
     }
 
-    /// The ranges of a span column where they stand now; those left out are missing.
+    /// The ranges of a span column in the cut row, without those that are dropped.
     pub fn spans(&self, list: List) -> impl Iterator<Item = Range<usize>> {
         self.row
             .spans(list)

@@ -1,4 +1,4 @@
-//! A row as it lies in the mapped file.
+//! A row of the mapped file.
 
 use std::ops::Range;
 
@@ -9,7 +9,7 @@ use super::columns::{Columns, List, SPANS};
 use crate::row_key::{RowKey, row_key};
 use crate::{Error, Result};
 
-/// One row, read where it lies in the mapped file.
+/// One row, read from the mapped file.
 #[derive(Debug, Clone, Copy)]
 pub struct RowView<'a> {
     columns: &'a Columns,

@@ -25,7 +25,7 @@ pub struct TokenStore {
     path: PathBuf,
     schema: SchemaRef,
     batches: Vec<Columns>,
-    /// The index of each batch's first row, and the number of rows.
+    /// The index of each batch's first row; at the end the number of rows.
     starts: Vec<usize>,
 }
 
@@ -89,12 +89,12 @@ impl TokenStore {
         self.batches.iter().flat_map(|batch| (0..batch.len()).map(|index| RowView::new(batch, index)))
     }
 
-    /// The tokens of each row.
+    /// The number of tokens of each row.
     pub fn lengths(&self) -> Vec<i32> {
         self.rows().map(|row| row.ids().len() as i32).collect()
     }
 
-    /// The tokens of each row once cut to at most `max_length`; -1 for a row that cannot be cut so far.
+    /// The number of tokens of each row after it is cut to at most `max_length`; -1 for a row that cannot be.
     pub fn fit(&self, max_length: usize) -> Vec<i32> {
         self.rows().map(|row| CutRow::new(row, max_length).map_or(-1, |cut| cut.len() as i32)).collect()
     }
@@ -115,7 +115,7 @@ impl TokenStore {
         ipc::audit(&batches)
     }
 
-    /// The file with the log-probabilities that the records brought along.
+    /// The file with the records' own log-probabilities.
     pub fn record_teacher_path(&self) -> Result<Option<PathBuf>> {
         let rows: u64 = self.header("record_teacher_rows")?;
         Ok((rows > 0).then(|| record_teacher_path(&self.path)))

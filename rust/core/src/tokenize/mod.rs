@@ -1,7 +1,7 @@
 //! Tokenizers: text to ids, ids to bytes.
 //!
-//! Here is what every kind of tokenizer gives. A kind has a file of its own, which says whether a `tokenizer.json` is of
-//! that kind and which bytes each of its tokens has. There is one kind: `byte_level`.
+//! Here is what every kind of tokenizer gives. A kind has a file of its own, which says whether a `tokenizer.json` is
+//! of that kind and which bytes each of its tokens has. There is one kind: `byte_level`.
 //!
 //! Every position in a text comes from [`Tokenizer::token_bytes`]: token 3 starts where the bytes of tokens 0, 1 and 2
 //! end.
@@ -25,12 +25,12 @@ const FAST_BYTES: usize = 32 * 1024;
 
 /// A tokenizer read from a `tokenizer.json`. Ids equal Hugging Face's.
 ///
-/// There are two encoders. `fastokens` is a hundred times faster. The `tokenizers` crate sets the standard and takes what
-/// `fastokens` refuses: some tokenizer files, long texts, texts with bytes that have no token.
+/// There are two encoders. `fastokens` is a hundred times faster. The `tokenizers` crate sets the standard and takes
+/// what `fastokens` refuses: some tokenizer files, long texts, texts with bytes that have no token.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
-    /// Made when the first text comes: filling its tables takes longer than opening a prepared dataset, which may encode
-    /// nothing.
+    /// Made when the first text comes: filling its tables takes longer than opening a prepared dataset, which may
+    /// encode nothing.
     fast: OnceLock<Option<fastokens::Tokenizer>>,
     document: Value,
     /// The bytes of all tokens end to end; token `id` is `bytes[starts[id]..starts[id + 1]]`.
@@ -139,8 +139,8 @@ impl Tokenizer {
 
     /// The first byte at which `text` and the bytes of `ids` differ; `None` when they are equal.
     ///
-    /// They differ where the vocabulary lacks a byte (the encoder drops it and says nothing) or a normaliser changed the
-    /// text.
+    /// They differ where the vocabulary lacks a byte (the encoder drops it and says nothing) or a normaliser changed
+    /// the text.
     pub fn first_difference(&self, text: &str, ids: &[u32]) -> Option<usize> {
         let mut rest = text.as_bytes();
         for &id in ids {

@@ -7,9 +7,9 @@ use crate::json::{Cursor, JsonError};
 /// The arguments object.
 #[derive(Debug)]
 pub(super) enum Arguments<'a> {
-    /// As it stands in the text, from byte `start` on.
+    /// Written in the text, from byte `start` on.
     Plain { text: &'a str, start: usize },
-    /// Out of a string.
+    /// Written inside a string, with escapes.
     Escaped(Box<Parts>),
 }
 

@@ -9,12 +9,12 @@ use super::object;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ToolCall {
     pub format: Format,
-    /// The frame that the call stands in is whole.
+    /// Whether the frame around the call is whole.
     pub closed: bool,
     pub name: String,
     /// The arguments object, as its own JSON text.
     pub arguments: String,
-    /// From the first byte of the opening to the last of the closing; for one of a list of calls its [`Self::body`].
+    /// The whole frame, from opening to closing; for a call in a list its [`Self::body`].
     pub span: Range<usize>,
     /// The call's JSON object.
     pub body: Range<usize>,

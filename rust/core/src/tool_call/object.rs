@@ -1,4 +1,4 @@
-//! A call's own object: the keys that hold its name and its arguments, in any of the shapes that models write.
+//! A call's object: which keys have its name and its arguments, in all shapes that models write.
 
 use std::ops::Range;
 
@@ -7,19 +7,19 @@ use crate::json::{Cursor, JsonError, Kind, RawStr};
 use super::arguments::Arguments;
 use super::escaped;
 
-/// The keys that may hold a call's name; of several the first of these counts.
+/// The keys that may have a call's name. If an object has several, the first in this list counts.
 pub(super) const NAME_KEYS: [&str; 3] = ["name", "tool", "function"];
-/// The keys that may hold a call's arguments; of several the first of these counts.
+/// The keys that may have a call's arguments. If an object has several, the first in this list counts.
 pub(super) const ARGUMENTS_KEYS: [&str; 3] = ["arguments", "parameters", "args"];
 /// The key of `OpenAI`'s list of calls.
 pub(super) const LIST_KEY: &str = "tool_calls";
-/// Where `function` stands in [`NAME_KEYS`]: with an object as its value it wraps the call.
+/// The index of `function` in [`NAME_KEYS`]. With an object as its value it wraps the call.
 const WRAPPER: usize = 2;
 
 /// The shape of a call's object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
-    /// `{"name": ..., "arguments": {...}}`, by any of the keys.
+    /// `{"name": ..., "arguments": {...}}`, with any of the keys.
     Plain,
     /// `name` and `parameters` and no other key.
     NameAndParameters,
@@ -27,12 +27,12 @@ pub(super) enum Shape {
     Wrapped,
 }
 
-/// What a call's object may be beyond the plain shape.
+/// Which other shapes a call's object may have.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Allow {
     /// [`Shape::Wrapped`].
     pub wrapped: bool,
-    /// The arguments as a JSON text in a string. (Wrapped calls may always write them so.)
+    /// The arguments as a JSON text in a string. (A wrapped call may always have them so.)
     pub strings: bool,
 }
 
@@ -45,7 +45,7 @@ pub(super) struct Call<'a> {
     pub span: Range<usize>,
 }
 
-/// What a key was given, the last time it was.
+/// The last value of a key.
 #[derive(Debug, Default)]
 enum Given<T> {
     #[default]
@@ -64,7 +64,7 @@ pub(super) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Takes the value of `key`, at which `cursor` stands.
+    /// Reads the value of `key`; `cursor` is at the value.
     pub fn entry(
         &mut self,
         cursor: &mut Cursor<'a>,
@@ -119,7 +119,7 @@ impl<'a> Fields<'a> {
         Ok(())
     }
 
-    /// The call that an object at `span` with these entries is.
+    /// The call that these entries of an object at `span` make, if they do.
     pub fn call(self, span: Range<usize>) -> Option<Call<'a>> {
         let named = self.names.iter().any(|given| !matches!(given, Given::Nothing));
         if !named && let Some(inner) = self.wrapped {
@@ -140,7 +140,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Passes the object at `cursor`; the call that it is, if it is one.
+/// Reads the object at `cursor`; the call, if it is one.
 pub(super) fn read<'a>(cursor: &mut Cursor<'a>, allow: Allow) -> Result<Option<Call<'a>>, JsonError> {
     cursor.skip_space();
     let start = cursor.position();
@@ -149,7 +149,7 @@ pub(super) fn read<'a>(cursor: &mut Cursor<'a>, allow: Allow) -> Result<Option<C
     Ok(fields.call(start..cursor.position()))
 }
 
-/// The value of the first key that was given any; `None` where it cannot be used.
+/// The value of the first key that has one; `None` if that value cannot be used.
 fn first<T>(given: [Given<T>; 3]) -> Option<T> {
     match given.into_iter().find(|given| !matches!(given, Given::Nothing))? {
         Given::Value(value) => Some(value),

@@ -4,7 +4,7 @@ const OPTIONS: Options = Options { schema: None, formats: Formats::ALL, max_call
 
 const CALL: &str = r#"{"name": "f", "arguments": {"a": 1}}"#;
 
-/// The calls as `format:name:span`, `?` behind those that are not closed.
+/// The calls as `format:name:span`, `?` after those that are not closed.
 fn seen(calls: &[ToolCall], text: &str) -> Vec<String> {
     let one = |call: &ToolCall| {
         let open = if call.closed { "" } else { "?" };

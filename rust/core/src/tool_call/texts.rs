@@ -12,7 +12,7 @@ use super::formats::Formats;
 /// With fewer texts, starting threads takes longer than judging them.
 const PARALLEL_TEXTS: usize = 512;
 
-/// True when `text` holds calls, none of them broken, and all are valid under `schema` where one is given.
+/// True when `text` has calls, none is broken, and all are valid under `schema` if there is one.
 pub fn is_valid_text(text: &str, schema: Option<&ToolSchema>, formats: Formats) -> bool {
     let (mut any, mut valid) = (false, true);
     let broken = walk(text, formats, |seen| {
@@ -36,8 +36,8 @@ pub fn are_valid_texts(
     })
 }
 
-/// True when `text` holds calls, none of them broken, and every one has all arguments that its tool requires where a
-/// `schema` is given.
+/// True when `text` has calls, none is broken and, if there is a `schema`, each has all arguments that its tool
+/// requires.
 pub fn required_present_in(text: &str, schema: Option<&ToolSchema>, formats: Formats) -> bool {
     let found = scan(text, formats);
     found.is_sound()

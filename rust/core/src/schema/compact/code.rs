@@ -2,13 +2,14 @@
 
 use crate::json::Kind;
 
-/// A set of kinds, or of JSON Schema's types: a bit each.
+/// A set of JSON Schema's types: one bit for each [`Kind`], and [`WHOLE`].
 pub(super) type Types = u8;
 
+/// `integer`: a number without a fraction.
 pub(super) const WHOLE: Types = 1 << 6;
 pub(super) const ALL: Types = WHOLE - 1;
 
-/// The schema of anything, and of nothing.
+/// The schemas `true` and `false`: any value is valid, and none is.
 pub(super) const ANYTHING: [u8; 2] = [ALL, 0];
 pub(super) const NOTHING: [u8; 2] = [0, 0];
 
@@ -18,14 +19,15 @@ pub(super) const ITEMS: u8 = 2;
 pub(super) const CHOICES: u8 = 4;
 pub(super) const ANY_OF: u8 = 8;
 
-/// Stands for a schema that is unusual.
+/// In place of a schema's offset: the schema is unusual and not here.
 pub(super) const UNUSUAL: u32 = u32::MAX;
 
+/// The bit of one kind.
 pub(super) const fn bit(kind: Kind) -> Types {
     1 << kind as u8
 }
 
-/// Bytes that are read from the front.
+/// Packed bytes, read from the front.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Code<'a>(pub &'a [u8]);
 

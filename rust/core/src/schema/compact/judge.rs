@@ -9,13 +9,13 @@ use crate::json::{Kind, same};
 
 use super::code::{ANY_OF, CHOICES, Code, ITEMS, MEMBERS, UNUSUAL, WHOLE, bit};
 
-/// Bytes that most sets of tools need no more than.
+/// Most sets of tools fit into this many bytes.
 const SHORT: usize = 256;
 
 /// A set of tools.
 #[derive(Debug, Default)]
 pub(in crate::schema) struct Compact {
-    /// Here itself where it is short, as it is for most sets of tools: one place less to fetch.
+    /// Up to [`SHORT`] bytes lie in this struct, which saves a cache miss.
     code: SmallVec<[u8; SHORT]>,
     values: Box<[Value]>,
 }
@@ -33,7 +33,7 @@ impl Compact {
         Self { code: code.into(), values: values.into() }
     }
 
-    /// The tool called `name`: its index, and its schema where that is usual.
+    /// The tool called `name`: its index, and its schema if that is usual.
     pub fn tool(&self, name: &str) -> Option<(usize, Option<Usual<'_>>)> {
         let mut schemas = Code(&self.code);
         let mut names = schemas.long();
@@ -59,7 +59,7 @@ impl Usual<'_> {
     }
 }
 
-/// Holds values, each the index of an entry, against schemas.
+/// Checks values against schemas. A value is the index of its entry.
 struct Judge<'a> {
     arguments: FlatNode<'a>,
     json: &'a [u8],
@@ -95,7 +95,7 @@ impl Judge<'_> {
         parts & ANY_OF == 0 || self.accepts_any(Code(schema.short()), value)
     }
 
-    /// No key stands twice in an object of entries.
+    /// An object in `entries` has each key once.
     fn accepts_members(&self, mut members: Code<'_>, object: usize) -> bool {
         let required = u16::from_le_bytes(members.bytes());
         let others = Code(members.short());
@@ -103,7 +103,7 @@ impl Judge<'_> {
         let (mut key, end) = (object + 1, self.entries[object].after as usize);
         while key < end {
             let said = self.raw(key);
-            // Most often the members stand in the schema's order.
+            // Members mostly come in the schema's order: go on after the last one that was found.
             let mut member = Member::find(&mut next, said);
             if member.is_none() {
                 next = members;
@@ -158,7 +158,7 @@ impl Judge<'_> {
         false
     }
 
-    /// A number without a fraction, such as `1.0`.
+    /// Whether a number has no fraction: `1`, `1.0`, `1e3`.
     fn is_whole(&self, number: usize) -> bool {
         let raw = self.raw(number);
         let digits = raw.strip_prefix(b"-").unwrap_or(raw);
@@ -166,7 +166,7 @@ impl Judge<'_> {
         digits.iter().all(u8::is_ascii_digit) || number().is_some_and(|number| number.fract() == 0.0)
     }
 
-    /// As it stands in the text.
+    /// The value as it is written.
     fn raw(&self, index: usize) -> &[u8] {
         let Entry { start, end, .. } = self.entries[index];
         &self.json[start as usize..end as usize]
@@ -179,7 +179,7 @@ struct Member<'a> {
 }
 
 impl<'a> Member<'a> {
-    /// The first of `members` with that key; they go on behind it.
+    /// The first of `members` with that key. `members` then starts after it.
     fn find(members: &mut Code<'a>, key: &[u8]) -> Option<Self> {
         while !members.is_empty() {
             let required = members.byte() != 0;

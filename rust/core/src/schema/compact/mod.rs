@@ -2,8 +2,8 @@
 //!
 //! Most tools need nothing else, and a set of them is searched with few cache misses. The common keywords are types,
 //! properties, required names, items, enum and anyOf. A tool with any other keyword that can fail a value (`minimum`,
-//! `pattern`, `$ref`) is left to `jsonschema`. `jsonschema` also says whether a schema is valid at all. The tests compare
-//! the verdicts of both.
+//! `pattern`, `$ref`) is left to `jsonschema`. `jsonschema` also says whether a schema is valid at all. The tests
+//! compare the verdicts of both.
 //!
 //! Layout. Numbers are little-endian. A *piece* is its length in two bytes, then its bytes.
 //!
