@@ -35,11 +35,11 @@ __all__ = [
 def read_jsonl(
     path: str | PathLike[str],
     *,
-    on_error: str = "raise",
-    max_rejected_fraction: float = 0.01,
-    max_line_bytes: int = 67108864,
-    allow_reasoning: bool = False,
-    threads: int = 0,
+    on_error: str,
+    max_rejected_fraction: float,
+    max_line_bytes: int,
+    allow_reasoning: bool,
+    threads: int,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]: ...
 
 @final
@@ -132,10 +132,13 @@ def looks_like_tool_json(
     schema: ToolSchema | list[dict[str, Any]] | str | None = None,
     formats: Sequence[str] | None = None,
 ) -> bool: ...
-def required_fields_present(text: str, schema: ToolSchema | list[dict[str, Any]] | str) -> bool: ...
+def required_fields_present(
+    text: str, schema: ToolSchema | list[dict[str, Any]] | str, formats: Sequence[str]
+) -> bool: ...
 def required_fields_present_each(
     answers: Sequence[str | ToolCall | Mapping[str, Any]],
     tools: Sequence[ToolSchema | list[dict[str, Any]] | str | None],
+    formats: Sequence[str],
 ) -> list[bool]: ...
 
 # ------------------------------------------------------------------ tokens: tokenizer, stores, collation
@@ -180,14 +183,15 @@ class TokenStore:
         tokenizer: Tokenizer,
         template: ChatTemplate,
         *,
-        supervise: str = "last",
-        prefix_tokens: int = 25,
-        on_error: str = "raise",
-        max_rejected_fraction: float = 0.01,
-        max_line_bytes: int = 67108864,
-        allow_reasoning: bool = False,
-        record_k: int = 32,
-        threads: int = 0,
+        supervise: str,
+        prefix_tokens: int,
+        formats: Sequence[str],
+        on_error: str,
+        max_rejected_fraction: float,
+        max_line_bytes: int,
+        allow_reasoning: bool,
+        record_k: int,
+        threads: int,
     ) -> BuildReport: ...
     @staticmethod
     def open(path: str | PathLike[str]) -> TokenStore: ...
@@ -244,8 +248,8 @@ class TeacherWriter:
         *,
         k: int,
         vocab_size: int,
+        samples: int,
         logprob_temperature: float = 1.0,
-        samples: int = 0,
     ) -> TeacherWriter: ...
     def __len__(self) -> int: ...
     @property
@@ -285,5 +289,6 @@ def collate(
     length: int,
     pad_id: int,
     teacher: TeacherStore | None = None,
-    threads: int = 0,
+    *,
+    threads: int,
 ) -> dict[str, NDArray[Any]]: ...

@@ -10,10 +10,10 @@ from typing import Any
 import naive_jsonl
 import orjson
 import pytest
+from defaults import read_jsonl
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from kdfast._rust import read_jsonl
 from kdfast.errors import DataError
 
 STRINGS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)

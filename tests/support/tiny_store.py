@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import tiny
+from defaults import build_store
 
 from kdfast import _rust
 
@@ -93,5 +94,5 @@ def build(directory: Path, records: list[dict[str, Any]] | None = None, **option
         tiny.write_tokenizer(directory)
     path = write_records(directory / "data.jsonl", RECORDS if records is None else records)
     tokenizer = _rust.Tokenizer.from_file(directory)
-    report = _rust.TokenStore.build(path, directory / "cache", tokenizer, template(), **options)
+    report = build_store(path, directory / "cache", tokenizer, template(), **options)
     return _rust.TokenStore.open(report.path)

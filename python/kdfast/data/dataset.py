@@ -21,8 +21,11 @@ from kdfast.config.data import DataConfig
 from kdfast.data.collate import Rows, pick_shape
 from kdfast.data.template import load_template
 from kdfast.errors import DataError
+from kdfast.scoring import FORMATS
 
 DEFAULT_SHAPES = DataConfig.shapes
+
+_RECORD_K = 32  # log-probabilities of a record's own that are kept for each token: the likeliest
 
 PathLike = str | os.PathLike[str]
 
@@ -104,10 +107,12 @@ class KDDataset(Dataset[dict[str, Any]]):
             ),
             supervise=supervise,
             prefix_tokens=prefix_tokens,
+            formats=FORMATS,
             on_error=on_error,
             max_rejected_fraction=max_rejected_fraction,
             max_line_bytes=max_line_bytes,
             allow_reasoning=allow_reasoning,
+            record_k=_RECORD_K,
             threads=threads,
         )
         self.reused, self.rejected = report.reused, report.rejected

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from kdfast.scoring.score import FORMATS
+
 if TYPE_CHECKING:
     from kdfast._rust import ToolCall, ToolSchema
 
@@ -47,7 +49,7 @@ def compute_required_fields_present(
         raise TypeError(
             f"texts must be a sequence with one entry for each answer, got one {type(texts).__name__}"
         )
-    return required_fields_present_each(list(texts), _tools_of_each(tools, len(texts)))
+    return required_fields_present_each(list(texts), _tools_of_each(tools, len(texts)), FORMATS)
 
 
 def _tools_of_each(

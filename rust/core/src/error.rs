@@ -26,9 +26,9 @@ pub struct Issue {
     pub message: String,
 }
 
-/// An error with everything that helps to mend its cause.
+/// An error and where its cause is.
 ///
-/// `message` is lower case, names the thing at fault and ends with its value and, where there is one, the remedy.
+/// `message` is lower case, names what is wrong, gives its value and, where there is one, the remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
     pub kind: Kind,

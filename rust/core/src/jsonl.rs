@@ -1,4 +1,4 @@
-//! Datasets: JSON lines read in blocks, parsed by several threads, handed on in file order.
+//! Datasets: JSON lines, read in blocks and parsed by several threads, in the order of the file.
 
 use std::fs::File;
 use std::io::Read;
@@ -9,42 +9,30 @@ use memchr::{memchr, memrchr};
 use rayon::prelude::*;
 
 use crate::fields::{self, FieldError, Record};
-use crate::{Error, Result};
+use crate::{Error, Result, threads};
 
 pub use crate::quarantine::{OnError, Quarantine, Rejected};
 
 /// Bytes read at a time. Memory is bounded by the block and the longest line, not by the file.
 const BLOCK: usize = 1 << 20;
 
-/// Bytes of a line end beyond the line, at most (CRLF).
+/// The longest line end: CRLF.
 const LINE_END: usize = 2;
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
-/// How a dataset is read.
+/// How a dataset is read. The caller chooses each: the defaults are Python's (`kdfast.config.data`).
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReadOptions {
     pub on_error: OnError,
     /// With [`OnError::Quarantine`]: more than this share of bad lines fails the load.
     pub max_rejected_fraction: f64,
-    /// A longer line fails the load, quarantine or not: it cannot be held.
+    /// A longer line fails the load, with quarantine too: it would not fit into memory.
     pub max_line_bytes: usize,
     /// Take records with `teacher_reasoning_content`.
     pub allow_reasoning: bool,
-    /// 0: one a core. The result is the same for any number.
+    /// Number of threads; 0: one a core. It does not change the result.
     pub threads: usize,
-}
-
-impl Default for ReadOptions {
-    fn default() -> Self {
-        Self {
-            on_error: OnError::Raise,
-            max_rejected_fraction: 0.01,
-            max_line_bytes: 64 << 20,
-            allow_reasoning: false,
-            threads: 0,
-        }
-    }
 }
 
 /// What was read.
@@ -63,7 +51,7 @@ pub struct Summary {
 /// Reads the dataset at `path`, giving `sink` the lines of each block in file order, parsed or rejected.
 ///
 /// Lines end in LF or CRLF; a byte order mark on line 1 is skipped; blank lines are skipped but counted; the last line
-/// needs no newline. Whether a rejected line fails the load is the sink's to say (see [`Quarantine`]).
+/// needs no newline. `sink` decides whether a rejected line fails the load (see [`Quarantine`]).
 ///
 /// Errors: `Io` when the file cannot be read; `Data` for a line beyond the limit and for a file that holds no records.
 pub fn read(
@@ -71,7 +59,7 @@ pub fn read(
     options: &ReadOptions,
     sink: &mut dyn FnMut(Vec<std::result::Result<Record, Rejected>>) -> Result<()>,
 ) -> Result<Summary> {
-    let pool = pool(options.threads)?;
+    let pool = threads::pool(options.threads)?;
     let mut blocks = Blocks::open(path, options.max_line_bytes)?;
     let mut summary = Summary::default();
     let mut next_line = 1;
@@ -105,28 +93,15 @@ pub fn read(
     Ok(summary)
 }
 
-/// A pool of this call's own: one that outlived the call would be dead in a forked child.
-pub(crate) fn pool(threads: usize) -> Result<Option<rayon::ThreadPool>> {
-    let threads = match threads {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        given => given,
-    };
-    if threads == 1 {
-        return Ok(None);
-    }
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-    pool.map(Some).map_err(|error| Error::data(format!("cannot start {threads} threads: {error}")))
-}
-
-/// The file in blocks of whole lines, in one buffer that is used again.
+/// Reads the file in blocks of whole lines, into one buffer.
 struct Blocks<'p> {
     path: &'p Path,
     file: File,
     hasher: blake3::Hasher,
     buffer: Vec<u8>,
-    /// Bytes of the buffer that are read.
+    /// Bytes of the buffer that hold the file's content.
     filled: usize,
-    /// Bytes of the buffer that were handed out.
+    /// Bytes of the buffer that `next` has returned already.
     taken: usize,
     max_line_bytes: usize,
     ended: bool,
@@ -147,7 +122,7 @@ impl<'p> Blocks<'p> {
         })
     }
 
-    /// The next whole lines; or the start of a line beyond the limit, or the end of the file, without their newline.
+    /// The next whole lines. A line beyond the limit, or the file's last one, may lack its newline.
     fn next(&mut self) -> Result<Option<&[u8]>> {
         self.buffer.copy_within(self.taken..self.filled, 0);
         self.filled -= self.taken;
@@ -168,7 +143,7 @@ impl<'p> Blocks<'p> {
         Ok(Some(&self.buffer[..self.taken]).filter(|block| !block.is_empty()))
     }
 
-    /// Reads until the buffer, made larger if it is full, holds a block more or the file ends.
+    /// Reads until the buffer is full or the file ends; a full buffer is doubled first.
     fn fill(&mut self) -> Result<()> {
         if self.buffer.len() == self.filled {
             self.buffer.resize(self.filled * 2, 0);
@@ -199,7 +174,7 @@ struct Line {
 
 struct Lines {
     kept: Vec<Line>,
-    /// The number of a line beyond the limit, the last that was looked at.
+    /// The number of a line beyond the limit. No line after it was looked at.
     too_long: Option<u64>,
 }
 
@@ -221,7 +196,8 @@ fn split(block: &[u8], next_line: &mut u64, max_line_bytes: usize) -> Lines {
     lines
 }
 
-/// What a line holds, without a byte order mark (on line 1) and a carriage return; and how many bytes precede it.
+/// How many bytes to skip at the start of a line (a byte order mark on line 1), and the line without them and without
+/// its carriage return.
 fn content(line: &[u8], number: u64) -> (usize, &[u8]) {
     let marked = number == 1 && line.starts_with(BOM);
     let skipped = if marked { BOM.len() } else { 0 };
@@ -248,7 +224,7 @@ fn utf8(content: &[u8]) -> std::result::Result<&str, FieldError> {
     })
 }
 
-/// The header, if `line` (the first that is not blank) is one. A line that is not even JSON is left to the parser.
+/// The header, if `line` (the first that is not blank) is one. A line that is no JSON gets its error from the parser.
 fn header(line: &[u8]) -> Option<String> {
     let content = line.strip_prefix(BOM).unwrap_or(line);
     fields::header(std::str::from_utf8(content).ok()?).ok().flatten()
@@ -267,6 +243,16 @@ mod tests {
     use std::io::Write as _;
 
     const GOOD: &str = r#"{"prompt": "p", "teacher_text": "t"}"#;
+
+    fn options() -> ReadOptions {
+        ReadOptions {
+            on_error: OnError::Raise,
+            max_rejected_fraction: 0.0,
+            max_line_bytes: 64 << 20,
+            allow_reasoning: false,
+            threads: 0,
+        }
+    }
 
     fn load(bytes: &[u8], options: &ReadOptions) -> Result<(Summary, Vec<Record>, Vec<Rejected>)> {
         let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -287,7 +273,7 @@ mod tests {
     #[test]
     fn lines_are_counted_in_every_style() {
         let text = format!("\u{feff}{GOOD}\r\n\n \t\r\n{GOOD}\nnope\n{GOOD}");
-        let (summary, good, bad) = load(text.as_bytes(), &ReadOptions::default()).unwrap();
+        let (summary, good, bad) = load(text.as_bytes(), &options()).unwrap();
         assert_eq!(good.iter().map(|record| record.line).collect::<Vec<_>>(), [1, 4, 6]);
         assert_eq!((bad[0].line, bad[0].column, bad[0].raw.as_slice()), (5, Some(1), &b"nope"[..]));
         assert_eq!((summary.records, summary.rejected), (3, 1));
@@ -296,10 +282,9 @@ mod tests {
 
     #[test]
     fn columns_count_bytes_of_the_line() {
-        let (_, _, bad) =
-            load("\u{feff}{\"é\": x}\n{\"a\": \"\u{1}\"}".as_bytes(), &ReadOptions::default()).unwrap();
+        let (_, _, bad) = load("\u{feff}{\"é\": x}\n{\"a\": \"\u{1}\"}".as_bytes(), &options()).unwrap();
         assert_eq!((bad[0].column, bad[1].column), (Some(11), Some(8)));
-        let (_, _, bad) = load(b"{\"a\": \"\xff\"}", &ReadOptions::default()).unwrap();
+        let (_, _, bad) = load(b"{\"a\": \"\xff\"}", &options()).unwrap();
         assert_eq!((bad[0].column, bad[0].reason.as_str()), (Some(8), "invalid UTF-8: byte 0xff"));
     }
 
@@ -316,8 +301,8 @@ mod tests {
                 "{{\"prompt\": \"{index}\", \"truth_text\": \"{answer} {index}\", \"id\": {index}{close}"
             );
         }
-        let one = load(text.as_bytes(), &ReadOptions { threads: 1, ..ReadOptions::default() }).unwrap();
-        let four = load(text.as_bytes(), &ReadOptions { threads: 4, ..ReadOptions::default() }).unwrap();
+        let one = load(text.as_bytes(), &ReadOptions { threads: 1, ..options() }).unwrap();
+        let four = load(text.as_bytes(), &ReadOptions { threads: 4, ..options() }).unwrap();
         assert_eq!((one.0.records, one.0.rejected, one.0.header.as_deref()), (8991, 9, Some("{\"v\": 1}")));
         assert_eq!(one, four);
         assert_eq!(one.1.iter().find(|record| record.line == 5002).unwrap().metadata, "{\"id\": 5000}");
@@ -325,21 +310,18 @@ mod tests {
 
     #[test]
     fn limits_and_empty_files() {
-        let short = ReadOptions { max_line_bytes: GOOD.len(), ..ReadOptions::default() };
+        let short = ReadOptions { max_line_bytes: GOOD.len(), ..options() };
         assert_eq!(load(format!("{GOOD}\r\n{GOOD}").as_bytes(), &short).unwrap().1.len(), 2);
         let error = load(format!("{GOOD}\n{GOOD} \n").as_bytes(), &short).unwrap_err();
         assert_eq!((error.line, error.message.contains("max_line_bytes")), (Some(2), true));
-        let endless = ReadOptions { max_line_bytes: 3 << 20, ..ReadOptions::default() };
+        let endless = ReadOptions { max_line_bytes: 3 << 20, ..options() };
         assert_eq!(load(&vec![b'x'; 9 << 20], &endless).unwrap_err().line, Some(1));
         for empty in ["", "\n\n", "{\"__header__\": {}}\n"] {
-            assert_eq!(
-                load(empty.as_bytes(), &ReadOptions::default()).unwrap_err().message,
-                "holds no records"
-            );
+            assert_eq!(load(empty.as_bytes(), &options()).unwrap_err().message, "holds no records");
         }
-        let gone = read(Path::new("/no/such.jsonl"), &ReadOptions::default(), &mut |_| Ok(())).unwrap_err();
+        let gone = read(Path::new("/no/such.jsonl"), &options(), &mut |_| Ok(())).unwrap_err();
         assert_eq!(gone.errno, Some(2));
-        let folder = read(&std::env::temp_dir(), &ReadOptions::default(), &mut |_| Ok(())).unwrap_err();
+        let folder = read(&std::env::temp_dir(), &options(), &mut |_| Ok(())).unwrap_err();
         assert_eq!(folder.kind, crate::Kind::Io);
     }
 }

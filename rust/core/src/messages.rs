@@ -2,7 +2,7 @@
 
 use crate::json::{Cursor, JsonError, Kind};
 
-/// Which messages are asked for.
+/// Which kind of message a place needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
     /// Any turn of a conversation: an object with a role.
@@ -11,13 +11,13 @@ pub enum Rule {
     Answer { allow_reasoning: bool },
 }
 
-/// What other software calls the reasoning of a message.
+/// The keys under which other software puts a message's reasoning.
 const REASONING: [&str; 3] = ["reasoning_content", "reasoning", "thinking"];
 
 /// Longest part of a value that an error quotes, in characters.
 const EXCERPT: usize = 60;
 
-/// Passes a message and checks it; `name` is what errors call it.
+/// Reads a message and checks it; `name` is its name in errors.
 pub fn check(cursor: &mut Cursor<'_>, name: &str, rule: Rule) -> Result<(), JsonError> {
     let kind = cursor.peek()?;
     let start = cursor.position();
@@ -83,7 +83,7 @@ fn refuses(rule: Rule, key: &str) -> bool {
     rule == (Rule::Answer { allow_reasoning: false }) && REASONING.contains(&key)
 }
 
-/// Passes tool calls, each an object with a name, by itself or under `function`; gives their number.
+/// Reads tool calls and returns their number. Each is an object with a `name`, its own or that of its `function`.
 fn calls(cursor: &mut Cursor<'_>, name: &str) -> Result<usize, JsonError> {
     let mut count = 0;
     cursor.array(|cursor, index| {
@@ -98,7 +98,7 @@ fn calls(cursor: &mut Cursor<'_>, name: &str) -> Result<usize, JsonError> {
     Ok(count)
 }
 
-/// Passes a call (or its `function`) and says whether it has a name.
+/// Reads a call (or its `function`); whether it has a name.
 fn function_named(cursor: &mut Cursor<'_>, name: &str) -> Result<bool, JsonError> {
     let kind = cursor.peek()?;
     if kind != Kind::Object {

@@ -1,8 +1,8 @@
 //! Files mapped into memory, seen as Arrow buffers.
 //!
-//! The only unsafe code of the project: `memmap2` marks mapping as unsafe because another process may change or cut
-//! the file under our feet. kdfast's stores are written beside their place and renamed, or only ever grow (a torn
-//! tail that a writer cuts off lies behind everything that a reader looks at), so what is mapped stays as it is.
+//! The only unsafe code of the project. `memmap2` marks mapping as unsafe because another process may change or cut the
+//! file while it is mapped. That does not happen to kdfast's stores: they are written under another name and renamed,
+//! or they only grow. (A writer may cut off a torn tail, but readers never look at that part.)
 #![allow(unsafe_code)]
 
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! What becomes of bad lines: the load fails at the first, or they are put aside, counted and told of.
+//! Bad lines: the load fails at the first one, or they are put aside, counted and reported.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -6,10 +6,9 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use crate::json::quote;
-use crate::jsonl::ReadOptions;
 use crate::{Error, Result};
 
-/// Bad lines that are held at most, in bytes, so that memory stays bounded when nearly all of a large file is bad.
+/// The most bytes of bad lines that are kept in memory, for a large file that is nearly all bad.
 const HELD_BYTES: usize = 256 << 20;
 
 /// How much of a bad line an error quotes, in bytes before and after the fault.
@@ -29,14 +28,15 @@ pub enum OnError {
 pub struct Rejected {
     /// From 1.
     pub line: u64,
-    /// From 1, counted in bytes of the line as it stands (a byte order mark included), where one place is at fault.
+    /// From 1, counted in bytes of the line as it is in the file (with a byte order mark); `None` when no single
+    /// place is wrong.
     pub column: Option<u64>,
     pub reason: String,
-    /// The line as it stands, without its newline.
+    /// The line as it is in the file, without its newline.
     pub raw: Vec<u8>,
 }
 
-/// The bad lines of one load. Drive it beside [`crate::jsonl::read`]: `reject` each bad line, `finish` at the end.
+/// The bad lines of one load. While [`crate::jsonl::read`] runs, `reject` each bad line; `finish` at the end.
 #[derive(Debug)]
 pub struct Quarantine {
     path: PathBuf,
@@ -47,15 +47,10 @@ pub struct Quarantine {
 }
 
 impl Quarantine {
-    /// For the load of the dataset at `path`.
-    pub fn new(path: &Path, options: &ReadOptions) -> Self {
-        Self {
-            path: path.to_owned(),
-            on_error: options.on_error,
-            max_fraction: options.max_rejected_fraction,
-            held_bytes: 0,
-            rejected: Vec::new(),
-        }
+    /// For the load of the dataset at `path`. With [`OnError::Quarantine`] the load fails when more than
+    /// `max_fraction` of the lines are bad.
+    pub fn new(path: &Path, on_error: OnError, max_fraction: f64) -> Self {
+        Self { path: path.to_owned(), on_error, max_fraction, held_bytes: 0, rejected: Vec::new() }
     }
 
     /// Takes a bad line, or fails with its file, line, column, reason and a quote of it.
@@ -77,11 +72,11 @@ impl Quarantine {
         &self.rejected
     }
 
-    /// Writes the bad lines beside the dataset and returns them; fails when they are more than allowed.
+    /// Writes the bad lines beside the dataset and returns them; fails when there are more than allowed.
     ///
-    /// `<file>.rejected.jsonl` holds each bad line unchanged, `<file>.rejected.reasons.jsonl` in the same order an object with `line`, `column`
-    /// and `reason`. Both are written whole or not at all, also when the load then fails. They describe the last load that
-    /// rejected something. `total` counts good and bad lines together.
+    /// `<file>.rejected.jsonl` holds each bad line unchanged, `<file>.rejected.reasons.jsonl` in the same order an
+    /// object with `line`, `column` and `reason`. Each is written whole or not at all, and also when the load then
+    /// fails. They stay until another load rejects something. `total` counts good and bad lines.
     pub fn finish(self, total: u64) -> Result<Vec<Rejected>> {
         if self.rejected.is_empty() {
             return Ok(self.rejected);
@@ -129,7 +124,7 @@ impl Quarantine {
     }
 }
 
-/// The part of the line around its fault.
+/// The part of the line around the fault.
 fn near(rejected: &Rejected) -> String {
     let fault = rejected.column.map_or(0, |column| column as usize - 1).min(rejected.raw.len());
     let start = fault.saturating_sub(QUOTED_BYTES);
@@ -148,7 +143,7 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
         .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
         .and_then(|()| fs::rename(&unfinished, path));
     written.map_err(|error| {
-        // What is left of it is of no use; that it may not be there is no second error.
+        // Delete the partial file; ignore failure: the write error is the one to report.
         let _ = fs::remove_file(&unfinished);
         Error::io("write", path, &error)
     })
@@ -162,13 +157,9 @@ mod tests {
         Rejected { line, column: Some(3), reason: "no \"answer\"".into(), raw: b"{}\xff\r".to_vec() }
     }
 
-    fn options(on_error: OnError, max_rejected_fraction: f64) -> ReadOptions {
-        ReadOptions { on_error, max_rejected_fraction, ..ReadOptions::default() }
-    }
-
     #[test]
     fn raising_names_the_place_and_quotes_the_line() {
-        let mut quarantine = Quarantine::new(Path::new("d.jsonl"), &options(OnError::Raise, 1.0));
+        let mut quarantine = Quarantine::new(Path::new("d.jsonl"), OnError::Raise, 1.0);
         let error = quarantine.reject(bad(7)).unwrap_err();
         assert_eq!(error.to_string(), "d.jsonl:7:3: no \"answer\"; near: \"{}\u{fffd}\\r\"");
     }
@@ -178,7 +169,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("d.jsonl");
         let load = |fraction| {
-            let mut quarantine = Quarantine::new(&path, &options(OnError::Quarantine, fraction));
+            let mut quarantine = Quarantine::new(&path, OnError::Quarantine, fraction);
             quarantine.reject(bad(2)).unwrap();
             quarantine.reject(bad(5)).unwrap();
             quarantine.finish(10)

@@ -5,7 +5,7 @@ use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
-/// What an operating-system error without a number is raised as: Python's `OSError` needs one (`EIO`).
+/// The number for an operating-system error without one (`EIO`): Python's `OSError` needs a number.
 const UNKNOWN_ERRNO: i32 = 5;
 
 /// Runs `work` without the GIL and raises its error as the class that `kdfast.errors` has for it.
@@ -13,10 +13,10 @@ pub fn enter<T: Send>(py: Python<'_>, work: impl FnOnce() -> kdfast_core::Result
     py.detach(work).map_err(|error| to_python(py, &error))
 }
 
-/// Input from this size on is read without the GIL: giving it up and taking it back costs more than reading a sentence.
+/// Input from this size on is read without the GIL. For less, releasing and taking the GIL costs more than reading.
 const LONG_BYTES: usize = 4096;
 
-/// [`enter`] for input of so many `bytes`: a short one is read with the GIL held.
+/// [`enter`] for an input of `bytes` bytes: a short one is read with the GIL held.
 pub fn enter_if_long<T: Send>(
     py: Python<'_>,
     bytes: usize,
@@ -39,7 +39,7 @@ fn build(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
             error.line,
             error.column,
         ))?,
-        // Neither has room for a place of its own, so it leads the message.
+        // These two have no fields for file and line, so the message begins with them.
         Kind::Schema => errors()?.getattr("SchemaError")?.call1((error.to_string(),))?,
         Kind::ToolCall => {
             errors()?.getattr("ToolCallError")?.call1((error.to_string(), issues(py, error)?))?
@@ -58,7 +58,7 @@ fn issues<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'py, PyList>> {
     issue_dicts(py, &error.issues)
 }
 
-/// One dict an issue: `instance_path`, `schema_path`, `message`.
+/// A dict for each issue: `instance_path`, `schema_path`, `message`.
 pub fn issue_dicts<'py>(
     py: Python<'py>,
     issues: &[kdfast_core::error::Issue],

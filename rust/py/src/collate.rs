@@ -11,7 +11,7 @@ use crate::teacher_store::TeacherStore;
 use crate::token_store::TokenStore;
 
 #[pyfunction]
-#[pyo3(name = "collate", signature = (store, rows, length, pad_id, teacher=None, threads=0))]
+#[pyo3(name = "collate", signature = (store, rows, length, pad_id, teacher=None, *, threads))]
 fn collate_rows<'py>(
     py: Python<'py>,
     store: &TokenStore,

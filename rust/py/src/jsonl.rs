@@ -12,8 +12,7 @@ use crate::boundary::enter;
 use crate::tool_call::loads;
 
 #[pyfunction]
-#[pyo3(signature = (path, *, on_error = "raise", max_rejected_fraction = 0.01, max_line_bytes = 67_108_864,
-                    allow_reasoning = false, threads = 0))]
+#[pyo3(signature = (path, *, on_error, max_rejected_fraction, max_line_bytes, allow_reasoning, threads))]
 fn read_jsonl<'py>(
     py: Python<'py>,
     path: PathBuf,
@@ -26,7 +25,7 @@ fn read_jsonl<'py>(
     let on_error = on_error_named(on_error)?;
     let options = ReadOptions { on_error, max_rejected_fraction, max_line_bytes, allow_reasoning, threads };
     let (records, rejected) = enter(py, || {
-        let mut quarantine = Quarantine::new(&path, &options);
+        let mut quarantine = Quarantine::new(&path, on_error, max_rejected_fraction);
         let mut records = Vec::new();
         let summary = jsonl::read(&path, &options, &mut |lines| {
             for line in lines {
@@ -56,7 +55,7 @@ pub fn on_error_named(name: &str) -> PyResult<OnError> {
     match name {
         "raise" => Ok(OnError::Raise),
         "quarantine" => Ok(OnError::Quarantine),
-        _ => Err(PyValueError::new_err(format!("on_error must be 'raise' or 'quarantine', got {name:?}"))),
+        _ => Err(PyValueError::new_err(format!("on_error must be 'raise' or 'quarantine', got '{name}'"))),
     }
 }
 
@@ -86,7 +85,7 @@ fn record_dict<'py>(py: Python<'py>, record: &Record) -> PyResult<Bound<'py, PyD
     set(&dict, "tool_should_be_used", record.tool_should_be_used)?;
     set(&dict, "teacher_prefix_ids", record.teacher_prefix_ids.as_ref())?;
     set(&dict, "required_fields_present", record.required_fields_present)?;
-    // Not as it is: bytes would come out.
+    // As numbers: a `Vec<u8>` would become bytes.
     let mask = record.teacher_attention_mask.as_ref();
     set(
         &dict,

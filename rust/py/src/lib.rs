@@ -1,4 +1,4 @@
-//! `kdfast._rust`: the Python face of `kdfast-core`. Conversions only; all work happens behind [`boundary::enter`].
+//! `kdfast._rust`: `kdfast-core` for Python. Conversions only; [`boundary::enter`] does the work.
 #![allow(clippy::needless_pass_by_value)] // PyO3 extracts arguments as values
 
 mod arrays;

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use kdfast_core::row_key::RowKey;
 use kdfast_core::teacher_store::{self, Header, ScoredRow, renormalise};
-use kdfast_core::token_store::RowKey;
 use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::exceptions::{PyKeyError, PyValueError};
 use pyo3::prelude::*;
@@ -41,7 +41,7 @@ impl TeacherStore {
         enter(py, || teacher_store::TeacherStore::open(&path)).map(Self)
     }
 
-    /// Where the store of `fingerprint` lies in `directory`, written or not.
+    /// The path of the store of `fingerprint` in `directory`, whether it exists or not.
     #[staticmethod]
     fn path_of(directory: PathBuf, fingerprint: &str) -> PathBuf {
         teacher_store::store_path(&directory, fingerprint)
@@ -159,15 +159,15 @@ impl TeacherWriter {
 #[pymethods]
 impl TeacherWriter {
     #[staticmethod]
-    #[pyo3(signature = (directory, fingerprint, *, k, vocab_size, logprob_temperature=1.0, samples=0))]
+    #[pyo3(signature = (directory, fingerprint, *, k, vocab_size, samples, logprob_temperature=1.0))]
     fn open(
         py: Python<'_>,
         directory: PathBuf,
         fingerprint: String,
         k: usize,
         vocab_size: usize,
-        logprob_temperature: f64,
         samples: usize,
+        logprob_temperature: f64,
     ) -> PyResult<Self> {
         if k == 0 || k > vocab_size {
             return Err(PyValueError::new_err(format!(
@@ -279,7 +279,7 @@ impl TeacherWriter {
     }
 }
 
-/// Scores of several rows end to end.
+/// The scores of several rows, one after the other.
 struct Scores<'a> {
     k: usize,
     samples: usize,
@@ -292,7 +292,7 @@ struct Scores<'a> {
 }
 
 impl Scores<'_> {
-    /// Cut into rows of `lengths` tokens.
+    /// Cuts the scores into rows of `lengths` tokens.
     fn rows(&self, keys: &[RowKey], lengths: &[i64]) -> PyResult<Vec<ScoredRow>> {
         let tokens = self.tail.len();
         let fits = lengths.len() == keys.len()

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use kdfast_core::annotate::{Options, Supervise};
-use kdfast_core::jsonl::{OnError, ReadOptions};
+use kdfast_core::jsonl::ReadOptions;
 use kdfast_core::token_store::{self, BuildOptions, CutRow, List, SPANS};
 use kdfast_core::{Error, Result};
 use numpy::{IntoPyArray, PyArray1, PyArrayDyn};
@@ -14,8 +14,10 @@ use pyo3::types::PyDict;
 
 use crate::arrays::{shaped, spans};
 use crate::boundary::{enter, to_python};
+use crate::jsonl::on_error_named;
 use crate::template::ChatTemplate;
 use crate::tokenize::Tokenizer;
+use crate::tool_call::formats_named;
 
 /// What a build did.
 #[pyclass(frozen, get_all, module = "kdfast._rust")]
@@ -36,8 +38,8 @@ pub struct TokenStore(pub token_store::TokenStore);
 #[pymethods]
 impl TokenStore {
     #[staticmethod]
-    #[pyo3(signature = (path, directory, tokenizer, template, *, supervise="last", prefix_tokens=25, on_error="raise",
-        max_rejected_fraction=0.01, max_line_bytes=67_108_864, allow_reasoning=false, record_k=32, threads=0))]
+    #[pyo3(signature = (path, directory, tokenizer, template, *, supervise, prefix_tokens, formats, on_error,
+        max_rejected_fraction, max_line_bytes, allow_reasoning, record_k, threads))]
     #[allow(clippy::too_many_arguments)] // one a keyword of the Python call
     fn build(
         py: Python<'_>,
@@ -47,6 +49,7 @@ impl TokenStore {
         template: &ChatTemplate,
         supervise: &str,
         prefix_tokens: usize,
+        formats: Vec<String>,
         on_error: &str,
         max_rejected_fraction: f64,
         max_line_bytes: usize,
@@ -63,17 +66,11 @@ impl TokenStore {
                 )));
             }
         };
-        let on_error = match on_error {
-            "raise" => OnError::Raise,
-            "quarantine" => OnError::Quarantine,
-            other => {
-                let message = format!("on_error must be 'raise' or 'quarantine', got '{other}'");
-                return Err(PyValueError::new_err(message));
-            }
-        };
+        let on_error = on_error_named(on_error)?;
+        let formats = formats_named(Some(formats))?;
         let options = BuildOptions {
             read: ReadOptions { on_error, max_rejected_fraction, max_line_bytes, allow_reasoning, threads },
-            annotate: Options { supervise, prefix_tokens },
+            annotate: Options { supervise, prefix_tokens, formats },
             record_k,
         };
         let report = enter(py, || {
@@ -151,7 +148,7 @@ impl TokenStore {
         Ok(self.0.row(index).map_err(|e| to_python(py, &e))?.tools())
     }
 
-    /// The file with the log-probabilities that the records brought along.
+    /// The file with the records' own log-probabilities.
     #[getter]
     fn record_teacher_path(&self, py: Python<'_>) -> PyResult<Option<PathBuf>> {
         self.0.record_teacher_path().map_err(|e| to_python(py, &e))

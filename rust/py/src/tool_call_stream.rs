@@ -13,7 +13,7 @@ use crate::tokenize::Tokenizer;
 use crate::tool_call::{Characters, ToolCall, formats_named};
 use crate::tool_schema::compile;
 
-/// Roughly.
+/// A rough mean.
 const BYTES_A_TOKEN: usize = 4;
 
 /// Finds calls while a text is written.
@@ -58,8 +58,8 @@ impl ToolCallStream {
         Ok(self.core.complete_at().is_some())
     }
 
-    /// Takes tokens from an iterable until a valid call is complete. Between two of them the stream is free: whoever
-    /// makes the tokens may look at it.
+    /// Takes tokens from an iterable until a valid call is complete. Between two tokens the stream is not borrowed: the
+    /// iterator may look at it.
     fn feed_until_complete(slf: &Bound<'_, Self>, tokens: &Bound<'_, PyAny>) -> PyResult<bool> {
         let more = tokens.try_iter()?;
         if let Some(complete) = slf.try_borrow()?.decided() {

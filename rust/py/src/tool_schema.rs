@@ -103,15 +103,15 @@ impl Input<'_> {
 
     fn is_valid(&self, schema: &schema::ToolSchema) -> bool {
         match self {
-            Self::Call(call) => schema.is_valid(call),
-            Self::Text(text) => schema::is_valid_text(text, Some(schema), Formats::ALL),
+            Self::Call(call) => schema.is_valid(&call.name, &call.arguments),
+            Self::Text(text) => tool_call::is_valid_text(text, Some(schema), Formats::ALL),
         }
     }
 
     fn issues(&self, schema: &schema::ToolSchema) -> Vec<Issue> {
         match self {
-            Self::Call(call) => schema.issues(call),
-            Self::Text(text) => schema::text_issues(text, schema, Formats::ALL),
+            Self::Call(call) => schema.issues(&call.name, &call.arguments),
+            Self::Text(text) => tool_call::text_issues(text, schema, Formats::ALL),
         }
     }
 }
@@ -125,7 +125,7 @@ fn is_valid_tool_json(
     formats: Option<Vec<String>>,
 ) -> PyResult<bool> {
     let (compiled, formats) = (schema.map(compile).transpose()?, formats_named(formats)?);
-    enter_if_long(py, text.len(), || Ok(schema::is_valid_text(text, compiled.as_deref(), formats)))
+    enter_if_long(py, text.len(), || Ok(tool_call::is_valid_text(text, compiled.as_deref(), formats)))
 }
 
 /// One bool a text; `schemas` has one entry for each.
@@ -144,7 +144,7 @@ fn is_valid_tool_json_each(
     enter(py, || {
         let schemas = schemas.iter().map(|schema| schema.as_ref().map(Compiled::schema));
         let pairs: Vec<_> = texts.into_iter().zip(schemas).collect();
-        schema::are_valid_texts(&pairs, formats, threads)
+        tool_call::are_valid_texts(&pairs, formats, threads)
     })
 }
 
@@ -157,14 +157,21 @@ fn looks_like_tool_json(
     formats: Option<Vec<String>>,
 ) -> PyResult<bool> {
     let (compiled, formats) = (schema.map(compile).transpose()?, formats_named(formats)?);
-    let valid = |call: &tool_call::ToolCall| compiled.as_ref().is_none_or(|schema| schema.is_valid(call));
+    let valid = |call: &tool_call::ToolCall| {
+        compiled.as_ref().is_none_or(|schema| schema.is_valid(&call.name, &call.arguments))
+    };
     enter_if_long(py, prefix.len(), || Ok(tool_call::could_become(prefix, formats, valid)))
 }
 
 #[pyfunction]
-fn required_fields_present(py: Python<'_>, text: &str, schema: &Bound<'_, PyAny>) -> PyResult<bool> {
-    let compiled = compile(schema)?;
-    enter(py, || Ok(schema::required_present_in(text, Some(&compiled), Formats::HERMES)))
+fn required_fields_present(
+    py: Python<'_>,
+    text: &str,
+    schema: &Bound<'_, PyAny>,
+    formats: Vec<String>,
+) -> PyResult<bool> {
+    let (compiled, formats) = (compile(schema)?, formats_named(Some(formats))?);
+    enter(py, || Ok(tool_call::required_present_in(text, Some(&compiled), formats)))
 }
 
 /// An answer: its text, a call that was found in it, or one that was parsed elsewhere.
@@ -196,10 +203,12 @@ impl<'a> Answer<'a> {
         )))
     }
 
-    fn required_present(&self, schema: Option<&schema::ToolSchema>) -> bool {
+    fn required_present(&self, schema: Option<&schema::ToolSchema>, formats: Formats) -> bool {
         match self {
-            Self::Text(text) => schema::required_present_in(text, schema, Formats::HERMES),
-            Self::Found(call) => schema.is_none_or(|schema| schema.required_present(call)),
+            Self::Text(text) => tool_call::required_present_in(text, schema, formats),
+            Self::Found(call) => {
+                schema.is_none_or(|schema| schema.required_present(&call.name, &call.arguments))
+            }
             Self::Parsed(Some(call)) => {
                 schema.is_none_or(|schema| schema.requires_only(&call.name, &call.arguments))
             }
@@ -230,18 +239,20 @@ fn required_fields_present_each(
     py: Python<'_>,
     answers: Vec<Bound<'_, PyAny>>,
     tools: Vec<Option<Bound<'_, PyAny>>>,
+    formats: Vec<String>,
 ) -> PyResult<Vec<bool>> {
+    let formats = formats_named(Some(formats))?;
     let schemas = compiled_each("tools", &tools, "answers", answers.len())?;
     let answers: Vec<_> = answers.iter().map(Answer::new).collect::<PyResult<_>>()?;
     enter(py, || {
         let pairs = answers.iter().zip(&schemas);
         Ok(pairs
-            .map(|(answer, schema)| answer.required_present(schema.as_ref().map(Compiled::schema)))
+            .map(|(answer, schema)| answer.required_present(schema.as_ref().map(Compiled::schema), formats))
             .collect())
     })
 }
 
-/// A schema that Python holds, or one that was compiled for the occasion.
+/// A schema that Python holds, or one that was compiled for this call.
 enum Compiled<'a> {
     Held(&'a schema::ToolSchema),
     Made(Arc<schema::ToolSchema>),
@@ -263,7 +274,8 @@ impl<'a> Compiled<'a> {
     }
 }
 
-/// The compiled schema of each entry of `given`, the argument called `name`, which must have one for each of `count` `others`.
+/// The compiled schema of each entry of `given`. An error names the argument: `name`, which must have one entry for
+/// each of the `count` entries of `others`.
 fn compiled_each<'a>(
     name: &str,
     given: &'a [Option<Bound<'_, PyAny>>],

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 import tiny_store
+from defaults import build_store
 from tiny_store import assistant, build, call, message, user
 
 from kdfast import _rust
@@ -189,9 +190,9 @@ def test_a_template_that_rewrites_the_past_cannot_supervise_all_turns(tmp_path):
     )
     tokenizer = _rust.Tokenizer.from_file(tmp_path)
     with pytest.raises(DataError, match="not stable turn by turn") as caught:
-        _rust.TokenStore.build(path, tmp_path / "cache", tokenizer, counting, supervise="all")
+        build_store(path, tmp_path / "cache", tokenizer, counting, supervise="all")
     assert (caught.value.source, caught.value.line) == (str(path), 1)
-    report = _rust.TokenStore.build(path, tmp_path / "cache", tokenizer, counting)
+    report = build_store(path, tmp_path / "cache", tokenizer, counting)
     assert _rust.TokenStore.open(report.path).row(0)["drop_groups"].shape == (0, 2)
 
 
@@ -235,14 +236,14 @@ def test_lossy_text_rejects_an_answer_and_counts_a_prompt(tmp_path):
     (tmp_path / "tokenizer.json").write_text(json.dumps(document))
     tokenizer = _rust.Tokenizer.from_file(tmp_path)
     path = tiny_store.write_records(tmp_path / "q.jsonl", [{"prompt": "a Q", "teacher_text": "b"}])
-    report = _rust.TokenStore.build(path, tmp_path / "cache", tokenizer, tiny_store.template())
+    report = build_store(path, tmp_path / "cache", tokenizer, tiny_store.template())
     assert report.prompt_lossy == 1
     assert _rust.TokenStore.open(report.path).row(0)["prompt_lossy"]
     path = tiny_store.write_records(
         path, [{"prompt": "a", "teacher_text": "b"}, {"prompt": "a", "teacher_text": "ab Q"}]
     )
     with pytest.raises(DataError, match="its byte 3 is lost or changed") as caught:
-        _rust.TokenStore.build(path, tmp_path / "cache", tokenizer, tiny_store.template())
+        build_store(path, tmp_path / "cache", tokenizer, tiny_store.template())
     assert caught.value.line == 2
 
 
@@ -251,4 +252,4 @@ def test_a_template_whose_turn_ends_without_a_special_token_is_refused(tmp_path)
     plain = _rust.ChatTemplate("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}")
     tokenizer = _rust.Tokenizer.from_file(tmp_path)
     with pytest.raises(DataError, match="special token"):
-        _rust.TokenStore.build(tmp_path / "data.jsonl", tmp_path / "cache", tokenizer, plain)
+        build_store(tmp_path / "data.jsonl", tmp_path / "cache", tokenizer, plain)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tiny_store
 import torch
+from defaults import collate
 
 from kdfast import _rust
 from kdfast.data import collate_kd_batch
@@ -33,7 +34,7 @@ def teacher(store, tmp_path_factory):
     lengths = np.array([store.row(row)["response_length"] for row in rows])
     total = lengths.sum()
     logp = np.log(rng.dirichlet(np.ones(5), total)).astype(np.float32)
-    with _rust.TeacherWriter.open(directory, "t", k=4, vocab_size=486) as writer:
+    with _rust.TeacherWriter.open(directory, "t", k=4, vocab_size=486, samples=0) as writer:
         ids = rng.integers(0, 486, (total, 4), dtype=np.int32)
         writer.append(store.row_keys("t")[rows], ids, logp[:, :4].copy(), logp[:, 4].copy(), lengths)
         return _rust.TeacherStore.open(writer.path)
@@ -61,7 +62,7 @@ def score(store, teacher, row):
 
 
 def test_the_contract_of_a_batch(store, teacher):
-    batch = _rust.collate(store, np.arange(6), 512, PAD, teacher)
+    batch = collate(store, np.arange(6), 512, PAD, teacher)
     grid, row = (6, 512), (6,)
     contract = {
         "input_ids": (grid, np.int64),
@@ -93,14 +94,14 @@ def test_the_contract_of_a_batch(store, teacher):
 @pytest.mark.parametrize("length", [396, 512])
 def test_equal_to_the_naive_collation(store, teacher, rows, length):
     data = [store.row(row) for row in rows]
-    ours = _rust.collate(store, np.array(rows), length, PAD, teacher)
+    ours = collate(store, np.array(rows), length, PAD, teacher)
     check(ours, naive_collate.collate(data, length, PAD, [score(store, teacher, row) for row in rows]))
-    check(_rust.collate(store, np.array(rows), length, PAD), naive_collate.collate(data, length, PAD))
+    check(collate(store, np.array(rows), length, PAD), naive_collate.collate(data, length, PAD))
     assert ours["row"].tolist() == rows
 
 
 def test_targets_are_the_next_token_exactly_where_the_response_mask_is(store):
-    batch = _rust.collate(store, np.arange(6), 512, PAD)
+    batch = collate(store, np.arange(6), 512, PAD)
     rows, positions = np.nonzero(batch["response_mask"])
     assert np.array_equal(batch["labels"][rows, positions], batch["input_ids"][rows, positions + 1])
     assert np.array_equal(batch["labels"] == -100, ~batch["response_mask"])
@@ -113,13 +114,13 @@ def test_targets_are_the_next_token_exactly_where_the_response_mask_is(store):
 
 
 def test_the_last_label_is_the_turn_end(store):
-    batch = _rust.collate(store, np.array([0]), 300, PAD)
+    batch = collate(store, np.array([0]), 300, PAD)
     assert batch["labels"][0][batch["response_mask"][0]][-1] == 2
 
 
 def test_teacher_fields_are_absent_without_a_scored_row(store, teacher):
-    assert "teacher_topk_mask" not in _rust.collate(store, np.array([1, 4]), 512, PAD, teacher)
-    mixed = _rust.collate(store, np.array([1, 0]), 512, PAD, teacher)
+    assert "teacher_topk_mask" not in collate(store, np.array([1, 4]), 512, PAD, teacher)
+    mixed = collate(store, np.array([1, 0]), 512, PAD, teacher)
     assert mixed["teacher_topk_mask"].any(axis=1).tolist() == [False, True]
     assert np.array_equal(mixed["teacher_topk_mask"][1], mixed["response_mask"][1])
     outside = ~mixed["teacher_topk_mask"]
@@ -129,7 +130,7 @@ def test_teacher_fields_are_absent_without_a_scored_row(store, teacher):
 
 
 def test_drawn_ids_stand_where_the_teacher_is_known(store, sampling_teacher):
-    batch = _rust.collate(store, np.array([1, 0, 3]), 512, PAD, sampling_teacher)
+    batch = collate(store, np.array([1, 0, 3]), 512, PAD, sampling_teacher)
     ids, counts = batch["teacher_sample_ids"], batch["teacher_sample_counts"]
     assert (ids.shape, ids.dtype, counts.shape, counts.dtype) == (2 * ((3, 512, 3), np.dtype(np.int32)))
     known = batch["teacher_topk_mask"]
@@ -145,8 +146,8 @@ def test_drawn_ids_stand_where_the_teacher_is_known(store, sampling_teacher):
 
 
 def test_drawn_ids_are_absent_without_a_scored_row(store, teacher, sampling_teacher):
-    assert "teacher_sample_ids" not in _rust.collate(store, np.array([1]), 512, PAD, sampling_teacher)
-    assert "teacher_sample_ids" not in _rust.collate(store, np.array([0]), 512, PAD, teacher)
+    assert "teacher_sample_ids" not in collate(store, np.array([1]), 512, PAD, sampling_teacher)
+    assert "teacher_sample_ids" not in collate(store, np.array([0]), 512, PAD, teacher)
 
 
 def test_dicts_with_drawn_ids_are_padded_with_0():
@@ -164,7 +165,7 @@ def test_dicts_with_drawn_ids_are_padded_with_0():
 
 
 def test_a_row_that_is_cut_keeps_its_response_and_its_teacher(store, teacher):
-    full, short = (_rust.collate(store, np.array([3]), length, PAD, teacher) for length in (512, 302))
+    full, short = (collate(store, np.array([3]), length, PAD, teacher) for length in (512, 302))
     assert short["attention_mask"].sum() < full["attention_mask"].sum()
     for name in ("labels", "teacher_topk_logp", "teacher_topk_ids", "teacher_tail_logp", "tool_args_mask"):
         assert np.array_equal(short[name][short["response_mask"]], full[name][full["response_mask"]]), name
@@ -174,41 +175,41 @@ def test_a_row_that_is_cut_keeps_its_response_and_its_teacher(store, teacher):
 
 def test_a_row_too_long_names_row_line_and_lengths(store):
     with pytest.raises(DataError, match=r"row 3 \(line 4 of the dataset\) has 396 tokens .* length 100"):
-        _rust.collate(store, np.array([2, 3]), 100, PAD)
+        collate(store, np.array([2, 3]), 100, PAD)
     with pytest.raises(DataError, match="row must be below 6, got 6"):
-        _rust.collate(store, np.array([6]), 100, PAD)
+        collate(store, np.array([6]), 100, PAD)
     with pytest.raises(DataError, match="must not be negative, got -1"):
-        _rust.collate(store, np.array([-1]), 100, PAD)
+        collate(store, np.array([-1]), 100, PAD)
 
 
 def test_scores_of_another_length_are_refused(store, tmp_path):
-    with _rust.TeacherWriter.open(tmp_path, "t", k=1, vocab_size=486) as writer:
+    with _rust.TeacherWriter.open(tmp_path, "t", k=1, vocab_size=486, samples=0) as writer:
         one = np.zeros((1, 1), np.float32)
         writer.append(store.row_keys("t")[:1], np.zeros((1, 1), np.int32), one, one[0], np.array([1]))
         wrong = _rust.TeacherStore.open(writer.path)
     with pytest.raises(DataError, match="1 tokens for the row of line 1, which has"):
-        _rust.collate(store, np.array([0]), 512, PAD, wrong)
+        collate(store, np.array([0]), 512, PAD, wrong)
 
 
 def test_no_rows_make_an_empty_batch(store):
-    batch = _rust.collate(store, np.array([], dtype=np.int64), 64, PAD)
+    batch = collate(store, np.array([], dtype=np.int64), 64, PAD)
     assert batch["input_ids"].shape == (0, 64)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5, 0])
 def test_threads_do_not_change_a_batch(store, teacher, threads):
     rows = np.tile(np.arange(6), 9)
-    one = _rust.collate(store, rows, 512, PAD, teacher, threads=1)
-    many = _rust.collate(store, rows, 512, PAD, teacher, threads=threads)
+    one = collate(store, rows, 512, PAD, teacher, threads=1)
+    many = collate(store, rows, 512, PAD, teacher, threads=threads)
     assert all(np.array_equal(one[name], many[name]) for name in one)
 
 
 def _collate_in_child(store, queue):
-    queue.put(_rust.collate(store, np.arange(6), 512, PAD, threads=3)["input_ids"].sum())
+    queue.put(collate(store, np.arange(6), 512, PAD, threads=3)["input_ids"].sum())
 
 
 def test_a_forked_worker_collates_as_its_parent_did(store):
-    mine = _rust.collate(store, np.arange(6), 512, PAD, threads=3)["input_ids"].sum()
+    mine = collate(store, np.arange(6), 512, PAD, threads=3)["input_ids"].sum()
     context = multiprocessing.get_context("fork")
     queue = context.SimpleQueue()
     child = context.Process(target=_collate_in_child, args=(store, queue))

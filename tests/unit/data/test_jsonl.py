@@ -13,8 +13,8 @@ from typing import Any
 
 import orjson
 import pytest
+from defaults import read_jsonl
 
-from kdfast._rust import read_jsonl
 from kdfast.errors import DataError
 
 GOOD = '{"prompt": "p", "teacher_text": "t"}'
@@ -271,7 +271,7 @@ def test_a_line_beyond_the_limit_fails_even_a_quarantined_load(write: Any) -> No
 
 
 def test_unknown_policy(write: Any) -> None:
-    with pytest.raises(ValueError, match="on_error must be 'raise' or 'quarantine', got \"skip\""):
+    with pytest.raises(ValueError, match="on_error must be 'raise' or 'quarantine', got 'skip'"):
         read_jsonl(write(GOOD), on_error="skip")
 
 
@@ -281,7 +281,8 @@ def test_a_full_disk_leaves_nothing_half_written(write: Any) -> None:
         "import resource, signal, sys; from kdfast._rust import read_jsonl\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
-        "try: read_jsonl(sys.argv[1], on_error='quarantine', max_rejected_fraction=1.0)\n"
+        "options = {'max_line_bytes': 1 << 20, 'allow_reasoning': False, 'threads': 1}\n"
+        "try: read_jsonl(sys.argv[1], on_error='quarantine', max_rejected_fraction=1.0, **options)\n"
         "except OSError as error: print(type(error).__name__, error.errno, error.filename)\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)

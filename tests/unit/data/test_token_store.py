@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import tiny_store
+from defaults import build_store
 from tiny_store import build, call, user
 
 from kdfast import _rust
@@ -18,7 +19,7 @@ from kdfast.errors import DataError
 
 def again(directory, **options):
     tokenizer = _rust.Tokenizer.from_file(directory)
-    return _rust.TokenStore.build(
+    return build_store(
         directory / "data.jsonl", directory / "cache", tokenizer, tiny_store.template(), **options
     )
 
@@ -147,7 +148,7 @@ def test_a_cache_that_is_a_file_is_an_os_error(tmp_path):
     (tmp_path / "file").write_text("")
     tokenizer = _rust.Tokenizer.from_file(tmp_path)
     with pytest.raises(OSError, match="file"):
-        _rust.TokenStore.build(tmp_path / "data.jsonl", tmp_path / "file", tokenizer, tiny_store.template())
+        build_store(tmp_path / "data.jsonl", tmp_path / "file", tokenizer, tiny_store.template())
 
 
 def test_a_full_disk_leaves_nothing_behind(tmp_path):
@@ -272,7 +273,7 @@ def test_empty_lists_are_no_distribution(tmp_path):
     }
     store = build(tmp_path, [{"prompt": "p ", "teacher_text": call_text, "teacher_topk": topk}])
     teacher = _rust.TeacherStore.open(store.record_teacher_path)
-    batch = _rust.collate(store, np.array([0]), len(plain["ids"]), 0, teacher)
+    batch = _rust.collate(store, np.array([0]), len(plain["ids"]), 0, teacher, threads=0)
     known, targets = batch["teacher_topk_mask"][0], batch["response_mask"][0]
     assert known.sum() == targets.sum() - 1
     assert not known[len(plain["ids"]) - 2]

@@ -46,7 +46,7 @@ def store(tmp_path_factory):
 @pytest.fixture(scope="module")
 def batch(store):
     """Four rows, padded with the id that ends a turn."""
-    collated = _rust.collate(store, np.arange(4), 512, EOS)
+    collated = _rust.collate(store, np.arange(4), 512, EOS, threads=0)
     return {name: torch.from_numpy(np.asarray(array)) for name, array in collated.items()}
 
 

@@ -16,7 +16,9 @@ K, VOCAB = 4, 500
 
 
 def open_writer(directory, **changes):
-    return _rust.TeacherWriter.open(directory, "teacher", **({"k": K, "vocab_size": VOCAB} | changes))
+    return _rust.TeacherWriter.open(
+        directory, "teacher", **({"k": K, "vocab_size": VOCAB, "samples": 0} | changes)
+    )
 
 
 def open_store(directory):
@@ -255,7 +257,7 @@ def test_two_writers_exclude_each_other(tmp_path):
     with open_writer(tmp_path):
         with pytest.raises(DataError, match="another process is writing"):
             open_writer(tmp_path)
-        other = _rust.TeacherWriter.open(tmp_path, "other", k=K, vocab_size=VOCAB)
+        other = _rust.TeacherWriter.open(tmp_path, "other", k=K, vocab_size=VOCAB, samples=0)
         other.close()
     open_writer(tmp_path).close()
 

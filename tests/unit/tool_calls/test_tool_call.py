@@ -17,6 +17,7 @@ from kdfast._rust import (
     required_fields_present,
 )
 from kdfast.errors import SchemaError, ToolCallError
+from kdfast.scoring import FORMATS
 
 
 def test_spans_count_characters() -> None:
@@ -108,9 +109,9 @@ def test_parameters_may_be_missing() -> None:
 
 
 def test_required_fields() -> None:
-    assert required_fields_present(call('{"city": 5}'), [WEATHER])
-    assert not required_fields_present(call('{"days": 5}'), [WEATHER])
-    assert not required_fields_present("no call", [WEATHER])
+    assert required_fields_present(call('{"city": 5}'), [WEATHER], FORMATS)
+    assert not required_fields_present(call('{"days": 5}'), [WEATHER], FORMATS)
+    assert not required_fields_present("no call", [WEATHER], FORMATS)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::{Annotator, Supervise};
+use super::options::Supervise;
 use crate::fields::Record;
 use crate::template::ChatTemplate;
 use crate::tokenize::Tokenizer;
@@ -17,12 +17,12 @@ pub struct TurnEnd {
     /// Up to and including the first special token after the content.
     pub ids: Vec<u32>,
     text: String,
-    /// The turn end and what the template writes behind it.
+    /// The turn end and what the template writes after it.
     suffix: String,
 }
 
 impl TurnEnd {
-    /// Renders a sentinel answer and looks at what follows it.
+    /// Renders an answer that no record has and looks at what follows it.
     pub fn find(tokenizer: &Tokenizer, template: &ChatTemplate) -> Result<Self> {
         let messages = format!(
             r#"[{{"role":"user","content":"question"}},{{"role":"assistant","content":"{SENTINEL}"}}]"#
@@ -52,35 +52,42 @@ impl TurnEnd {
     }
 }
 
-/// A stretch of a row's text before its last answer.
+/// A part of a row's text before its last answer.
 #[derive(Debug)]
 pub enum Piece {
     Prompt(String),
-    /// An earlier assistant turn that is to be learnt; the turn end follows it.
+    /// An earlier assistant turn that is learned; the turn end follows it.
     Answer(String),
 }
 
 /// Everything before the answer.
 #[derive(Debug)]
-pub struct Prompt {
+pub struct Prompt<'a> {
     pub pieces: Vec<Piece>,
-    /// Bytes where droppable groups begin and the last of them ends.
+    /// The bytes at which droppable groups begin, and the byte at which the last one ends.
     pub boundaries: Vec<usize>,
+    template: &'a ChatTemplate,
+    turn_end: &'a TurnEnd,
     text: String,
     messages: Option<String>,
     tools: Option<String>,
 }
 
-impl Prompt {
-    pub fn of(record: &Record, annotator: &Annotator) -> Result<Self> {
+impl<'a> Prompt<'a> {
+    pub fn of(
+        record: &Record,
+        template: &'a ChatTemplate,
+        turn_end: &'a TurnEnd,
+        supervise: Supervise,
+    ) -> Result<Self> {
         let (messages, tools) = (record.messages.as_deref(), record.tools.as_deref());
         let (text, pieces, boundaries) = match (&record.prompt, messages) {
             (Some(prompt), _) => (prompt.clone(), vec![Piece::Prompt(prompt.clone())], Vec::new()),
             (None, Some(messages)) => {
-                let conversation = Conversation::new(messages, tools, annotator)?;
-                let pieces = match annotator.options.supervise {
+                let conversation = Conversation::new(messages, tools, template)?;
+                let pieces = match supervise {
                     Supervise::Last => vec![Piece::Prompt(conversation.text.clone())],
-                    Supervise::All => conversation.pieces(&annotator.turn_end)?,
+                    Supervise::All => conversation.pieces(turn_end)?,
                 };
                 let boundaries = conversation.boundaries();
                 (conversation.text, pieces, boundaries)
@@ -90,31 +97,26 @@ impl Prompt {
             }
         };
         let messages = if record.prompt.is_some() { None } else { record.messages.clone() };
-        Ok(Self { pieces, boundaries, text, messages, tools: record.tools.clone() })
+        Ok(Self { pieces, boundaries, template, turn_end, text, messages, tools: record.tools.clone() })
     }
 
     /// The text of an answer, without its turn end: as given, or rendered from a message.
-    pub fn answer(
-        &self,
-        text: Option<&str>,
-        message: Option<&str>,
-        annotator: &Annotator,
-    ) -> Result<Option<String>> {
+    pub fn answer(&self, text: Option<&str>, message: Option<&str>) -> Result<Option<String>> {
         let Some(message) = message else { return Ok(text.map(str::to_owned)) };
         let tools = self.tools.as_deref();
         let rendered;
         let (before, prompt) = if let Some(messages) = &self.messages {
             (messages.as_str(), &self.text)
         } else {
-            // The prompt was given as text: any question before the answer will do.
+            // The prompt was given as text: render the answer after some question.
             let question = r#"[{"role":"user","content":"question"}]"#;
-            rendered = annotator.template.render(question, tools, true)?;
+            rendered = self.template.render(question, tools, true)?;
             (question, &rendered)
         };
         let mut all = elements(before)?;
         all.push(message);
-        let whole = annotator.template.render(&joined(&all), tools, false)?;
-        annotator.turn_end.content(&whole, prompt).map(Some)
+        let whole = self.template.render(&joined(&all), tools, false)?;
+        self.turn_end.content(&whole, prompt).map(Some)
     }
 }
 
@@ -137,18 +139,18 @@ fn unstable(what: &str) -> Error {
     ))
 }
 
-/// Messages and the ways to render parts of them.
+/// Messages, rendered in part or as a whole.
 struct Conversation<'a> {
     template: &'a ChatTemplate,
     tools: Option<&'a str>,
     messages: Vec<&'a str>,
     roles: Vec<String>,
-    /// All of it with the generation prompt.
+    /// All messages, rendered with the generation prompt.
     text: String,
 }
 
 impl<'a> Conversation<'a> {
-    fn new(json: &'a str, tools: Option<&'a str>, annotator: &'a Annotator) -> Result<Self> {
+    fn new(json: &'a str, tools: Option<&'a str>, template: &'a ChatTemplate) -> Result<Self> {
         #[derive(Deserialize)]
         struct Role {
             role: String,
@@ -160,15 +162,15 @@ impl<'a> Conversation<'a> {
                 .map_err(|e| Error::data(format!("messages[{}] has no role: {e}", roles.len())))?;
             roles.push(role.role);
         }
-        let text = annotator.template.render(json, tools, true)?;
-        Ok(Self { template: annotator.template, tools, messages, roles, text })
+        let text = template.render(json, tools, true)?;
+        Ok(Self { template, tools, messages, roles, text })
     }
 
     fn render(&self, messages: &[&str], add_generation_prompt: bool) -> Result<String> {
         self.template.render(&joined(messages), self.tools, add_generation_prompt)
     }
 
-    /// The text cut exactly at the contents of its assistant turns.
+    /// The text, cut where the content of each assistant turn begins and ends.
     fn pieces(&self, turn_end: &TurnEnd) -> Result<Vec<Piece>> {
         let mut pieces = Vec::new();
         let mut done = 0;
@@ -190,9 +192,9 @@ impl<'a> Conversation<'a> {
         Ok(pieces)
     }
 
-    /// Where the groups that may be dropped begin, and the last of them ends: a group is a user turn with all up to
-    /// the next one; never what stands before the first, never the last. Empty where dropping would not give the
-    /// text that the shorter conversation renders to.
+    /// The bytes at which the groups that may be dropped begin, and at which the last one ends. A group is a user
+    /// turn and all turns up to the next user turn. What comes before the first user turn is never dropped, nor the
+    /// last group. Empty if the text without a group is not what the shorter conversation renders to.
     fn boundaries(&self) -> Vec<usize> {
         let users: Vec<usize> =
             self.roles.iter().enumerate().filter(|(_, role)| *role == "user").map(|(i, _)| i).collect();
@@ -208,8 +210,8 @@ impl<'a> Conversation<'a> {
             let before = self.render(&self.messages[..user], false).ok()?;
             self.text.starts_with(&before).then(|| boundaries.push(before.len()))?;
         }
-        // The first group has no rendering before it (a template may put in a system turn of its own): its length is
-        // what the text loses without it.
+        // What comes before the first group cannot be rendered alone: without messages a template may add a system
+        // turn of its own. Render the conversation without the group: the text gets shorter by the group's length.
         let first = boundaries[0];
         let start =
             first.checked_sub(self.text.len().checked_sub(self.without(users[0]..users[1])?.len())?)?;

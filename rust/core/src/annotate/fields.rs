@@ -1,21 +1,27 @@
 //! The optional fields of a record: taken as given, or derived from the row's answer.
 
+use super::row::{Row, Source};
 use super::spans::CallTokens;
-use super::{Row, Source};
 use crate::fields::{Record, TopK};
 use crate::schema::ToolSchema;
+use crate::tool_call::ToolCall;
 use crate::{Error, Result};
 
-/// Fills the optional fields of `row`. What is given holds for the record; `teacher_prefix_ids` and
-/// `teacher_attention_mask` are about the teacher's tokens, so a truth row beside a teacher row derives its own.
+/// Fills the optional fields of `row`. A field that the record gives is taken for all its rows, except
+/// `teacher_prefix_ids` and `teacher_attention_mask`: they describe the teacher's tokens, so a truth row beside a
+/// teacher row derives its own.
 pub fn fill(row: &mut Row, record: &Record, calls: &[CallTokens], prefix_tokens: usize) -> Result<()> {
     let schema = record.tools.as_deref().map(ToolSchema::cached).transpose()?;
-    let valid = calls.iter().find(|found| schema.as_ref().is_none_or(|schema| schema.is_valid(&found.call)));
+    let is_valid = |ToolCall { name, arguments, .. }: &ToolCall| {
+        schema.as_ref().is_none_or(|schema| schema.is_valid(name, arguments))
+    };
+    let valid = calls.iter().find(|found| is_valid(&found.call));
     row.tool_should_be_used = record.tool_should_be_used.unwrap_or(valid.is_some());
     row.required_fields_present = record.required_fields_present.unwrap_or_else(|| {
-        let present =
-            |found: &CallTokens| schema.as_ref().is_none_or(|schema| schema.required_present(&found.call));
-        !row.tool_should_be_used || (!calls.is_empty() && calls.iter().all(present))
+        let present = |ToolCall { name, arguments, .. }: &ToolCall| {
+            schema.as_ref().is_none_or(|schema| schema.required_present(name, arguments))
+        };
+        !row.tool_should_be_used || (!calls.is_empty() && calls.iter().all(|found| present(&found.call)))
     });
     row.validated_arguments =
         record.validated_arguments.clone().or_else(|| valid.map(|found| found.call.arguments.clone()));
@@ -38,7 +44,8 @@ pub fn fill(row: &mut Row, record: &Record, calls: &[CallTokens], prefix_tokens:
     Ok(())
 }
 
-/// One entry a token of the row; a mask over the response's tokens alone is put where they are.
+/// A mask with one entry for each token of the row. `given` may also be for the response's tokens alone; the others
+/// get 0.
 fn expand_mask(row: &Row, given: &[u8]) -> Result<Vec<u8>> {
     if given.len() == row.ids.len() {
         return Ok(given.to_vec());
@@ -56,7 +63,7 @@ fn expand_mask(row: &Row, given: &[u8]) -> Result<Vec<u8>> {
     Ok(mask)
 }
 
-/// Checks the record's `teacher_topk` and gives it to the teacher's row, one entry a supervised token.
+/// Checks the record's `teacher_topk` and puts it into the teacher's row, one entry for each supervised token.
 pub fn hand_on_topk(row: &mut Row, record: &Record, vocab_size: usize, turn_end_tokens: usize) -> Result<()> {
     let Some(given) = record.teacher_topk.as_ref().filter(|_| row.source == Source::Teacher) else {
         return Ok(());

@@ -1,95 +1,29 @@
-//! From a record to rows of tokens with spans, by byte offsets: ids are never searched for.
+//! From a record to rows of tokens with spans.
 //!
-//! A row is the prompt's tokens, the answer's and the turn end's, each encoded on its own, so that their boundaries
-//! are exact. Nothing is shifted here: spans are ranges of token indices; collation shifts once.
+//! A row is the tokens of the prompt, of the answer and of the turn end. Each part is encoded alone, so that their
+//! boundaries are exact. Spans are found as bytes of the text and turned into token indices; ids are never searched
+//! for. Nothing is shifted here: collation shifts the targets, once.
 
 mod conversation;
 mod fields;
+mod options;
+mod row;
 mod spans;
 #[cfg(test)]
 mod tests;
 
-use std::ops::Range;
-
-use crate::fields::{Record, TopK};
+use crate::fields::Record;
 use crate::template::ChatTemplate;
 use crate::tokenize::Tokenizer;
-use crate::tool_call::{Formats, find_tool_calls};
+use crate::tool_call::find_tool_calls;
 use crate::{Error, Result};
 
-use conversation::{Piece, TurnEnd};
-pub use spans::Spans;
+use conversation::{Piece, Prompt, TurnEnd};
+pub use options::{Options, Supervise};
+pub use row::{Row, Source};
+pub use spans::{Span, Spans};
 
-/// A range of token indices.
-pub type Span = Range<u32>;
-
-/// Which assistant turns are targets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Supervise {
-    #[default]
-    Last,
-    All,
-}
-
-impl Supervise {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Last => "last",
-            Self::All => "all",
-        }
-    }
-}
-
-#[derive(Debug, Clone)]
-pub struct Options {
-    pub supervise: Supervise,
-    /// How many ids of the first tool call `teacher_prefix_ids` holds when it is derived.
-    pub prefix_tokens: usize,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { supervise: Supervise::Last, prefix_tokens: 25 }
-    }
-}
-
-/// Whose answer a row holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
-    Teacher = 0,
-    Truth = 1,
-}
-
-/// One row: whole and untruncated.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Row {
-    pub line: u64,
-    pub source: Source,
-    pub ids: Vec<u32>,
-    /// The (last) answer, its turn end included.
-    pub response: Span,
-    /// What is to be learnt: the response, or with [`Supervise::All`] every assistant turn.
-    pub supervised: Vec<Span>,
-    pub spans: Spans,
-    /// Groups of the conversation's middle that may be dropped, oldest first, each beginning where the last ended.
-    pub drop_groups: Vec<Span>,
-    pub teacher_prefix_ids: Vec<u32>,
-    pub tool_should_be_used: bool,
-    pub required_fields_present: bool,
-    /// As given by the record, one entry a token of the row; `None`: 1 on the response's tokens.
-    pub teacher_attention_mask: Option<Vec<u8>>,
-    pub teacher_length: u32,
-    pub validated_arguments: Option<String>,
-    pub finish_reason: Option<String>,
-    pub tools: Option<String>,
-    pub metadata: String,
-    /// The prompt's tokens do not give back all of its bytes.
-    pub prompt_lossy: bool,
-    /// The record's own log-probabilities, for the teacher store.
-    pub topk: Option<TopK>,
-}
-
-/// Annotates records; made once per run, shared by all threads.
+/// Annotates records. One is made for a run, and all threads share it.
 #[derive(Debug)]
 pub struct Annotator<'a> {
     tokenizer: &'a Tokenizer,
@@ -109,12 +43,11 @@ impl<'a> Annotator<'a> {
         &self.turn_end.ids
     }
 
-    /// One row for the teacher's answer, one for the ground truth where it is different.
+    /// A row for the teacher's answer, and one for the ground truth if that has other tokens.
     pub fn annotate(&self, record: &Record) -> Result<Vec<Row>> {
-        let prompt = conversation::Prompt::of(record, self)?;
-        let teacher =
-            prompt.answer(record.teacher_text.as_deref(), record.teacher_message.as_deref(), self)?;
-        let truth = prompt.answer(record.truth_text.as_deref(), record.truth_message.as_deref(), self)?;
+        let prompt = Prompt::of(record, self.template, &self.turn_end, self.options.supervise)?;
+        let teacher = prompt.answer(record.teacher_text.as_deref(), record.teacher_message.as_deref())?;
+        let truth = prompt.answer(record.truth_text.as_deref(), record.truth_message.as_deref())?;
         let mut rows = Vec::with_capacity(2);
         if let Some(answer) = &teacher {
             rows.push(self.row(record, &prompt, answer, Source::Teacher)?);
@@ -135,13 +68,7 @@ impl<'a> Annotator<'a> {
         Ok(rows)
     }
 
-    fn row(
-        &self,
-        record: &Record,
-        prompt: &conversation::Prompt,
-        answer: &str,
-        source: Source,
-    ) -> Result<Row> {
+    fn row(&self, record: &Record, prompt: &Prompt<'_>, answer: &str, source: Source) -> Result<Row> {
         let cut = source == Source::Teacher && record.finish_reason.as_deref() == Some("length");
         let mut tokens = Tokens::default();
         for piece in &prompt.pieces {
@@ -191,7 +118,7 @@ impl<'a> Annotator<'a> {
     }
 }
 
-/// A row's tokens as they are put together.
+/// A row's tokens while they are collected.
 #[derive(Default)]
 struct Tokens {
     ids: Vec<u32>,
@@ -225,7 +152,7 @@ impl Tokens {
                 quote(text, at)
             )));
         }
-        let calls = find_tool_calls(text, Formats::HERMES);
+        let calls = find_tool_calls(text, annotator.options.formats);
         let offsets = tokenizer.byte_offsets(&ids);
         self.last_calls = self.spans.push_calls(calls, &offsets, first);
         self.ids.extend(ids);

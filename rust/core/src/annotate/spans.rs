@@ -2,10 +2,12 @@
 
 use std::ops::Range;
 
-use super::Span;
 use crate::tool_call::ToolCall;
 
-/// Where things stand in a row, over the row's tokens. A token belongs to a span when their bytes overlap.
+/// A range of token indices.
+pub type Span = Range<u32>;
+
+/// Where the parts of a row are, as token indices. A token belongs to a span if it has a byte of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Spans {
     /// Whole calls, opening and closing included.
@@ -24,7 +26,7 @@ pub struct Spans {
     pub turn_end: Vec<Span>,
 }
 
-/// A call of the last answer with the tokens it covers.
+/// A call of the last answer, and its tokens.
 #[derive(Debug)]
 pub struct CallTokens {
     pub call: ToolCall,
@@ -57,14 +59,14 @@ impl Spans {
     }
 }
 
-/// The tokens whose bytes overlap `bytes` (not empty); `offsets` as of `Tokenizer::byte_offsets`.
+/// The tokens that have a byte of `bytes` (not empty); `offsets` come from `Tokenizer::byte_offsets`.
 fn overlapping(bytes: &Range<usize>, offsets: &[usize]) -> Span {
     let start = offsets[1..].partition_point(|&end| end <= bytes.start);
     let end = offsets[..offsets.len() - 1].partition_point(|&start| start < bytes.end);
     start as u32..end as u32
 }
 
-/// The token ranges between neighbouring `boundaries` (bytes); none unless each falls between two tokens.
+/// The token ranges between neighbouring `boundaries` (bytes); none if a boundary falls inside a token.
 pub fn groups(boundaries: &[usize], offsets: &[usize]) -> Vec<Span> {
     let at: Option<Vec<u32>> =
         boundaries.iter().map(|boundary| offsets.binary_search(boundary).ok().map(|i| i as u32)).collect();

@@ -1,5 +1,9 @@
 use super::*;
+use crate::fields::TopK;
 use crate::tokenize::tests::byte_tokenizer;
+use crate::tool_call::Formats;
+
+const OPTIONS: Options = Options { supervise: Supervise::Last, prefix_tokens: 4, formats: Formats::HERMES };
 
 const CHATML: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content or '' }}\
     {% for c in m.tool_calls or [] %}<tool_call>\n{{ c.function | tojson }}\n</tool_call>{% endfor %}<|im_end|>\n{% endfor %}\
@@ -22,7 +26,7 @@ fn record() -> Record {
 fn rows(record: &Record, supervise: Supervise) -> Result<Vec<Row>> {
     let tokenizer = byte_tokenizer(&[]);
     let template = ChatTemplate::new(CHATML, "", "").unwrap();
-    Annotator::new(&tokenizer, &template, Options { supervise, prefix_tokens: 4 })?.annotate(record)
+    Annotator::new(&tokenizer, &template, Options { supervise, ..OPTIONS })?.annotate(record)
 }
 
 fn text(row: &Row, span: &Span) -> String {
@@ -119,11 +123,7 @@ fn no_group_is_dropped_where_the_template_moves_things() {
     let template = ChatTemplate::new(&template, "", "").unwrap();
     let messages = r#"[{"role":"user","content":"u1"},{"role":"assistant","content":"a1"},{"role":"user","content":"u2"}]"#;
     let record = Record { messages: Some(messages.to_owned()), ..conversation() };
-    let row = Annotator::new(&tokenizer, &template, Options::default())
-        .unwrap()
-        .annotate(&record)
-        .unwrap()
-        .remove(0);
+    let row = Annotator::new(&tokenizer, &template, OPTIONS).unwrap().annotate(&record).unwrap().remove(0);
     assert_eq!(row.drop_groups, []);
 }
 
@@ -131,7 +131,7 @@ fn no_group_is_dropped_where_the_template_moves_things() {
 fn lost_bytes_reject_an_answer_and_flag_a_prompt() {
     let tokenizer = byte_tokenizer(b"Q");
     let template = ChatTemplate::new(CHATML, "", "").unwrap();
-    let annotator = Annotator::new(&tokenizer, &template, Options::default()).unwrap();
+    let annotator = Annotator::new(&tokenizer, &template, OPTIONS).unwrap();
     let lossy = Record { prompt: Some("a Q".to_owned()), ..record() };
     assert!(annotator.annotate(&lossy).unwrap()[0].prompt_lossy);
     let error =
@@ -169,6 +169,6 @@ fn a_template_without_a_special_turn_end_is_refused() {
     let template =
         ChatTemplate::new("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}", "", "")
             .unwrap();
-    let error = Annotator::new(&tokenizer, &template, Options::default()).unwrap_err();
+    let error = Annotator::new(&tokenizer, &template, OPTIONS).unwrap_err();
     assert!(error.message.contains("special token"), "{error}");
 }

@@ -1,13 +1,13 @@
-//! Filling a batch row by row: each job has a row and its own stretch of every array.
+//! Fills a batch row by row. Each job has a row and its own slice of every array.
 
 use half::f16;
 
-use super::{Batch, TeacherBatch, widen};
+use super::batch::{Batch, TeacherBatch, widen};
 use crate::teacher_store::{TeacherRow, renormalise};
 use crate::token_store::{CutRow, List};
 
 impl Batch {
-    /// One job a row, each with its own stretch of every array.
+    /// A job for each row, with the row's slice of every array.
     pub(super) fn jobs<'a>(
         &'a mut self,
         cut: &'a [CutRow<'a>],
@@ -48,10 +48,10 @@ impl Batch {
 impl TeacherBatch {
     fn jobs<'a>(&'a mut self, length: usize, scored: &'a [Option<TeacherRow<'a>>]) -> Vec<TeacherJob<'a>> {
         let (k, samples) = (self.k, self.samples);
-        // Without samples there are no stretches: none are handed out.
-        let stretch = (length * samples).max(1);
-        let mut sample_ids = self.sample_ids.chunks_mut(stretch);
-        let mut sample_counts = self.sample_counts.chunks_mut(stretch);
+        // If `samples == 0`, each job gets an empty slice.
+        let width = (length * samples).max(1);
+        let mut sample_ids = self.sample_ids.chunks_mut(width);
+        let mut sample_counts = self.sample_counts.chunks_mut(width);
         let ids = self.topk_ids.chunks_mut(length * k);
         let logp = self.topk_logp.chunks_mut(length * k);
         let rest = self.tail_logp.chunks_mut(length).zip(self.mask.chunks_mut(length));
@@ -99,9 +99,9 @@ struct TeacherJob<'a> {
 
 impl Job<'_> {
     pub(super) fn fill(&mut self) {
-        let [before, behind] = self.cut.kept(self.cut.row.ids());
+        let [before, after] = self.cut.kept(self.cut.row.ids());
         widen(self.input_ids, before);
-        widen(&mut self.input_ids[before.len()..], behind);
+        widen(&mut self.input_ids[before.len()..], after);
         self.attention_mask[..self.cut.len()].fill(1);
         for span in self.cut.spans(List::Supervised) {
             let targets = span.start - 1..span.end - 1;
@@ -110,7 +110,7 @@ impl Job<'_> {
         }
         for (list, mask) in &mut self.tool_masks {
             for span in self.cut.spans(*list) {
-                // Calls of turns that are not supervised are no targets.
+                // A call in a turn that is not supervised is no target.
                 let targets = span.start - 1..span.end - 1;
                 mask[targets.clone()].copy_from_slice(&self.response_mask[targets]);
             }

@@ -1,6 +1,6 @@
-//! Reading one value of a record as the type that its key asks for.
+//! Reads the value of a record's key as the type that the key needs.
 
-use super::TopK;
+use super::record::TopK;
 use crate::json::{Cursor, JsonError, Kind};
 use crate::messages::{self, Rule};
 
@@ -47,7 +47,7 @@ impl<'a> Reader<'_, 'a> {
         self.numbers("zeros and ones", |text| text.parse().ok().filter(|value| *value <= 1))
     }
 
-    /// An array of numbers that `convert` takes.
+    /// An array of numbers, each converted by `convert`; `None` from it is an error.
     fn numbers<T>(&mut self, wanted: &str, convert: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, JsonError> {
         let wanted = format!("an array of {wanted}");
         self.start(Kind::Array, &wanted)?;
@@ -123,7 +123,7 @@ impl<'a> Reader<'_, 'a> {
         Ok(self.cursor.slice(offset..self.cursor.position()).to_owned())
     }
 
-    /// Where the value starts, if it is of `kind`.
+    /// Where the value starts; an error unless it is of `kind`.
     fn start(&mut self, kind: Kind, wanted: &str) -> Result<usize, JsonError> {
         let found = self.cursor.peek()?;
         let offset = self.cursor.position();
@@ -142,7 +142,7 @@ fn token_id(text: &str) -> Option<u32> {
     text.parse().ok()
 }
 
-/// Some APIs round a certain token's 0 upwards.
+/// Some APIs round the 0 of a certain token up.
 fn logprob(text: &str) -> Option<f32> {
     text.parse().ok().filter(|value: &f32| value.is_finite() && *value <= 0.01)
 }

@@ -8,12 +8,13 @@ use arrow::datatypes::{
     UInt16Type, UInt64Type,
 };
 
-use super::{CHECKSUM_COLUMN, encoding};
+use super::layout::CHECKSUM_COLUMN;
+use super::write::encoding;
 use crate::Result;
 
-/// The checksum of row `index`: the first 8 bytes, little-endian, of blake3 over its columns in order without
-/// `row_checksum`. Per column: 0 for null, else 1; for lists and text the number of elements or bytes as u64; then
-/// the values, little-endian (booleans one byte).
+/// The checksum of row `index`: the first 8 bytes of a blake3 hash, as a little-endian number. Hashed are the row's
+/// columns in order, without `row_checksum`. A column gives: one byte, 0 for null, else 1; for lists and text the
+/// number of elements or bytes as u64; then the values. Numbers are little-endian, a boolean is one byte.
 pub fn row_checksum(batch: &RecordBatch, index: usize) -> u64 {
     let mut hasher = blake3::Hasher::new();
     let schema = batch.schema_ref();
@@ -78,7 +79,7 @@ fn hash_values(hasher: &mut blake3::Hasher, values: &dyn Array, start: usize, co
     }
 }
 
-/// A batch of `columns`, all of `schema` but the last, which is filled with the rows' checksums.
+/// A batch of `columns`, to which the last column of `schema` is added: the rows' checksums.
 pub fn with_checksums(schema: &SchemaRef, mut columns: Vec<ArrayRef>) -> Result<RecordBatch> {
     let fields: Vec<_> = schema.fields()[..columns.len()].to_vec();
     let plain =

@@ -1,9 +1,10 @@
-//! Arrow IPC *stream* files as append-only segments: framing, opening, appending, checksums.
+//! Arrow IPC *stream* files that only grow: opening, appending, checksums.
 //!
-//! A file is a schema message followed by record-batch messages, each a multiple of 64 bytes long, so that all
-//! columns are aligned when the file is mapped; a finished file ends with the end-of-stream marker.
+//! A file is a schema message, then record-batch messages. Each is a multiple of 64 bytes long, so that all columns are
+//! aligned when the file is mapped. A finished file ends with the end-of-stream marker.
 
 mod checksum;
+mod layout;
 mod write;
 
 use std::collections::HashMap;
@@ -17,15 +18,13 @@ use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamDecoder;
 
 pub use checksum::{audit, row_checksum, with_checksums};
+pub use layout::{CHECKSUM_COLUMN, END_OF_STREAM, SCHEMA_VERSION};
 pub(crate) use write::encoding;
 pub use write::{Encoder, Unfinished, open_lock, schema_message, sync_directory};
 
 use crate::{Error, Result, mmap};
 
-/// Version of both stores' layout; a higher one is refused.
-pub const SCHEMA_VERSION: u32 = 1;
-pub const CHECKSUM_COLUMN: &str = "row_checksum";
-pub const END_OF_STREAM: [u8; 8] = [0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0];
+/// The first bytes of every message.
 const CONTINUATION: [u8; 4] = [0xFF; 4];
 
 /// An opened file.
@@ -35,13 +34,13 @@ pub struct Segment {
     pub batches: Vec<RecordBatch>,
     /// Bytes up to the end of the last complete message.
     pub end: usize,
-    /// Bytes behind that: what a writer that was killed left half-written.
+    /// Bytes after that: a message that a killed writer left half-written.
     pub torn: usize,
-    /// The end-of-stream marker is there.
+    /// Whether the file has its end-of-stream marker.
     pub finished: bool,
 }
 
-/// Header values, all text. Keys get the prefix `kdfast.`.
+/// A header of `entries`, all text. Each key gets the prefix `kdfast.`.
 pub fn header<'a>(
     kind: &str,
     entries: impl IntoIterator<Item = (&'a str, String)>,
@@ -88,7 +87,7 @@ fn decode(buffer: &Buffer, kind: &str) -> Result<Segment> {
         |e: &ArrowError| Error::data(format!("damaged {kind} store: {e}; delete it and build it again"));
     let mut decoder = StreamDecoder::new();
     let mut batches = Vec::new();
-    // The schema alone first, so that a foreign or newer file is told apart from a damaged one.
+    // Read the schema alone first: a foreign or newer file must not be called damaged.
     let schema = read_schema(buffer)?;
     check_header(&schema, kind)?;
     let mut rest = buffer.slice_with_length(0, messages.end);
@@ -155,7 +154,7 @@ fn scan(bytes: &[u8]) -> Result<Messages> {
         };
         let length = u32::from_le_bytes([frame[4], frame[5], frame[6], frame[7]]) as usize;
         if frame[..4] != CONTINUATION {
-            // A machine that lost power may leave a tail of zeros behind what was synced; a writer that was killed, none.
+            // A power failure may leave zeros after the synced part. (A killed writer leaves none.)
             let zeros = messages.end > 0 && bytes[messages.end..].iter().all(|&byte| byte == 0);
             return if zeros {
                 Ok(messages)

@@ -1,4 +1,4 @@
-//! Writing store files: whole ones beside their place, and messages to append.
+//! Writing store files: whole ones under another name, and messages to append.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
@@ -10,7 +10,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::writer::StreamEncoder;
 
-use super::END_OF_STREAM;
+use super::layout::END_OF_STREAM;
 use crate::{Error, Result};
 
 /// The schema message that begins a file.
@@ -27,7 +27,7 @@ pub struct Encoder(StreamEncoder);
 impl Encoder {
     pub fn new(schema: &SchemaRef) -> Result<Self> {
         let mut encoder = StreamEncoder::try_new(schema).map_err(|e| encoding(&e))?;
-        // Its first output carries the schema message: taken off here.
+        // Its first output has the schema message in front: throw that one away.
         encoder.encode(&RecordBatch::new_empty(schema.clone())).map_err(|e| encoding(&e))?;
         Ok(Self(encoder))
     }
@@ -37,7 +37,7 @@ impl Encoder {
     }
 }
 
-/// A store file while it is written beside its place; it appears, whole, with [`Unfinished::finish`].
+/// A store file while it is written under another name. [`Unfinished::finish`] gives it its own.
 pub struct Unfinished {
     path: PathBuf,
     temporary: PathBuf,
@@ -48,7 +48,7 @@ pub struct Unfinished {
 }
 
 impl Unfinished {
-    /// Begins the file; the caller holds the lock of [`open_lock`], so nobody else writes it now.
+    /// Begins the file. The caller must hold the lock of [`open_lock`]: then nobody else writes it.
     pub fn create(path: &Path, schema: &SchemaRef) -> Result<Self> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let temporary = path.with_file_name(format!(".{name}.tmp"));
@@ -76,7 +76,7 @@ impl Unfinished {
         self.file.write_all(bytes).map_err(|e| Error::io("write", &self.path, &e))
     }
 
-    /// Ends the stream, puts `schema` with its final header over the first one and gives the file its name.
+    /// Ends the stream, overwrites the header with that of `schema` and gives the file its name.
     pub fn finish(mut self, schema: &Schema) -> Result<()> {
         let head = schema_message(schema)?;
         assert_eq!(head.len(), self.head, "header entries that change have a fixed width");
@@ -96,12 +96,12 @@ impl Unfinished {
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        // Gone already when it was finished; nothing half-written is left when it was not.
+        // After `finish` there is no such file any more; without it the half-written file goes.
         let _ = std::fs::remove_file(&self.temporary);
     }
 }
 
-/// The lock file beside `path`, not locked yet. It stays: to delete it would let two writers lock two files.
+/// The lock file beside `path`, not locked yet. It is never deleted: then two writers could lock two files.
 pub fn open_lock(path: &Path) -> Result<File> {
     let path = path.with_extension("lock");
     let opened = OpenOptions::new().create(true).truncate(false).write(true).open(&path);

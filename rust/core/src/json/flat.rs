@@ -1,36 +1,71 @@
-//! JSON as a list of spans, one for each key and value, read in one go: nothing is copied.
+//! JSON read into a flat list: one entry for each key and value, with its place in the text. Nothing is copied.
 //!
-//! Only what is usual: escaped or repeated keys, objects with many keys and deep nesting are left to the caller's slower way.
+//! Only for usual JSON. Escaped or repeated keys, objects with many keys and deep nesting are refused; the caller then
+//! reads them with the slower [`Cursor`].
 
-use super::{Cursor, Kind, plain_length, same};
+use std::borrow::Cow;
 
-/// Objects with more keys are unusual: a key is looked for one by one.
+use super::cursor::{Cursor, Kind};
+use super::strings::{plain_length, same, unescape};
+
+/// Objects with more keys are refused: looking for a repeated key compares it with each key before.
 const MAX_KEYS: usize = 32;
 
-/// Deeper values are unusual. (`serde_json` has a limit of 128.)
+/// Deeper values are refused. (`serde_json` has a limit of 128.)
 const MAX_DEPTH: usize = 100;
 
-/// Whole numbers with so many digits are finite.
+/// A whole number with at most this many digits is finite.
 const FINITE_DIGITS: usize = 300;
 
-/// A value, or a key. A key stands before its value, what an object or array holds right behind it.
+/// A key or a value. A key comes right before its value; what an object or array holds comes right after it.
+///
+/// `{"a": [1, 2]}` has the entries: object, "a", array, 1, 2. `after` of the array is 5, of the 1 it is 4.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Entry {
     pub kind: Kind,
-    /// In a string: something is escaped.
+    /// A string with at least one escape.
     pub escaped: bool,
-    /// Where it stands; of a string without the quotes.
+    /// Where it is in the text; a string without its quotes.
     pub start: u32,
     pub end: u32,
-    /// Members or elements.
+    /// Number of members or elements.
     pub count: u32,
-    /// The entry behind it and all that it holds.
+    /// Index of the first entry that is not inside this value.
     pub after: u32,
 }
 
-/// Reads the value at byte `at` of `text` into `entries` (emptied before); the byte behind it.
+/// One value of a text that was read: `entries[index]`.
+#[derive(Clone, Copy)]
+pub(crate) struct FlatNode<'a> {
+    pub text: &'a str,
+    pub entries: &'a [Entry],
+    pub index: usize,
+}
+
+impl<'a> FlatNode<'a> {
+    #[inline]
+    pub fn entry(self) -> &'a Entry {
+        &self.entries[self.index]
+    }
+
+    /// The value as it is written; a string without its quotes.
+    #[inline]
+    pub fn raw(self) -> &'a str {
+        &self.text[self.entry().start as usize..self.entry().end as usize]
+    }
+
+    /// The string, escapes resolved; `None` for any other value.
+    #[inline]
+    pub fn string(self) -> Option<Cow<'a, str>> {
+        let entry = self.entry();
+        let raw = || if entry.escaped { Cow::Owned(unescape(self.raw())) } else { Cow::Borrowed(self.raw()) };
+        (entry.kind == Kind::String).then(raw)
+    }
+}
+
+/// Clears `entries`, reads the value at byte `at` of `text` into it and returns where the value ends.
 ///
-/// `None`: what stands there is unusual, or no JSON.
+/// `None`: the value is unusual, or no JSON.
 pub(crate) fn read(text: &str, at: usize, entries: &mut Vec<Entry>) -> Option<usize> {
     u32::try_from(text.len()).ok()?;
     entries.clear();
@@ -122,7 +157,7 @@ impl Reader<'_> {
         self.other_string(at)
     }
 
-    /// A string that is long, or in which something is escaped.
+    /// A string that is long or has an escape.
     #[inline(never)]
     fn other_string(&mut self, at: usize) -> Option<usize> {
         let mut cursor = Cursor::new(self.text, at);
@@ -145,7 +180,7 @@ impl Reader<'_> {
         Some(end)
     }
 
-    /// The end of a number with a fraction or exponent, or of none.
+    /// The end of a number with a fraction, an exponent or very many digits; `None` when it is no number.
     #[inline(never)]
     fn other_number(&mut self, start: usize) -> Option<usize> {
         let mut cursor = Cursor::new(self.text, start);
@@ -186,7 +221,7 @@ impl Reader<'_> {
         end
     }
 
-    /// A bit that equal keys have in common, and few others.
+    /// One of 64 bits, by the key's first byte, last byte and length. Equal keys have equal bits; other keys seldom do.
     #[inline]
     fn mark(&self, key: usize) -> u64 {
         let Entry { start, end, .. } = self.entries[key];
@@ -194,7 +229,7 @@ impl Reader<'_> {
         1 << ((u32::from(first) * 5 + u32::from(last) * 3 + (end - start)) % 64)
     }
 
-    /// True when the object at `index` has a key before the one at `key` that says the same.
+    /// Whether the object at `index` has the key at `key` once more, before it.
     fn is_repeated(&self, index: usize, key: usize) -> bool {
         let says = |entry: Entry| &self.bytes[entry.start as usize..entry.end as usize];
         let last = says(self.entries[key]);

@@ -2,23 +2,24 @@
 
 use std::fmt::Write;
 
-/// Strings up to this length are read eight bytes at a time, longer ones many at a time: most keys and values are short.
+/// The first bytes of a string are read eight at a time: most keys and values are this short. `memchr` reads the rest.
 const SHORT: usize = 32;
 
-/// A byte in each place of a word.
+/// A word whose eight bytes are all `byte`.
 const fn all(byte: u8) -> u64 {
     u64::from_le_bytes([byte; 8])
 }
 
-/// Where in `bytes` the first one stands that is no plain character of a string (a quote, a backslash, a control
-/// character); `None`: not among the first few.
+/// The index of the first byte that is not plain inside a string: a quote, a backslash or a control character.
+/// `None`: the first [`SHORT`] bytes are all plain.
 #[inline]
 pub(super) fn plain_length(bytes: &[u8]) -> Option<usize> {
     let (words, rest) = bytes[..bytes.len().min(SHORT)].as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {
         let word = u64::from_le_bytes(*word);
         let (quote, backslash) = (word ^ all(b'"'), word ^ all(b'\\'));
-        // The lowest high bit stands in the first byte that is below the subtrahend: 1 (equal to what it was xored with) or a space.
+        // `(x - n) & !x` sets the high bit of each byte below n (and of some bytes after it: only the lowest bit
+        // counts). After the xor a quote or backslash is 0, which is below 1; a control character is below a space.
         let ends = (quote.wrapping_sub(all(1)) & !quote)
             | (backslash.wrapping_sub(all(1)) & !backslash)
             | (word.wrapping_sub(all(b' ')) & !word);
@@ -31,7 +32,7 @@ pub(super) fn plain_length(bytes: &[u8]) -> Option<usize> {
     Some(words.len() * 8 + end)
 }
 
-/// `a == b`, without a call where they are short.
+/// `a == b`, without a function call for short texts.
 #[inline]
 pub(crate) fn same(a: &[u8], b: &[u8]) -> bool {
     if a.len() != b.len() {

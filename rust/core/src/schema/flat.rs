@@ -1,4 +1,4 @@
-//! Flat JSON ([`crate::json::flat`]) as `jsonschema` looks at it.
+//! Teaches `jsonschema` to read flat JSON ([`crate::json::flat`]).
 
 use std::borrow::Cow;
 
@@ -6,44 +6,22 @@ use jsonschema::JsonType;
 use jsonschema::json::{Array, Json, Node, NodeIdentity, Object, cmp};
 use serde_json::{Number, Value};
 
-use crate::json::flat::Entry;
-use crate::json::{Kind, unescape};
+use crate::json::Kind;
+use crate::json::flat::{Entry, FlatNode};
 
-/// Names the representation to `jsonschema`.
+/// The name of this representation of JSON, for `jsonschema`.
 pub(super) struct FlatJson;
 
-/// The value that `entries[index]` is.
-#[derive(Clone, Copy)]
-pub(crate) struct FlatNode<'a> {
-    pub text: &'a str,
-    pub entries: &'a [Entry],
-    pub index: usize,
-}
-
-impl<'a> FlatNode<'a> {
-    fn entry(self) -> &'a Entry {
-        &self.entries[self.index]
-    }
-
-    fn raw(self) -> &'a str {
-        &self.text[self.entry().start as usize..self.entry().end as usize]
-    }
-
-    pub(super) fn string(self) -> Option<Cow<'a, str>> {
-        let entry = self.entry();
-        let raw = || if entry.escaped { Cow::Owned(unescape(self.raw())) } else { Cow::Borrowed(self.raw()) };
-        (entry.kind == Kind::String).then(raw)
-    }
-
-    fn inner(self) -> Inner<'a> {
-        Inner { node: Self { index: self.index + 1, ..self }, left: self.entry().count }
-    }
-}
-
-/// The values inside of an object (where keys are skipped) or array.
+/// The values inside an array, or inside an object without its keys.
 pub(super) struct Inner<'a> {
     node: FlatNode<'a>,
     left: u32,
+}
+
+impl<'a> Inner<'a> {
+    fn of(outer: FlatNode<'a>) -> Self {
+        Self { node: FlatNode { index: outer.index + 1, ..outer }, left: outer.entry().count }
+    }
 }
 
 impl<'a> Iterator for Inner<'a> {
@@ -173,7 +151,7 @@ impl<'a> Object<'a, FlatJson> for FlatNode<'a> {
     }
 
     fn members(&self) -> Members<'a> {
-        Members(self.inner())
+        Members(Inner::of(*self))
     }
 }
 
@@ -186,6 +164,6 @@ impl<'a> Array<'a, FlatJson> for FlatNode<'a> {
     }
 
     fn elements(&self) -> Inner<'a> {
-        self.inner()
+        Inner::of(*self)
     }
 }

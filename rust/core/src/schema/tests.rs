@@ -1,4 +1,4 @@
-//! What is said about calls and texts.
+//! What is said about calls.
 
 use super::*;
 
@@ -7,18 +7,12 @@ const TOOLS: &str = r#"[
     {"type": "function", "function": {"name": "g"}}
 ]"#;
 
-fn call(name: &str, arguments: &str) -> ToolCall {
-    let text = format!("<tool_call>{{\"name\": \"{name}\", \"arguments\": {arguments}}}</tool_call>");
-    scan(&text, Formats::ALL).calls.remove(0)
-}
-
 #[test]
 fn issues_say_what_and_where() {
     let schema = ToolSchema::new(TOOLS).unwrap();
     let said = |name, arguments| {
-        let call = call(name, arguments);
-        let issues = schema.issues(&call);
-        assert_eq!(schema.is_valid(&call), issues.is_empty());
+        let issues = schema.issues(name, arguments);
+        assert_eq!(schema.is_valid(name, arguments), issues.is_empty());
         issues
             .into_iter()
             .map(|issue| format!("{}: {}", issue.instance_path, issue.message))
@@ -35,36 +29,11 @@ fn issues_say_what_and_where() {
 #[test]
 fn required_arguments_are_looked_for_at_the_top() {
     let schema = ToolSchema::cached(TOOLS).unwrap();
-    assert!(schema.required_present(&call("f", r#"{"\u006e": "not an integer"}"#)));
-    assert!(!schema.required_present(&call("f", r#"{"m": {"n": 1}}"#)));
-    assert!(schema.required_present(&call("g", "{}")));
-    assert!(!schema.required_present(&call("h", "{}")));
+    assert!(schema.required_present("f", r#"{"\u006e": "not an integer"}"#));
+    assert!(!schema.required_present("f", r#"{"m": {"n": 1}}"#));
+    assert!(schema.required_present("g", "{}"));
+    assert!(!schema.required_present("h", "{}"));
     assert!(Arc::ptr_eq(&schema, &ToolSchema::cached(TOOLS).unwrap()));
-}
-
-#[test]
-fn texts_are_judged_whole() {
-    let schema = ToolSchema::new(TOOLS).unwrap();
-    let good = "<tool_call>{\"name\": \"f\", \"arguments\": {\"n\": 1}}</tool_call>";
-    let bad = "<tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_call>";
-    let judged = |text: &str| {
-        let issues = text_issues(text, &schema, Formats::ALL);
-        assert_eq!(is_valid_text(text, Some(&schema), Formats::ALL), issues.is_empty());
-        issues.into_iter().map(|issue| issue.instance_path + " " + &issue.message).collect::<Vec<_>>()
-    };
-    assert!(judged(good).is_empty() && is_valid_text(bad, None, Formats::ALL));
-    assert_eq!(judged(&format!("{good} {bad}")), ["/1/arguments the argument \"n\" is missing"]);
-    assert_eq!(judged("no"), [" no complete tool call"]);
-    assert_eq!(judged(&format!("{good}<tool_call>{{")), [" a tool call is cut off or malformed"]);
-    let complete = |text: &str| required_present_in(text, Some(&schema), Formats::ALL);
-    assert!(complete(good) && !complete(bad) && !complete(""));
-    assert!(!complete(&format!("{good}{bad}")) && !complete(&format!("{good}<tool_call>{{")));
-    assert!(required_present_in(bad, None, Formats::ALL) && !required_present_in("", None, Formats::ALL));
-    let error = tool_call_error(text_issues(&(bad.to_owned() + bad), &schema, Formats::ALL));
-    assert_eq!(
-        error.message,
-        "the tool call is not valid (and 1 more): /0/arguments: the argument \"n\" is missing"
-    );
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The teacher store's columns: their schema, batches made of scored rows, and rows seen in batches.
+//! The teacher store's columns: their schema, and how scored rows are written to them and read.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,33 +11,33 @@ use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Float16Type, Int32Type, Schema, SchemaRef, UInt16Type};
 use half::f16;
 
-use super::Header;
+use super::header::Header;
 use crate::ipc::{self, CHECKSUM_COLUMN};
-use crate::token_store::RowKey;
+use crate::row_key::RowKey;
 use crate::{Error, Result};
 
-/// The lowest logarithm kept for a tail or an opening: finite in half precision, and as good as nothing.
+/// The lowest logarithm that is stored for a tail or an opening: finite in half precision, and next to no mass.
 pub const FLOOR: f32 = -60.0;
 
-/// Places of the columns that a store has only when ids were drawn.
+/// Indices of the two columns that a store has only when ids were drawn.
 const SAMPLE_IDS: usize = 6;
 const SAMPLE_COUNTS: usize = 7;
 
-/// A row's scores as they come in: `n` tokens with `k` classes each.
+/// A row's scores before they are stored: `n` tokens with `k` classes each.
 #[derive(Debug, Clone, Default)]
 pub struct ScoredRow {
     pub key: RowKey,
     /// `n * k`.
     pub ids: Vec<i32>,
-    /// `n * k`; -inf fills up a token with fewer than k.
+    /// `n * k`; -inf where a token has fewer than k.
     pub logp: Vec<f32>,
     /// `n`: log of the mass outside the k.
     pub tail: Vec<f32>,
     /// `n`: log of the mass of tokens that can open a call.
     pub opening: Option<Vec<f32>>,
-    /// `n * samples`: the distinct ids drawn for a token, then fill.
+    /// `n * samples`: the distinct ids that were drawn for a token, then padding.
     pub sample_ids: Vec<i32>,
-    /// `n * samples`: how often each was drawn, 0 on the fill; `samples` in all for a token.
+    /// `n * samples`: how often each was drawn, 0 for padding. The sum over a token is `samples`.
     pub sample_counts: Vec<u16>,
 }
 
@@ -62,7 +62,7 @@ impl ScoredRow {
         }
         self.check_samples(header).or_else(bad)?;
         let all = self.logp.iter().chain(&self.tail).chain(self.opening.iter().flatten());
-        // Rounding may lift a probability of 1 a little.
+        // Rounding may make a probability of 1 a little larger.
         match all.into_iter().find(|logp| logp.is_nan() || **logp > 1e-2) {
             Some(logp) => bad(format!("a log-probability must be at most 0: {logp}")),
             None => Ok(()),
@@ -104,7 +104,7 @@ fn list(item: DataType) -> DataType {
     DataType::List(Arc::new(Field::new("item", item, false)))
 }
 
-/// With columns for `samples` drawn ids a token where there are any.
+/// With two more columns if `samples`, the number of ids drawn for each token, is not 0.
 pub fn schema(metadata: HashMap<String, String>, samples: usize) -> SchemaRef {
     let mut fields = vec![
         Field::new("key", DataType::FixedSizeBinary(16), false),
@@ -171,12 +171,12 @@ pub fn batch(schema: &SchemaRef, rows: &[ScoredRow]) -> Result<RecordBatch> {
     ipc::with_checksums(schema, columns)
 }
 
-/// Whether a schema of [`schema`] has columns for drawn ids.
+/// Whether `schema`, made by [`schema`], has the columns of drawn ids.
 fn has_samples(schema: &Schema) -> bool {
     schema.fields().len() > SAMPLE_COUNTS
 }
 
-/// One row, read where it lies in the mapped file.
+/// One row, read from the mapped file.
 #[derive(Debug, Clone, Copy)]
 pub struct TeacherRow<'a> {
     /// `n * k`.

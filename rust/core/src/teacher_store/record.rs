@@ -1,16 +1,16 @@
-//! Log-probabilities that records bring along (`teacher_topk`), written into a teacher store of their own.
+//! Records' own log-probabilities (`teacher_topk`), written into a teacher store of their own.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
 
 use super::columns::{self, FLOOR, ScoredRow};
-use super::{Header, KIND, RECORD_FINGERPRINT};
+use super::header::{Header, KIND, RECORD_FINGERPRINT};
 use crate::Result;
 use crate::annotate::Row;
 use crate::ipc;
-use crate::token_store::{RowKey, row_key};
+use crate::row_key::{RowKey, row_key};
 
-/// Made beside a token store while that is built; only there when some record has log-probabilities.
+/// Writes that store while its token store is built. No file is made unless a record has log-probabilities.
 pub struct RecordTeacher {
     path: PathBuf,
     header: Header,
@@ -47,7 +47,7 @@ impl RecordTeacher {
         file.finish(&schema)
     }
 
-    /// The k likeliest of each token; the tail is what their probabilities leave.
+    /// The k likeliest ids of each token; the tail is 1 minus their probabilities.
     fn scored(&mut self, row: &Row) -> Option<ScoredRow> {
         let topk = row.topk.as_ref()?;
         let ids: Vec<i32> = row.ids.iter().map(|&id| id as i32).collect();

@@ -1,4 +1,4 @@
-//! Appending to a teacher store: one writer at a time, every batch synced before it counts.
+//! Appends to a teacher store. There is one writer at a time, and each batch is synced to the disk.
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use arrow::datatypes::SchemaRef;
 
 use super::columns::{self, ScoredRow};
-use super::{Header, KIND, open_segment, store_path};
-use crate::token_store::RowKey;
+use super::header::{Header, KIND};
+use super::store::{open_segment, store_path};
+use crate::row_key::RowKey;
 use crate::{Error, Result, ipc};
 
 /// The one writer of a store file.
@@ -27,8 +28,8 @@ pub struct TeacherWriter {
 }
 
 impl TeacherWriter {
-    /// Opens the store of `header.fingerprint` in `directory`, or begins it. What an earlier writer left
-    /// half-written is cut off.
+    /// Opens the store of `header.fingerprint` in `directory`, or begins it. A half-written end that an earlier
+    /// writer left is cut off.
     pub fn open(directory: &Path, header: &Header) -> Result<Self> {
         std::fs::create_dir_all(directory).map_err(|e| Error::io("create the directory", directory, &e))?;
         let path = store_path(directory, &header.fingerprint);
@@ -57,7 +58,7 @@ impl TeacherWriter {
         }
         let file = OpenOptions::new().write(true).open(&path).map_err(|e| Error::io("open", &path, &e))?;
         let end = segment.end as u64;
-        // Also takes off the end-of-stream marker of a store that was closed as finished.
+        // This also cuts off the end-of-stream marker, if the store has one.
         file.set_len(end).map_err(|e| Error::io("cut the torn tail of", &path, &e))?;
         let keys = segment.batches.iter().flat_map(columns::keys).collect();
         Ok(Self {
@@ -89,7 +90,7 @@ impl TeacherWriter {
         self.keys.is_empty()
     }
 
-    /// Bytes of a half-written tail that were cut off on opening.
+    /// Bytes of a half-written end that were cut off on opening.
     pub fn recovered(&self) -> usize {
         self.recovered
     }
@@ -111,7 +112,7 @@ impl TeacherWriter {
         }
         let bytes = self.encoder.encode(&columns::batch(&self.schema, &fresh)?)?;
         if let Err(error) = self.write(&bytes) {
-            // Nothing half-written stays; should this fail too, the next writer cuts it off.
+            // Cut off what was written of the batch. If that fails too, the next writer does it.
             let _ = self.file.set_len(self.end);
             return Err(Error::io("write", &self.path, &error));
         }
@@ -127,7 +128,7 @@ impl TeacherWriter {
     }
 }
 
-/// Writes the schema message beside its place and renames it, so that a store that is there has a whole header.
+/// Writes the header under another name and renames it: a store that exists has a whole header.
 fn create(path: &Path, schema: &SchemaRef) -> Result<()> {
     let temporary = path.with_extension("tmp");
     let written = File::create(&temporary).and_then(|mut file| {

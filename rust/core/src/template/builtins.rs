@@ -1,4 +1,4 @@
-//! What chat templates find in their environment.
+//! The functions, filters and tests that chat templates may use.
 
 use std::fmt;
 
@@ -6,9 +6,9 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
 
+use super::big_integer::BigInteger;
 use super::methods;
 use super::python::{self, Dumps};
-use super::values::BigInteger;
 
 /// An environment like the one that transformers makes.
 pub fn environment() -> Environment<'static> {
@@ -33,7 +33,7 @@ pub fn environment() -> Environment<'static> {
     environment
 }
 
-/// The message of `raise_exception`, if that is what `error` comes from.
+/// The message of `raise_exception`, if `error` comes from there.
 pub fn raised(error: &minijinja::Error) -> Option<&str> {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(current) = cause {
@@ -61,7 +61,7 @@ fn raise_exception(message: &Value) -> Result<Value, Error> {
     Err(Error::new(ErrorKind::InvalidOperation, message.clone()).with_source(Raised(message)))
 }
 
-/// The local time now; as in transformers, a template that uses it renders differently from day to day.
+/// The local time now, as in transformers: a template that uses it gives another text each day.
 fn strftime_now(format: &str) -> Result<String, Error> {
     use std::fmt::Write;
     let mut text = String::new();
@@ -73,12 +73,12 @@ fn strftime_now(format: &str) -> Result<String, Error> {
     }
 }
 
-/// As in Jinja2, everything with a length and an index: dicts and strings too.
+/// As in Jinja2: everything with a length and an index, so dicts and strings too.
 fn is_sequence(value: &Value) -> bool {
     value.is_undefined() || matches!(value.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::String)
 }
 
-/// As in Jinja2, where nothing can be got out of `none`.
+/// As in Jinja2: `none` is not iterable.
 fn is_iterable(value: &Value) -> bool {
     is_sequence(value) || value.kind() == ValueKind::Iterable
 }

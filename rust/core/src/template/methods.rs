@@ -1,8 +1,10 @@
-//! Methods and filters of strings where Python's idea of white space differs from Rust's, before minijinja's own.
+//! String methods and filters that depend on what Python calls white space; minijinja's own would use Rust's.
 
 use minijinja::value::{Value, ValueKind, from_args};
 use minijinja::{Error, State};
 use minijinja_contrib::pycompat;
+
+use super::python;
 
 /// `str.isspace`: Rust's white space and four separators.
 fn is_space(character: char) -> bool {
@@ -11,11 +13,11 @@ fn is_space(character: char) -> bool {
 
 /// The `trim` filter.
 pub fn trim(value: &Value, characters: Option<&str>) -> String {
-    let text = super::python::str_of(value);
+    let text = python::str_of(value);
     strip(&text, characters, true, true).to_owned()
 }
 
-/// Methods as Python has them.
+/// Python's methods; minijinja calls this before it looks for its own.
 pub fn call(state: &mut State<'_, '_>, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
     let Some(text) = value.as_str().filter(|_| value.kind() == ValueKind::String) else {
         return pycompat::unknown_method_callback(state, value, method, args);

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use minijinja::value::{Value, ValueKind};
 use minijinja::{Error, ErrorKind};
 
-use super::values::BigInteger;
+use super::big_integer::BigInteger;
 use crate::json::quote;
 
 /// `str(value)`; nothing for an undefined one.
@@ -78,13 +78,13 @@ fn repr_of_text(text: &str, out: &mut String) {
     out.push(mark);
 }
 
-/// Python's `str.isprintable`: Rust's table of what `escape_debug` escapes is made by the same rule. (A letter goes before it, since
-/// Rust also escapes a combining mark at the start of a text.)
+/// Python's `str.isprintable`. Rust's `escape_debug` escapes by the same rule, except that it also escapes a
+/// combining mark at the start of a text: hence the letter before it.
 fn is_printable(character: char) -> bool {
     matches!(character, ' '..='~') || !format!("a{character}").escape_debug().any(|escaped| escaped == '\\')
 }
 
-/// A number as Python prints it, with the caller's words for what is not finite.
+/// A number as Python prints it; `infinity` and `nan` are the words for those.
 fn number(value: &Value, infinity: &str, nan: &str) -> String {
     if value.is_integer() {
         return value.to_string();
@@ -99,7 +99,7 @@ fn number(value: &Value, infinity: &str, nan: &str) -> String {
     }
 }
 
-/// The shortest digits that give `float` back, with an exponent below 1e-4 and from 1e16 on.
+/// The shortest digits that read back as `float`; with an exponent below 1e-4 and from 1e16 on.
 fn finite(float: f64) -> String {
     let scientific = format!("{float:e}");
     let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));

@@ -1,4 +1,4 @@
-//! JSON as template values that behave and print as Python's.
+//! JSON as template values that behave and print like Python's.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,6 +6,7 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 use minijinja::value::{Enumerator, Object, ObjectExt, ObjectRepr, Value};
 
+use super::big_integer::BigInteger;
 use super::python;
 use crate::json::{Cursor, JsonError, Kind};
 use crate::{Error, Result};
@@ -58,26 +59,6 @@ impl Object for List {
     }
 }
 
-/// An integer beyond 128 bits: printed as it stands, not for arithmetic.
-#[derive(Debug)]
-pub struct BigInteger(pub String);
-
-impl BigInteger {
-    pub fn is(value: &Value) -> bool {
-        value.downcast_object_ref::<Self>().is_some()
-    }
-}
-
-impl Object for BigInteger {
-    fn repr(self: &Arc<Self>) -> ObjectRepr {
-        ObjectRepr::Plain
-    }
-
-    fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 /// The value of the JSON text that was given as `name`.
 pub fn parse(name: &str, json: &str) -> Result<Value> {
     let mut cursor = Cursor::new(json, 0);
@@ -85,8 +66,8 @@ pub fn parse(name: &str, json: &str) -> Result<Value> {
     value.map_err(|error| not_json(name, &error))
 }
 
-/// The messages, with the names under which transformers offers a message's reasoning: what stands under
-/// `reasoning_content`, `thinking` or `reasoning` is seen as `reasoning_content` and, where free, `thinking`.
+/// The messages, with reasoning under the names that transformers gives it: the first of `reasoning_content`,
+/// `thinking` and `reasoning` is copied to `reasoning_content`, and to `thinking` if that is not there.
 pub fn parse_messages(json: &str) -> Result<Value> {
     let mut messages = Vec::new();
     let mut cursor = Cursor::new(json, 0);

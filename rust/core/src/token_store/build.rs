@@ -7,17 +7,19 @@ use std::path::{Path, PathBuf};
 use arrow::datatypes::SchemaRef;
 use rayon::prelude::*;
 
+use super::columns;
 use super::raw_lines::RawLines;
-use super::{KIND, TokenStore, columns};
+use super::store::{KIND, TokenStore, record_teacher_path};
 use crate::annotate::{Annotator, Options, Row};
 use crate::fields::Record;
 use crate::jsonl::{self, OnError, Quarantine, ReadOptions, Rejected};
 use crate::teacher_store::RecordTeacher;
 use crate::template::ChatTemplate;
 use crate::tokenize::Tokenizer;
-use crate::{Error, Result, ipc};
+use crate::tool_call::Formats;
+use crate::{Error, Result, ipc, threads};
 
-/// Rows and tokens after which a batch is written.
+/// A batch is written when it has this many rows or tokens.
 const BATCH_ROWS: usize = 4096;
 const BATCH_TOKENS: usize = 1 << 21;
 
@@ -25,7 +27,7 @@ const BATCH_TOKENS: usize = 1 << 21;
 pub struct BuildOptions {
     pub read: ReadOptions,
     pub annotate: Options,
-    /// How many of a record's own log-probabilities are kept a token.
+    /// How many of a record's own log-probabilities are kept for each token.
     pub record_k: usize,
 }
 
@@ -33,19 +35,19 @@ pub struct BuildOptions {
 #[derive(Debug, Clone, Default)]
 pub struct BuildReport {
     pub path: PathBuf,
-    /// The store was there already.
+    /// The store existed already.
     pub reused: bool,
     pub records: u64,
     pub rows: u64,
     pub rejected: u64,
     /// Rows whose prompt lost bytes in the tokenizer.
     pub prompt_lossy: u64,
-    /// Rows whose records brought log-probabilities along.
+    /// Rows whose records have log-probabilities.
     pub record_teacher_rows: u64,
 }
 
 impl BuildReport {
-    /// The counts as header entries of fixed width, so that they can be put in once they are known.
+    /// The counts as header entries of fixed width: they are written over zeros when they are known.
     fn entries(&self) -> [(&'static str, String); 5] {
         [
             ("records", self.records),
@@ -70,16 +72,11 @@ impl BuildReport {
     }
 }
 
-/// The file beside a token store that holds its records' own log-probabilities.
-pub(super) fn record_teacher_path(store: &Path) -> PathBuf {
-    store.with_extension("").with_extension("record-teacher.arrow")
-}
-
 impl TokenStore {
     /// Tokenises and annotates `jsonl` into `directory`, or finds the store that an earlier call left there.
     ///
-    /// The store's name is a hash of all that its content depends on. It is written beside its place and renamed, so
-    /// that a store that is there is whole.
+    /// The store's name is a hash of all that its content depends on. It is written under another name and renamed: a
+    /// store that exists is whole.
     pub fn build(
         jsonl: &Path,
         directory: &Path,
@@ -95,7 +92,7 @@ impl TokenStore {
             return Ok(report);
         }
         std::fs::create_dir_all(directory).map_err(|e| Error::io("create the directory", directory, &e))?;
-        // Of several processes that need the same store (ranks of one run) one builds it, the others wait and find it.
+        // Several processes (the ranks of a run) may need the same store: one builds it, the others wait and find it.
         let lock = ipc::open_lock(&path)?;
         lock.lock().map_err(|e| Error::io("lock", &path, &e))?;
         if let Some(report) = existing(&path, &options.read)? {
@@ -104,7 +101,7 @@ impl TokenStore {
         let annotator = Annotator::new(tokenizer, template, options.annotate.clone())?;
         let turn_end: Vec<String> = annotator.turn_end_ids().iter().map(u32::to_string).collect();
         identity.push(("turn_end_ids", turn_end.join(" ")));
-        let pool = jsonl::pool(options.read.threads)?;
+        let pool = threads::pool(options.read.threads)?;
         let mut builder = Builder::new(jsonl, path, identity, tokenizer, options)?;
         let summary = jsonl::read(jsonl, &options.read, &mut |records| {
             let annotated = match &pool {
@@ -141,7 +138,7 @@ fn identity(
     template: &ChatTemplate,
     options: &BuildOptions,
 ) -> Vec<(&'static str, String)> {
-    vec![
+    let mut identity = vec![
         ("content", content.to_hex().to_string()),
         ("tokenizer", tokenizer.fingerprint().to_owned()),
         ("template", template.fingerprint()),
@@ -152,10 +149,15 @@ fn identity(
         ("max_line_bytes", options.read.max_line_bytes.to_string()),
         ("vocab_size", tokenizer.vocab_size().to_string()),
         ("layout", ipc::SCHEMA_VERSION.to_string()),
-    ]
+    ];
+    // Without this key a store holds Hermes calls: so do all stores from before the formats could be chosen.
+    if options.annotate.formats != Formats::HERMES {
+        identity.push(("formats", options.annotate.formats.names().collect::<Vec<_>>().join(" ")));
+    }
+    identity
 }
 
-/// The store at `path`, if it is there and serves this load.
+/// The store at `path`, if it exists and this load may use it.
 fn existing(path: &Path, read: &ReadOptions) -> Result<Option<BuildReport>> {
     if !path.exists() {
         return Ok(None);
@@ -164,7 +166,7 @@ fn existing(path: &Path, read: &ReadOptions) -> Result<Option<BuildReport>> {
     Ok(acceptable(&report, read).then_some(report))
 }
 
-/// A store that was built with rejected lines serves only a load that would reject them too.
+/// Whether this load may use the store of `report`: if lines were rejected, it must be one that would reject them too.
 fn acceptable(report: &BuildReport, read: &ReadOptions) -> bool {
     let whole = report.record_teacher_rows == 0 || record_teacher_path(&report.path).exists();
     let share = report.rejected as f64 / (report.records + report.rejected).max(1) as f64;
@@ -185,7 +187,7 @@ fn hash_file(path: &Path) -> Result<blake3::Hash> {
     }
 }
 
-/// The store as it is written.
+/// A store while it is written.
 struct Builder {
     raw: RawLines,
     quarantine: Quarantine,
@@ -213,7 +215,7 @@ impl Builder {
         let file = ipc::Unfinished::create(&report.path, &schema)?;
         Ok(Self {
             raw: RawLines::new(jsonl),
-            quarantine: Quarantine::new(jsonl, &options.read),
+            quarantine: Quarantine::new(jsonl, options.read.on_error, options.read.max_rejected_fraction),
             file,
             identity,
             schema,
@@ -266,7 +268,7 @@ impl Builder {
     fn finish(mut self) -> Result<BuildReport> {
         self.flush()?;
         self.quarantine.finish(self.report.records + self.report.rejected)?;
-        // The counts are known now: the same header, of the same length, over the first one.
+        // The counts are known now: overwrite the header by one of the same length.
         let entries = self.identity.into_iter().chain(self.report.entries());
         self.teacher.finish()?;
         self.file.finish(&columns::schema(ipc::header(KIND, entries)))?;

@@ -1,4 +1,4 @@
-//! The token store's columns: their schema, batches made of rows, and rows seen in batches.
+//! The token store's columns: their schema, and how rows are written to them and read.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,10 +9,9 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef, UInt8Type};
 
-use super::row::RowView;
+use crate::Result;
 use crate::annotate::{Row, Span};
 use crate::ipc::{self, CHECKSUM_COLUMN};
-use crate::{Error, Result};
 
 /// The columns that are lists of int32. Spans are stored flat: start, end, start, end, ...
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,40 +172,11 @@ pub struct Columns {
 }
 
 impl Columns {
-    /// `batch` must have the schema of [`schema`]; ranges are checked so that no later read can go astray.
-    pub fn new(batch: RecordBatch) -> Result<Self> {
+    /// `batch` must have the schema of [`schema`]; what its rows say is not checked.
+    pub fn new(batch: RecordBatch) -> Self {
         let lists = batch.columns()[..LISTS.len()].iter().map(Lists::new).collect();
         let masks = Lists::new(&batch.columns()[LISTS.len() + 4]);
-        let columns = Self { lists, masks, batch };
-        for index in 0..columns.len() {
-            columns.check(index)?;
-        }
-        Ok(columns)
-    }
-
-    fn check(&self, index: usize) -> Result<()> {
-        let row = RowView { columns: self, index };
-        let length = row.ids().len();
-        let inside = |list: List| {
-            let (pairs, rest) = row.list(list).as_chunks();
-            rest.is_empty()
-                && pairs.iter().all(|&[start, end]| 0 <= start && start <= end && end <= length as i32)
-        };
-        // What has a target needs a token before it.
-        let led = |list: List| list == List::DropGroups || row.spans(list).all(|span| span.start > 0);
-        let response = row.response();
-        let sound = SPANS.iter().all(|&(list, _)| inside(list) && led(list))
-            && response.start > 0
-            && response.end <= length
-            && [List::Supervised, List::DropGroups].iter().all(|&list| row.list(list).is_sorted())
-            && row.teacher_attention_mask().is_none_or(|mask| mask.len() == length);
-        if sound {
-            Ok(())
-        } else {
-            Err(Error::data(
-                "damaged token store: a row's spans lie outside of it; delete it and build it again",
-            ))
-        }
+        Self { lists, masks, batch }
     }
 
     pub fn len(&self) -> usize {
@@ -223,9 +193,5 @@ impl Columns {
 
     pub fn mask(&self, index: usize) -> Option<&[u8]> {
         self.masks.0.is_valid(index).then(|| self.masks.get(index))
-    }
-
-    pub fn row(&self, index: usize) -> RowView<'_> {
-        RowView { columns: self, index }
     }
 }

@@ -1,4 +1,4 @@
-//! Lines of a file read again by their number.
+//! Reads single lines of a file again, by their number.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::{Error, Result};
 
-/// The raw bytes of lines that parsed, but could not be annotated: read again, in order.
+/// The raw bytes of lines that were parsed and then could not be annotated. They are asked for in order.
 pub struct RawLines {
     path: PathBuf,
     reader: Option<BufReader<File>>,

@@ -1,21 +1,53 @@
-//! A row as it lies in the mapped file.
+//! A row of the mapped file.
 
 use std::ops::Range;
 
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray};
 use arrow::datatypes::{Int8Type, Int32Type, Int64Type};
 
-use super::columns::{Columns, List};
-use super::{RowKey, row_key};
+use super::columns::{Columns, List, SPANS};
+use crate::row_key::{RowKey, row_key};
+use crate::{Error, Result};
 
-/// One row, read where it lies in the mapped file.
+/// One row, read from the mapped file.
 #[derive(Debug, Clone, Copy)]
 pub struct RowView<'a> {
-    pub(super) columns: &'a Columns,
-    pub(super) index: usize,
+    columns: &'a Columns,
+    index: usize,
+}
+
+/// Checks the ranges of every row, so that no later read can leave its row.
+pub(super) fn check(columns: &Columns) -> Result<()> {
+    (0..columns.len()).try_for_each(|index| check_row(RowView::new(columns, index)))
+}
+
+fn check_row(row: RowView<'_>) -> Result<()> {
+    let length = row.ids().len();
+    let inside = |list: List| {
+        let (pairs, rest) = row.list(list).as_chunks();
+        rest.is_empty()
+            && pairs.iter().all(|&[start, end]| 0 <= start && start <= end && end <= length as i32)
+    };
+    // What has a target needs a token before it.
+    let led = |list: List| list == List::DropGroups || row.spans(list).all(|span| span.start > 0);
+    let response = row.response();
+    let sound = SPANS.iter().all(|&(list, _)| inside(list) && led(list))
+        && response.start > 0
+        && response.end <= length
+        && [List::Supervised, List::DropGroups].iter().all(|&list| row.list(list).is_sorted())
+        && row.teacher_attention_mask().is_none_or(|mask| mask.len() == length);
+    if sound {
+        Ok(())
+    } else {
+        Err(Error::data("damaged token store: a row's spans lie outside of it; delete it and build it again"))
+    }
 }
 
 impl<'a> RowView<'a> {
+    pub(super) fn new(columns: &'a Columns, index: usize) -> Self {
+        Self { columns, index }
+    }
+
     fn scalar<T: ArrowPrimitiveType>(self, name: &str) -> T::Native {
         self.column(name).as_primitive::<T>().value(self.index)
     }

@@ -1,17 +1,17 @@
-//! Arguments written as a JSON text in a JSON string: positions in that text and in the one around it.
+//! Arguments written as a JSON text in a JSON string (`"{\"a\": 1}"`): where each part is in the text around it.
 
 use std::ops::Range;
 
 use crate::json::{Cursor, RawStr};
 
-use super::object::{self, Parts};
+use super::arguments::Parts;
 
-/// The arguments that `string` holds; `None` unless it is one JSON object. Spans are those of the outer text.
+/// The arguments in `string`; `None` unless it is one JSON object. Spans are places in the outer text.
 pub(super) fn arguments(string: &RawStr<'_>) -> Option<Parts> {
     let text = string.text();
     let mut cursor = Cursor::new(&text, 0);
     cursor.skip_space();
-    let found = object::parts(&mut cursor).ok()?;
+    let found = Parts::read(&mut cursor).ok()?;
     cursor.end().ok()?;
     let outer = outer_offsets(string.raw);
     let span = |inner: Range<usize>| {
@@ -26,7 +26,8 @@ pub(super) fn arguments(string: &RawStr<'_>) -> Option<Parts> {
     })
 }
 
-/// For each byte of the string that `raw` (valid, without quotes) means, and for its end, where in `raw` it is written.
+/// For each byte of the unescaped string, and for its end: where in `raw` (valid, without quotes) it is written. In
+/// `a\nb` the three bytes are written at 0, 1 and 3, and the end is 4.
 fn outer_offsets(raw: &str) -> Vec<usize> {
     let mut offsets = Vec::with_capacity(raw.len() + 1);
     let mut rest = raw;
@@ -34,7 +35,7 @@ fn outer_offsets(raw: &str) -> Vec<usize> {
         let (written, means) =
             if first == '\\' { escape(rest) } else { (first.len_utf8(), first.len_utf8()) };
         let at = raw.len() - rest.len();
-        // The bytes of a character that is not escaped stand one by one.
+        // All bytes of an escaped character are written at its backslash.
         offsets.extend((0..means).map(|byte| if first == '\\' { at } else { at + byte }));
         rest = &rest[written..];
     }
@@ -42,14 +43,14 @@ fn outer_offsets(raw: &str) -> Vec<usize> {
     offsets
 }
 
-/// How many bytes the escape at the start of `rest` takes, and how many those of its character.
+/// The length in bytes of the escape at the start of `rest`, and that of its character.
 fn escape(rest: &str) -> (usize, usize) {
     if rest.as_bytes()[1] != b'u' {
         return (2, 1);
     }
     match u32::from_str_radix(&rest[2..6], 16).map(char::from_u32) {
         Ok(Some(character)) => (6, character.len_utf8()),
-        // Half of a pair; the other half follows.
+        // The first half of a surrogate pair; the other half follows.
         _ => (12, 4),
     }
 }

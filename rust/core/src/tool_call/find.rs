@@ -1,4 +1,5 @@
-//! Calls in a whole text. What is plain or at least well-formed is read in one go; only what is not is read byte by byte.
+//! Calls in a whole text. A frame is read the fast way if it has one plain call, else as whole JSON, and byte by byte
+//! only if it is not well-formed.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -6,10 +7,10 @@ use std::ops::Range;
 use crate::json::flat::Entry;
 use crate::json::{Cursor, JsonError, Kind as JsonKind};
 
-use super::ToolCall;
-use super::formats::{Format, Formats, Kind, Opening, Place, Prose};
-use super::frame::{Frame, LIST_KEY, Progress, Window};
-use super::object::{self, Call, Fields};
+use super::call::ToolCall;
+use super::formats::{Format, Formats, Kind, Opening, Place, Prose, is_word};
+use super::frame::{Frame, Progress, Window};
+use super::object::{self, Call, Fields, LIST_KEY};
 use super::plain::{self, Plain};
 
 /// What a text holds.
@@ -17,7 +18,7 @@ use super::plain::{self, Plain};
 pub struct Scan {
     /// Every complete call, in order; those whose frame is cut off or broken are not `closed`.
     pub calls: Vec<ToolCall>,
-    /// Something opens like a call and is none, or the text ends inside a frame.
+    /// Something opens like a call and is not one, or the text ends inside a frame.
     pub broken: bool,
 }
 
@@ -42,18 +43,18 @@ pub fn scan(text: &str, formats: Formats) -> Scan {
     Scan { calls, broken }
 }
 
-/// A call as [`walk`] comes upon it.
+/// A call that [`walk`] has found.
 #[derive(Debug)]
 pub(crate) enum Seen<'a> {
-    /// Alone in a frame that is whole, in the plainest form.
+    /// In the plainest form, alone in a whole frame.
     Plain(Plain<'a>),
-    /// In a frame that is whole.
+    /// In a whole frame.
     Whole(Item<'a>),
     /// In a frame that may be broken.
     Other(ToolCall),
 }
 
-/// A call that nothing was copied of.
+/// A call, not copied.
 #[derive(Debug)]
 pub(crate) struct Item<'a> {
     format: Format,
@@ -115,10 +116,10 @@ pub(crate) fn walk(text: &str, formats: Formats, mut seen: impl FnMut(Seen<'_>))
     broken
 }
 
-/// A frame that was read.
+/// What reading a frame gave.
 struct Read {
     broken: bool,
-    /// Where the scan goes on; `None` where the text ends inside the frame.
+    /// Where the scan resumes; `None` if the text ends inside the frame.
     next: Option<usize>,
 }
 
@@ -146,9 +147,9 @@ fn other_frame(
     read
 }
 
-/// True when `text` could be the beginning of a text that holds calls, complete and valid by `valid`, and nothing else.
+/// True when `text` could be the beginning of a text that has only calls that are complete and pass `valid`.
 ///
-/// `false` is final, `true` is a possibility. White space may stand around calls, prose may not.
+/// `false` is final: no continuation can help. There may be white space around calls, but no prose.
 pub fn could_become(text: &str, formats: Formats, valid: impl Fn(&ToolCall) -> bool) -> bool {
     let bytes = text.as_bytes();
     let prose = Prose::new(formats);
@@ -175,7 +176,7 @@ pub fn could_become(text: &str, formats: Formats, valid: impl Fn(&ToolCall) -> b
     true
 }
 
-/// Pushes `bytes` from `at` on into `frame` until it ends; where it stopped, and why.
+/// Pushes `bytes` from `at` on into `frame` until it ends. Returns where it stopped, and why.
 fn run(frame: &mut Frame, bytes: &[u8], mut at: usize, calls: &mut Vec<ToolCall>) -> (usize, Progress) {
     let window = Window { bytes, base: 0 };
     loop {
@@ -218,11 +219,11 @@ struct Whole {
     spoiled: bool,
 }
 
-/// Reads a frame that is whole; `None` (and perhaps some `items` too many) where it is not.
+/// Reads a frame; `None` if it is not whole (`items` may then have calls that do not count).
 fn whole_frame<'a>(text: &'a str, start: usize, kind: Kind, items: &mut Vec<Item<'a>>) -> Option<Whole> {
     let mut body = start + kind.opening().len();
     if kind.fence() {
-        body += text.as_bytes()[body..].iter().take_while(|&&byte| plain::is_word(byte)).count();
+        body += text.as_bytes()[body..].iter().take_while(|&&byte| is_word(byte)).count();
     }
     let mut cursor = Cursor::new(text, body);
     let mut reader = Reader { kind, items, spoiled: false, listed: false };
@@ -257,7 +258,7 @@ struct Reader<'i, 'a> {
 }
 
 impl<'a> Reader<'_, 'a> {
-    /// An object: a call, or with the key for it a list of calls.
+    /// Reads an object: a call, or one with a list of calls under [`LIST_KEY`].
     fn alone(&mut self, cursor: &mut Cursor<'a>, start: usize) -> Result<(), JsonError> {
         let allow = self.kind.allow(Place::Alone);
         let mut fields = Fields::default();
@@ -292,7 +293,7 @@ impl<'a> Reader<'_, 'a> {
         })
     }
 
-    /// Adds a call that spans from `start` on; false when its format is not among the chosen.
+    /// Adds a call that begins at `start`; false when its format was not chosen.
     fn add(&mut self, call: Call<'a>, place: Place, start: usize) -> bool {
         let format = self.kind.format(place, call.shape);
         self.items.extend(format.map(|format| {

@@ -1,4 +1,4 @@
-//! The formats that models write calls in: a table of one row each, and what opens a call.
+//! The formats in which models write calls, one row of a table each, and what opens a call.
 
 use std::sync::OnceLock;
 
@@ -16,15 +16,15 @@ pub enum Format {
     OpenAi,
 }
 
-/// A format: what stands around its JSON, and which JSON that is.
+/// A format: what is around its JSON, and which JSON it has.
 #[expect(clippy::struct_excessive_bools, reason = "the columns of a table")]
 #[derive(Debug)]
 pub(super) struct Row {
     pub format: Format,
     pub name: &'static str,
-    /// What opens a call; empty where the JSON stands bare in the text.
+    /// What opens a call; empty for bare JSON.
     pub opening: &'static str,
-    /// What must stand behind the JSON.
+    /// What must follow the JSON.
     pub closing: &'static str,
     /// One call, a JSON object.
     pub object: bool,
@@ -32,7 +32,7 @@ pub(super) struct Row {
     pub array: bool,
     /// `OpenAI`'s shapes too: `{"type": "function", "function": {...}}` and `{"tool_calls": [...]}`.
     pub wide: bool,
-    /// A word (`json`) may follow the opening at once, and the opening is common in texts without calls.
+    /// A word may follow the opening at once (`json`), and the opening is common in texts without calls.
     pub fence: bool,
 }
 
@@ -66,17 +66,22 @@ impl Format {
 pub struct Formats(u8);
 
 impl Formats {
-    /// Every format: what opens a call says which it is.
+    /// Every format.
     pub const ALL: Self = Self(0x7F);
     /// `<tool_call>{...}</tool_call>` alone.
     pub const HERMES: Self = Self(1 << Format::Hermes as u8);
 
-    /// The formats called `names`; the first name that is none is the error.
+    /// The formats called `names`; the error is the first name that is no format.
     pub fn named<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self, &'a str> {
         names.into_iter().try_fold(Self(0), |set, name| {
             let row = TABLE.iter().find(|row| row.name == name).ok_or(name)?;
             Ok(Self(set.0 | 1 << row.format as u8))
         })
+    }
+
+    /// The names of these formats, in the order of the table.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        self.rows().map(|row| row.name)
     }
 
     fn has(self, format: Format) -> bool {
@@ -94,14 +99,14 @@ impl Formats {
     }
 }
 
-/// What a frame holds: the row of its opening, or bare JSON of any of `formats`.
+/// The kind of a frame: the row of its opening, or bare JSON in any of `formats`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Kind {
     row: Option<&'static Row>,
     formats: Formats,
 }
 
-/// Where a call stands in its frame.
+/// Where in its frame a call is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     /// The frame's JSON is the call.
@@ -125,7 +130,7 @@ impl Kind {
         self.row.is_some_and(|row| row.fence)
     }
 
-    /// Opened by a mark that stands for nothing but a call.
+    /// Whether the opening means a call and nothing else.
     pub fn tagged(self) -> bool {
         self.row.is_some_and(|row| !row.fence)
     }
@@ -148,7 +153,7 @@ impl Kind {
         )
     }
 
-    /// `OpenAI`'s shapes count.
+    /// Whether `OpenAI`'s shapes count.
     pub fn wide(self) -> bool {
         self.row.map_or_else(|| self.formats.has(Format::OpenAi), |row| row.wide)
     }
@@ -157,7 +162,7 @@ impl Kind {
         Allow { wrapped: self.wide(), strings: place == Place::ToolCalls }
     }
 
-    /// The format of a call of `shape` at `place`; `None` where it is not among the chosen.
+    /// The format of a call of `shape` at `place`; `None` if that format was not chosen.
     pub fn format(self, place: Place, shape: Shape) -> Option<Format> {
         if let Some(row) = self.row {
             return Some(row.format);
@@ -173,11 +178,16 @@ impl Kind {
     }
 }
 
-/// What stands at a place in the text.
+/// Whether a byte may belong to the word right after a fence's opening, such as `json`.
+pub(super) fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')
+}
+
+/// What a place in the text opens.
 #[derive(Debug)]
 pub(super) enum Opening {
     Nothing,
-    /// The text ends before this is decided; `bare`: it would do as bare JSON.
+    /// The text ends too early to tell (`<tool_c`); `bare`: it also opens bare JSON.
     Undecided {
         bare: bool,
     },
@@ -215,7 +225,7 @@ impl Openings {
 #[derive(Debug, Clone)]
 pub(super) struct Prose {
     openings: &'static Openings,
-    /// Brackets that were open when the reading of a frame failed: they fail with it. Ascending.
+    /// The places of brackets that were open when a frame broke. They are no openings. Ascending.
     doomed: Vec<usize>,
 }
 
@@ -232,7 +242,7 @@ impl Prose {
         }
     }
 
-    /// What `rest` (not empty), which stands at byte `at`, opens.
+    /// What `rest` (not empty), the text from byte `at` on, opens.
     pub fn opening(&self, rest: &[u8], at: usize) -> Opening {
         let Openings { bare: kind, tags, .. } = self.openings;
         let bare = match rest[0] {
@@ -251,7 +261,7 @@ impl Prose {
         if bare { Opening::Frame(*kind) } else { Opening::Nothing }
     }
 
-    /// The scan goes on at `at`, and the brackets at `open` (ascending) are no openings.
+    /// The scan resumes at `at`, and the brackets at `open` (ascending) are no openings.
     pub fn doom(&mut self, open: impl Iterator<Item = usize>, at: usize) {
         self.doomed.extend(open);
         self.doomed.retain(|&bracket| bracket >= at);

@@ -1,23 +1,19 @@
-//! A frame: what an opening begins and its closing ends, read byte by byte, with the calls inside.
+//! A frame, from its opening to its closing, read byte by byte, and the calls inside.
 
 use crate::json::Cursor;
 
-use super::ToolCall;
-use super::formats::{Kind, Place};
+use super::call::ToolCall;
+use super::formats::{Kind, Place, is_word};
 use super::machine::{Event, Fault, Machine};
-use super::object;
-use super::plain;
+use super::object::{self, LIST_KEY};
 
-/// The key of `OpenAI`'s list of calls.
-pub(super) const LIST_KEY: &str = "tool_calls";
-
-/// How a frame stands after a byte.
+/// The state of a frame after a byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Progress {
     Going,
     /// The byte was its last.
     Closed,
-    /// The byte does not belong to it: the scan goes on at `resume`.
+    /// The byte does not belong to it: the scan resumes at `resume`.
     Broken {
         resume: usize,
     },
@@ -25,12 +21,12 @@ pub(super) enum Progress {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// In a word right behind a fence's opening.
+    /// In the word right after a fence's opening.
     Word,
     /// Before the JSON.
     Lead,
     Body,
-    /// Behind the JSON, so many bytes of the closing read.
+    /// After the JSON; N bytes of the closing are read.
     Tail(usize),
 }
 
@@ -42,7 +38,7 @@ pub(super) struct Window<'a> {
 }
 
 impl<'a> Window<'a> {
-    /// What stands from `start` to `end`, which the machine has found to be UTF-8.
+    /// The text from `start` to `end`, which the machine has checked to be UTF-8.
     fn text(self, start: usize, end: usize) -> Option<&'a str> {
         std::str::from_utf8(&self.bytes[start - self.base..end - self.base]).ok()
     }
@@ -54,21 +50,22 @@ pub(super) struct Frame {
     start: usize,
     phase: Phase,
     machine: Machine,
-    /// The list of calls that is being read: where in the frame it stands, and how deep its elements do.
+    /// The list of calls that is being read: where in the frame it is, and the depth of its elements.
     list: Option<(Place, usize)>,
-    /// The key that makes its value a list of calls was read.
+    /// [`LIST_KEY`] was read: if the next value is an array, it is a list of calls.
     list_next: bool,
-    /// There was a list of calls: the object around it is no call.
+    /// There was a list of calls, so the object around it is no call.
     listed: bool,
-    /// A list held something that is no call.
+    /// A list has an element that is no call.
     spoiled: bool,
-    /// The frame's first call among the calls, and how many it has.
+    /// The index of the frame's first call among all calls, and how many calls the frame has.
     first: usize,
     count: usize,
 }
 
 impl Frame {
-    /// A frame of `kind` that begins at `start`; its first byte to take is the one behind the opening. `calls` so many are known.
+    /// A frame of `kind` that begins at `start`. The first byte to push is the one after the opening. `calls` is how
+    /// many calls were found before.
     pub fn new(kind: Kind, start: usize, calls: usize) -> Self {
         Self {
             kind,
@@ -88,11 +85,11 @@ impl Frame {
         self.start
     }
 
-    /// Takes the byte at `at`; `window` holds the frame up to it. Calls that are complete with it are added to `calls`.
+    /// Takes the byte at `at`; `window` has the frame up to it. A call that this byte completes is added to `calls`.
     pub fn push(&mut self, at: usize, window: Window<'_>, calls: &mut Vec<ToolCall>) -> Progress {
         let byte = window.bytes[at - window.base];
         match self.phase {
-            Phase::Word if plain::is_word(byte) => Progress::Going,
+            Phase::Word if is_word(byte) => Progress::Going,
             Phase::Word | Phase::Lead => match byte {
                 b' ' | b'\n' | b'\r' | b'\t' => {
                     self.phase = Phase::Lead;
@@ -111,28 +108,29 @@ impl Frame {
         }
     }
 
-    /// How many of `bytes`, which come next, can be passed over without a look.
+    /// How many of `bytes`, the next ones, can be skipped.
     pub fn plain(&self, bytes: &[u8]) -> usize {
         if self.phase == Phase::Body { self.machine.plain(bytes) } else { 0 }
     }
 
-    /// More than an opening that is common in texts without calls was read.
+    /// Whether this is likely a call: more was read than an opening that texts without calls have too.
     pub fn begun(&self) -> bool {
         self.kind.tagged() || matches!(self.phase, Phase::Body | Phase::Tail(_))
     }
 
-    /// The frame has calls, and no further one has begun.
+    /// Whether the frame has calls and no further one has begun.
     pub fn idle(&self) -> bool {
         let between = self.list.is_some_and(|(_, depth)| self.machine.depth() == depth);
         self.count > 0 && (between || matches!(self.phase, Phase::Tail(_)))
     }
 
-    /// A list of calls with one in it is open.
+    /// Whether a list with at least one call is open.
     pub fn more_expected(&self) -> bool {
         self.count > 0 && self.list.is_some() && !self.spoiled
     }
 
-    /// What stands in the frame's place is broken: a mark that opens calls without any, or calls without their end.
+    /// Whether the frame, once it has ended, is broken: an opening that means a call and has none, or calls in a
+    /// frame that is not whole.
     pub fn failed(&self, closed: bool) -> bool {
         if self.count == 0 { self.kind.tagged() } else { self.spoiled || !closed }
     }
@@ -141,17 +139,17 @@ impl Frame {
         self.count > 0
     }
 
-    /// The JSON has ended, and no call was in it.
+    /// Whether the JSON has ended without a call.
     pub fn barren(&self) -> bool {
         self.count == 0 && matches!(self.phase, Phase::Tail(_))
     }
 
-    /// A list of calls holds something else too.
+    /// Whether a list has an element that is no call.
     pub fn spoiled(&self) -> bool {
         self.spoiled
     }
 
-    /// The brackets that are open, ascending.
+    /// The places of the open brackets, ascending.
     pub fn open(&self) -> impl Iterator<Item = usize> {
         self.machine.open()
     }
@@ -161,7 +159,7 @@ impl Frame {
         let event = match self.machine.push(byte, at) {
             Ok(event) => event,
             Err(Fault::Syntax) => return self.broken(calls),
-            // What stands inside is as deep, less the brackets before it: none of it is tried.
+            // Resume after this bracket. Do not retry the open ones: they nest almost as deep.
             Err(Fault::Depth) => return Progress::Broken { resume: at + 1 },
         };
         match event {
@@ -191,7 +189,7 @@ impl Frame {
         if self.kind.closing().is_empty() { self.finish(at, calls) } else { Progress::Going }
     }
 
-    /// A value begins at `depth`.
+    /// Takes note that a value begins at `depth`.
     fn element(&mut self, depth: usize, object: bool) {
         self.spoiled |= !object && self.list.is_some_and(|(_, list)| list == depth);
     }
@@ -215,7 +213,7 @@ impl Frame {
         }
     }
 
-    /// The call that the object from `start` to `at` is.
+    /// The object from `start` to `at` as a call, if it is one.
     fn call(&self, place: Place, start: usize, at: usize, window: Window<'_>) -> Option<ToolCall> {
         let mut cursor = Cursor::new(window.text(start, at + 1)?, 0);
         let call = object::read(&mut cursor, self.kind.allow(place)).ok().flatten()?;
@@ -252,7 +250,7 @@ impl Frame {
     }
 }
 
-/// True when the string from `start` to `end`, quotes included, says [`LIST_KEY`].
+/// Whether the string from `start` to `end`, quotes included, is [`LIST_KEY`].
 fn is_list_key(window: Window<'_>, start: usize, end: usize) -> bool {
     let key =
         window.text(start, end).map(|text| Cursor::new(text, 0).string().map(|key| key.text() == LIST_KEY));

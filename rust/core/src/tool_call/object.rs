@@ -1,22 +1,25 @@
-//! A call's own object: the keys that hold its name and its arguments, in any of the shapes that models write.
+//! A call's object: which keys have its name and its arguments, in all shapes that models write.
 
 use std::ops::Range;
 
 use crate::json::{Cursor, JsonError, Kind, RawStr};
 
+use super::arguments::Arguments;
 use super::escaped;
 
-/// The keys that may hold a call's name; of several the first of these counts.
+/// The keys that may have a call's name. If an object has several, the first in this list counts.
 pub(super) const NAME_KEYS: [&str; 3] = ["name", "tool", "function"];
-/// The keys that may hold a call's arguments; of several the first of these counts.
+/// The keys that may have a call's arguments. If an object has several, the first in this list counts.
 pub(super) const ARGUMENTS_KEYS: [&str; 3] = ["arguments", "parameters", "args"];
-/// Where `function` stands in [`NAME_KEYS`]: with an object as its value it wraps the call.
+/// The key of `OpenAI`'s list of calls.
+pub(super) const LIST_KEY: &str = "tool_calls";
+/// The index of `function` in [`NAME_KEYS`]. With an object as its value it wraps the call.
 const WRAPPER: usize = 2;
 
 /// The shape of a call's object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
-    /// `{"name": ..., "arguments": {...}}`, by any of the keys.
+    /// `{"name": ..., "arguments": {...}}`, with any of the keys.
     Plain,
     /// `name` and `parameters` and no other key.
     NameAndParameters,
@@ -24,12 +27,12 @@ pub(super) enum Shape {
     Wrapped,
 }
 
-/// What a call's object may be beyond the plain shape.
+/// Which other shapes a call's object may have.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Allow {
     /// [`Shape::Wrapped`].
     pub wrapped: bool,
-    /// The arguments as a JSON text in a string. (Wrapped calls may always write them so.)
+    /// The arguments as a JSON text in a string. (A wrapped call may always have them so.)
     pub strings: bool,
 }
 
@@ -42,50 +45,7 @@ pub(super) struct Call<'a> {
     pub span: Range<usize>,
 }
 
-/// The arguments object.
-#[derive(Debug)]
-pub(super) enum Arguments<'a> {
-    /// As it stands in the text, from byte `start` on.
-    Plain { text: &'a str, start: usize },
-    /// Out of a string.
-    Escaped(Box<Parts>),
-}
-
-/// The arguments object and its parts.
-#[derive(Debug)]
-pub(super) struct Parts {
-    pub text: String,
-    pub span: Range<usize>,
-    pub keys: Vec<Range<usize>>,
-    pub values: Vec<Range<usize>>,
-}
-
-impl Arguments<'_> {
-    pub fn text(&self) -> &str {
-        match self {
-            Self::Plain { text, .. } => text,
-            Self::Escaped(parts) => &parts.text,
-        }
-    }
-
-    pub fn into_parts(self) -> Parts {
-        match self {
-            Self::Plain { text, start } => {
-                let shift = |span: Range<usize>| span.start + start..span.end + start;
-                let parts = parts(&mut Cursor::new(text, 0)).expect("was read before");
-                Parts {
-                    span: shift(parts.span),
-                    keys: parts.keys.into_iter().map(shift).collect(),
-                    values: parts.values.into_iter().map(shift).collect(),
-                    text: parts.text,
-                }
-            }
-            Self::Escaped(parts) => *parts,
-        }
-    }
-}
-
-/// What a key was given, the last time it was.
+/// The last value of a key.
 #[derive(Debug, Default)]
 enum Given<T> {
     #[default]
@@ -104,7 +64,7 @@ pub(super) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Takes the value of `key`, at which `cursor` stands.
+    /// Reads the value of `key`; `cursor` is at the value.
     pub fn entry(
         &mut self,
         cursor: &mut Cursor<'a>,
@@ -159,7 +119,7 @@ impl<'a> Fields<'a> {
         Ok(())
     }
 
-    /// The call that an object at `span` with these entries is.
+    /// The call that these entries of an object at `span` make, if they do.
     pub fn call(self, span: Range<usize>) -> Option<Call<'a>> {
         let named = self.names.iter().any(|given| !matches!(given, Given::Nothing));
         if !named && let Some(inner) = self.wrapped {
@@ -180,7 +140,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Passes the object at `cursor`; the call that it is, if it is one.
+/// Reads the object at `cursor`; the call, if it is one.
 pub(super) fn read<'a>(cursor: &mut Cursor<'a>, allow: Allow) -> Result<Option<Call<'a>>, JsonError> {
     cursor.skip_space();
     let start = cursor.position();
@@ -189,20 +149,7 @@ pub(super) fn read<'a>(cursor: &mut Cursor<'a>, allow: Allow) -> Result<Option<C
     Ok(fields.call(start..cursor.position()))
 }
 
-/// Passes the arguments object at `cursor`.
-pub(super) fn parts(cursor: &mut Cursor<'_>) -> Result<Parts, JsonError> {
-    let (mut keys, mut values) = (Vec::new(), Vec::new());
-    let start = cursor.position();
-    cursor.object(|cursor, key| {
-        keys.push(key.span);
-        values.push(cursor.value()?.span);
-        Ok::<_, JsonError>(())
-    })?;
-    let span = start..cursor.position();
-    Ok(Parts { text: cursor.slice(span.clone()).to_owned(), span, keys, values })
-}
-
-/// The value of the first key that was given any; `None` where it cannot be used.
+/// The value of the first key that has one; `None` if that value cannot be used.
 fn first<T>(given: [Given<T>; 3]) -> Option<T> {
     match given.into_iter().find(|given| !matches!(given, Given::Nothing))? {
         Given::Value(value) => Some(value),

@@ -1,21 +1,20 @@
-//! Calls in their plainest form, read in one go: an object with a name, arguments and nothing unusual, as nearly all are.
+//! The fast way for calls in their plainest form, as nearly all are: an object with a name, arguments and nothing
+//! unusual.
 //!
-//! What is not plain is left to the general reading (`None`), which finds the same calls where there are any. The stream
-//! reads the general way what does not come as a whole: the tests hold both against each other.
+//! `None` means that a call is not plain; the general reading then looks for it. That one also reads what comes to a
+//! stream in pieces. The tests check that both give the same calls.
 
 use std::ops::Range;
 
 use crate::json::Kind as JsonKind;
-use crate::json::flat::{self, Entry};
+use crate::json::flat::{self, Entry, FlatNode};
 use crate::json::same;
-use crate::schema::FlatNode;
 
-use super::ToolCall;
-use super::formats::{Format, Kind, Place};
-use super::frame::LIST_KEY;
-use super::object::{ARGUMENTS_KEYS, NAME_KEYS, Shape};
+use super::call::ToolCall;
+use super::formats::{Format, Kind, Place, is_word};
+use super::object::{ARGUMENTS_KEYS, LIST_KEY, NAME_KEYS, Shape};
 
-/// A call in a frame that is whole, found and not copied.
+/// A call in a whole frame, not copied.
 #[derive(Debug)]
 pub(crate) struct Plain<'a> {
     text: &'a str,
@@ -27,7 +26,7 @@ pub(crate) struct Plain<'a> {
     arguments: usize,
 }
 
-/// The frame at byte `start` of `text`, where it is whole and holds one plain call.
+/// The frame at byte `start` of `text`, if it is whole and has one plain call.
 pub(super) fn frame<'a>(
     text: &'a str,
     start: usize,
@@ -53,7 +52,7 @@ pub(super) fn frame<'a>(
     Some(call)
 }
 
-/// The object at byte `at` of `text`, where it is a plain call.
+/// The object at byte `at` of `text`, if it is a plain call.
 fn object<'a>(text: &'a str, at: usize, kind: Kind, entries: &'a mut Vec<Entry>) -> Option<Plain<'a>> {
     if text.as_bytes().get(at) != Some(&b'{') || !kind.object() {
         return None;
@@ -102,7 +101,7 @@ impl<'a> Plain<'a> {
         self.span.end
     }
 
-    /// The call, copied; its text begins at byte `base` of all.
+    /// Copies the call; its text begins at byte `base` of the input.
     pub fn into_call(self, base: usize) -> ToolCall {
         let shift = |span: Range<usize>| span.start + base..span.end + base;
         let (mut key_spans, mut value_spans) = (Vec::new(), Vec::new());
@@ -133,25 +132,20 @@ impl<'a> Plain<'a> {
     }
 }
 
-/// May stand right behind a fence's opening.
-pub(super) fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')
-}
-
-/// The first byte from `at` on that is no white space.
+/// The index of the first byte from `at` on that is no white space.
 fn space(bytes: &[u8], at: usize) -> usize {
     at + bytes[at..].iter().take_while(|byte| matches!(byte, b' ' | b'\n' | b'\r' | b'\t')).count()
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::tool_call::{Formats, Options, ToolCall, ToolCallStream, scan, walk};
-
-    use super::super::find::Seen;
+    use crate::tool_call::find::{Seen, scan, walk};
+    use crate::tool_call::{Formats, Options, ToolCall, ToolCallStream};
 
     /// The calls of the general reading.
     fn streamed(text: &str) -> Vec<ToolCall> {
-        let mut stream = ToolCallStream::new(Options::default());
+        let mut stream =
+            ToolCallStream::new(Options { schema: None, formats: Formats::ALL, max_call_bytes: 1 << 20 });
         text.as_bytes().chunks(1).for_each(|byte| stream.feed(byte));
         stream.calls().to_vec()
     }

@@ -4,36 +4,30 @@ use std::sync::Arc;
 
 use crate::schema::ToolSchema;
 
-use super::ToolCall;
+use super::call::ToolCall;
 use super::formats::{Formats, Opening, Prose};
 use super::frame::{Frame, Progress, Window};
 use super::plain;
 
-/// Bytes taken in at once: what bounds the memory when the input comes in one piece.
+/// Input is taken in pieces of at most this many bytes, which bounds the memory.
 const PIECE: usize = 64 * 1024;
 
-/// With so many bytes to read, whole frames are looked for before the bytes are read one by one.
+/// With at least this many bytes to read, look for whole frames before reading byte by byte.
 const LONG: usize = 64;
 
-/// Calls that are kept; a text with more is none that a model should write.
+/// How many calls are kept. No model should write a text with more.
 const MAX_CALLS: usize = 1024;
 
-/// Times `max_call_bytes`: with calls of more than that kept, no further frame is read.
+/// When the calls that are kept have more than this times `max_call_bytes` bytes, no further frame is read.
 const KEPT_FRAMES: usize = 4;
 
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// What a call must satisfy to count; without it every call does.
+    /// A call counts if it is valid under this schema; without a schema every call counts.
     pub schema: Option<Arc<ToolSchema>>,
     pub formats: Formats,
-    /// The longest frame, in bytes: with one more the stream gives up ([`State::Impossible`]).
+    /// The longest frame, in bytes. After a longer one the stream gives up ([`State::Impossible`]).
     pub max_call_bytes: usize,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { schema: None, formats: Formats::ALL, max_call_bytes: 1 << 20 }
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,29 +58,29 @@ impl State {
 pub struct Mark {
     /// 0-based, over all input.
     pub byte: usize,
-    /// The token that the byte belongs to, 0-based over all tokens; `None` where it came without one.
+    /// The token that the byte belongs to, 0-based over all tokens; `None` if it was not fed as part of a token.
     pub token: Option<usize>,
 }
 
-/// Finds calls while the text comes in, in pieces of any size. See [`super`] for what counts as one.
+/// Finds calls while the text comes in pieces of any size. See [`super`] for what counts as a call.
 ///
-/// After each byte its calls are those of [`super::scan`] of the text so far. The time is O(1) a byte, amortised; the
-/// memory is bounded by the limits.
+/// After each byte it has the calls that [`super::scan`] finds in the text so far. A byte takes O(1) time, amortised.
+/// The limits bound the memory.
 #[derive(Debug)]
 pub struct ToolCallStream {
     prose: Prose,
     schema: Option<Arc<ToolSchema>>,
     max_call_bytes: usize,
-    /// The input from byte `base` on: what may have to be read again.
+    /// The input from byte `base` on, which may have to be read again.
     buffer: Vec<u8>,
     base: usize,
     /// The next byte to look at.
     at: usize,
     frame: Option<Frame>,
     calls: Vec<ToolCall>,
-    /// Bytes of these calls, together.
+    /// The total number of bytes of `calls`.
     kept: usize,
-    /// The first valid call's last byte, and its name's closing quote.
+    /// The last byte of the first valid call, and the closing quote of its name.
     complete: Option<(Mark, Mark)>,
     impossible: bool,
     /// How many tokens have been fed.
@@ -156,7 +150,7 @@ impl ToolCallStream {
         &self.calls
     }
 
-    /// The byte with which the first valid call was complete.
+    /// The byte that completed the first valid call.
     pub fn complete_at(&self) -> Option<Mark> {
         self.complete.map(|(complete, _)| complete)
     }
@@ -166,7 +160,7 @@ impl ToolCallStream {
         self.complete.map(|(_, name)| name)
     }
 
-    /// A list of calls is open in which one is complete: a further one may follow at once.
+    /// Whether a list is open in which a call is complete: another one may follow at once.
     pub fn more_expected(&self) -> bool {
         self.frame.as_ref().is_some_and(Frame::more_expected)
     }
@@ -179,7 +173,7 @@ impl ToolCallStream {
         &self.buffer[at - self.base..]
     }
 
-    /// Bytes that come next, all of one token or of none.
+    /// Adds the next bytes to the buffer; they are of `token`, or of none.
     fn take(&mut self, bytes: &[u8], token: Option<usize>) {
         if self.impossible {
             return;
@@ -192,7 +186,7 @@ impl ToolCallStream {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// Looks at all bytes that have come.
+    /// Reads all bytes in the buffer.
     fn read(&mut self) {
         if self.impossible {
             return;
@@ -209,7 +203,7 @@ impl ToolCallStream {
         self.forget();
     }
 
-    /// Passes frames that have come as a whole, each with one plain call. What else comes is left to be read byte by byte.
+    /// Reads whole frames with one plain call each, the fast way. Stops at anything else, which is read byte by byte.
     fn pass_plain(&mut self) {
         let buffer = std::mem::take(&mut self.buffer);
         let text = buffer[self.at - self.base..].utf8_chunks().next().map_or("", |chunk| chunk.valid());
@@ -230,7 +224,10 @@ impl ToolCallStream {
                 break;
             }
             at = plain.end();
-            let valid = self.schema.as_ref().is_none_or(|schema| schema.accepts_plain(&plain));
+            let valid = self
+                .schema
+                .as_ref()
+                .is_none_or(|schema| schema.is_valid_flat(plain.name(), plain.arguments()));
             let call = plain.into_call(base);
             self.judged(call.body.end - 1, call.name_span.end, valid);
             self.kept += call.body.len();
@@ -240,7 +237,7 @@ impl ToolCallStream {
         self.buffer = buffer;
     }
 
-    /// Outside of frames: looks for the next one. False when the bytes are used up.
+    /// Outside of frames: looks for the next one. False at the end of the buffer.
     fn look(&mut self) -> bool {
         let Some(start) = self.prose.next(self.rest(self.at)).map(|next| self.at + next) else {
             self.at = self.end();
@@ -262,7 +259,7 @@ impl ToolCallStream {
         true
     }
 
-    /// Inside a frame. False when the bytes are used up.
+    /// Reads on inside a frame. False at the end of the buffer.
     fn inside(&mut self) -> bool {
         let Some(frame) = &mut self.frame else { return true };
         let window = Window { bytes: &self.buffer, base: self.base };
@@ -290,10 +287,11 @@ impl ToolCallStream {
         if progress != Progress::Going {
             self.frame = None;
         }
-        // A byte completes one call at most.
+        // A byte completes at most one call.
         if self.calls.len() > known {
             let call = &self.calls[known];
-            let valid = self.schema.as_ref().is_none_or(|schema| schema.is_valid(call));
+            let valid =
+                self.schema.as_ref().is_none_or(|schema| schema.is_valid(&call.name, &call.arguments));
             let (last, name_end) = (call.body.end - 1, call.name_span.end);
             self.kept += call.body.len();
             self.judged(last, name_end, valid);
@@ -305,7 +303,8 @@ impl ToolCallStream {
         true
     }
 
-    /// The call whose last byte and name's closing quote stand there was found to be valid, or not.
+    /// Takes note of a call if it is the first valid one. `last` is its last byte, `name_end` the closing quote of
+    /// its name.
     fn judged(&mut self, last: usize, name_end: usize, valid: bool) {
         if valid && self.complete.is_none() {
             let mark = |byte| Mark { byte, token: self.token_of(byte) };
@@ -319,7 +318,7 @@ impl ToolCallStream {
         self.starts[..after].last().and_then(|&(_, token)| token)
     }
 
-    /// As many bytes of calls are kept as may be.
+    /// Whether no more bytes of calls may be kept.
     fn full(&self) -> bool {
         self.kept > KEPT_FRAMES.saturating_mul(self.max_call_bytes)
     }
@@ -330,11 +329,11 @@ impl ToolCallStream {
         self.starts = Vec::new();
     }
 
-    /// Drops what need not be read again.
+    /// Drops the bytes that need not be read again.
     fn forget(&mut self) {
         let keep = self.frame.as_ref().map_or(self.at, Frame::start);
         let done = keep.saturating_sub(self.base).min(self.buffer.len());
-        // Moving the rest to the front is paid for by what was dropped.
+        // Only move the rest to the front if at least as many bytes are dropped: so a byte is moved O(1) times.
         if done < self.buffer.len() && done <= self.buffer.len() / 2 {
             return;
         }

@@ -1,8 +1,10 @@
 use super::*;
 
+const OPTIONS: Options = Options { schema: None, formats: Formats::ALL, max_call_bytes: 1 << 20 };
+
 const CALL: &str = r#"{"name": "f", "arguments": {"a": 1}}"#;
 
-/// The calls as `format:name:span`, `?` behind those that are not closed.
+/// The calls as `format:name:span`, `?` after those that are not closed.
 fn seen(calls: &[ToolCall], text: &str) -> Vec<String> {
     let one = |call: &ToolCall| {
         let open = if call.closed { "" } else { "?" };
@@ -17,7 +19,7 @@ fn found(text: &str) -> Vec<String> {
 
 /// Feeds `text` in pieces of `size` bytes and checks each prefix that ends with a piece.
 fn check_stream(text: &str, formats: Formats, size: usize) {
-    let mut stream = ToolCallStream::new(Options { formats, ..Options::default() });
+    let mut stream = ToolCallStream::new(Options { formats, ..OPTIONS });
     let mut fed = 0;
     for piece in text.as_bytes().chunks(size) {
         stream.feed(piece);
@@ -188,7 +190,7 @@ fn nesting_ends_at_the_limit() {
 
 #[test]
 fn the_stream_says_when_and_where() {
-    let mut stream = ToolCallStream::new(Options::default());
+    let mut stream = ToolCallStream::new(OPTIONS);
     assert_eq!(stream.state(), State::Prose);
     let tokens =
         ["Hi ", "<tool", "_call>", "{\"name\": \"f", "\", \"arg", "uments\": ", "{}", "}", "</tool_call>"];
@@ -212,7 +214,7 @@ fn the_stream_says_when_and_where() {
 #[test]
 fn lists_expect_more_until_they_end() {
     let text = format!("[{CALL}, {CALL}] ");
-    let mut stream = ToolCallStream::new(Options::default());
+    let mut stream = ToolCallStream::new(OPTIONS);
     let seen: String = text
         .bytes()
         .map(|byte| {
@@ -236,7 +238,7 @@ fn lists_expect_more_until_they_end() {
 fn only_valid_calls_complete_a_stream() {
     let tools = r#"[{"name": "f", "parameters": {"type": "object", "required": ["b"]}}]"#;
     let schema = Some(crate::schema::ToolSchema::cached(tools).unwrap());
-    let mut stream = ToolCallStream::new(Options { schema, ..Options::default() });
+    let mut stream = ToolCallStream::new(Options { schema, ..OPTIONS });
     stream.feed(CALL.as_bytes());
     assert_eq!((stream.calls().len(), stream.complete_at(), stream.state()), (1, None, State::Prose));
     let valid = CALL.replace("\"a\"", "\"b\"");
@@ -247,7 +249,7 @@ fn only_valid_calls_complete_a_stream() {
 
 #[test]
 fn limits_end_a_stream() {
-    let mut stream = ToolCallStream::new(Options { max_call_bytes: 50, ..Options::default() });
+    let mut stream = ToolCallStream::new(Options { max_call_bytes: 50, ..OPTIONS });
     stream.feed("x".repeat(1000).as_bytes());
     stream.feed(b"{\"name\": \"f\", \"arguments\": {}}");
     assert_eq!(stream.state(), State::Complete);
@@ -265,7 +267,7 @@ fn calls_are_kept_up_to_four_times_the_longest_frame() {
     let call = "{\"name\": \"f\", \"arguments\": {\"k\": \"0123456789\"}} ";
     let text = call.repeat(8);
     for piece in [1, 7, text.len()] {
-        let mut stream = ToolCallStream::new(Options { max_call_bytes: 50, ..Options::default() });
+        let mut stream = ToolCallStream::new(Options { max_call_bytes: 50, ..OPTIONS });
         for bytes in text.as_bytes().chunks(piece) {
             stream.feed(bytes);
         }
@@ -275,7 +277,7 @@ fn calls_are_kept_up_to_four_times_the_longest_frame() {
 
 #[test]
 fn bytes_that_are_no_text_break_a_call() {
-    let mut stream = ToolCallStream::new(Options::default());
+    let mut stream = ToolCallStream::new(OPTIONS);
     stream.feed(b"\xFF{\"name\": \"\xC3\", \"arguments\": {}}");
     assert!(stream.calls().is_empty());
     stream.feed("{\"name\": \"é\", \"arguments\": {}}".as_bytes());

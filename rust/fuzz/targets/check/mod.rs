@@ -2,8 +2,10 @@
 
 use std::sync::LazyLock;
 
-use kdfast_core::schema::{ToolSchema, is_valid_text, text_issues};
-use kdfast_core::tool_call::{Format, Formats, Options, ToolCallStream, could_become, scan};
+use kdfast_core::schema::ToolSchema;
+use kdfast_core::tool_call::{
+    Format, Formats, Options, ToolCallStream, could_become, is_valid_text, scan, text_issues,
+};
 
 /// Tools called as the fragments call them: with an unusual schema, and with one that is judged without `jsonschema`.
 static SCHEMAS: LazyLock<[ToolSchema; 2]> = LazyLock::new(|| {
@@ -27,7 +29,8 @@ pub fn check(data: &[u8], sizes: &[u8], chosen: u8) {
         Format::names().enumerate().filter(|(index, _)| chosen >> index & 1 == 1).map(|(_, name)| name);
     let formats = if chosen & 0x7F == 0 { Formats::ALL } else { Formats::named(names).unwrap() };
     let text = as_text(data);
-    let mut stream = ToolCallStream::new(Options { formats, ..Options::default() });
+    let options = Options { schema: None, formats, max_call_bytes: 1 << 20 };
+    let mut stream = ToolCallStream::new(options.clone());
     let (mut fed, mut step) = (0, 0);
     let mut could = true;
     while fed < data.len() {
@@ -53,7 +56,7 @@ pub fn check(data: &[u8], sizes: &[u8], chosen: u8) {
         let issues = text_issues(&text, schema, formats);
         assert_eq!(is_valid_text(&text, Some(schema), formats), issues.is_empty(), "{text:?}");
     }
-    let mut whole = ToolCallStream::new(Options { formats, ..Options::default() });
+    let mut whole = ToolCallStream::new(options);
     whole.feed(data);
     assert_eq!(whole.calls(), stream.calls(), "{text:?}");
     for call in stream.calls() {

@@ -1,13 +1,15 @@
-//! Writing a set of tools in the compact layout.
+//! Packs the schemas of a set of tools.
 
 use serde_json::{Map, Value};
 
 use crate::json::Kind;
 
-use super::code::{put_long, put_short};
-use super::{ALL, ANY_OF, ANYTHING, CHOICES, Compact, ITEMS, MEMBERS, NOTHING, Types, UNUSUAL, WHOLE, bit};
+use super::code::{
+    ALL, ANY_OF, ANYTHING, CHOICES, ITEMS, MEMBERS, NOTHING, Types, UNUSUAL, WHOLE, bit, put_long, put_short,
+};
+use super::judge::Compact;
 
-/// Says something about a schema or its values, nothing that makes a value invalid.
+/// Keywords that never make a value invalid.
 const ANNOTATIONS: [&str; 10] = [
     "$comment",
     "default",
@@ -21,14 +23,14 @@ const ANNOTATIONS: [&str; 10] = [
     "writeOnly",
 ];
 
-/// Drafts that may be named; all that is usual means the same in them but `format`.
+/// Drafts that may be named. The usual keywords mean the same in all of them; only `format` differs.
 const DRAFTS: [&str; 3] = [
     "http://json-schema.org/draft-07/schema#",
     "https://json-schema.org/draft/2019-09/schema",
     "https://json-schema.org/draft/2020-12/schema",
 ];
 
-/// A set of tools, written while it is put together.
+/// A set of tools while it is packed.
 #[derive(Debug, Default)]
 pub(in crate::schema) struct Builder {
     tools: Vec<(String, Option<Vec<u8>>)>,
@@ -36,7 +38,7 @@ pub(in crate::schema) struct Builder {
 }
 
 impl Builder {
-    /// Adds the tool `name` with its arguments' schema, which `jsonschema` has found to be one; true when it is usual.
+    /// Adds the tool `name` with the schema of its arguments, which must be a valid one; true when it is usual.
     pub fn add(&mut self, name: &str, parameters: &Value) -> bool {
         let schema = self.root(parameters);
         let usual = schema.is_some();
@@ -56,10 +58,10 @@ impl Builder {
         let mut code = Vec::new();
         put_long(&mut code, &names)?;
         code.extend(schemas);
-        Some(Compact { code: code.into(), values: self.values.into() })
+        Some(Compact::new(code, self.values))
     }
 
-    /// The schema that `parameters` are; `None`: it is unusual.
+    /// `parameters`, the outermost schema, packed; `None`: it is unusual.
     fn root(&mut self, parameters: &Value) -> Option<Vec<u8>> {
         let Some(draft) = parameters.get("$schema") else { return self.schema(parameters) };
         let known = draft.as_str().is_some_and(|draft| DRAFTS.contains(&draft));
@@ -168,7 +170,7 @@ fn types_named(value: &Value) -> Option<Types> {
     }
 }
 
-/// True when `format` stands in `value` as a key, at any depth.
+/// Whether `value` has a key `format`, at any depth.
 fn has_format(value: &Value) -> bool {
     match value {
         Value::Object(members) => members.iter().any(|(key, value)| key == "format" || has_format(value)),

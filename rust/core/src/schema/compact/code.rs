@@ -1,6 +1,33 @@
-//! Bytes with numbers (little-endian) and pieces (their length before them) in them.
+//! The bytes of packed schemas: what their values mean, reading them and writing them. [`super`] has the layout.
 
-/// Bytes that are read from the front.
+use crate::json::Kind;
+
+/// A set of JSON Schema's types: one bit for each [`Kind`], and [`WHOLE`].
+pub(super) type Types = u8;
+
+/// `integer`: a number without a fraction.
+pub(super) const WHOLE: Types = 1 << 6;
+pub(super) const ALL: Types = WHOLE - 1;
+
+/// The schemas `true` and `false`: any value is valid, and none is.
+pub(super) const ANYTHING: [u8; 2] = [ALL, 0];
+pub(super) const NOTHING: [u8; 2] = [0, 0];
+
+/// The parts that a schema may have besides its types.
+pub(super) const MEMBERS: u8 = 1;
+pub(super) const ITEMS: u8 = 2;
+pub(super) const CHOICES: u8 = 4;
+pub(super) const ANY_OF: u8 = 8;
+
+/// In place of a schema's offset: the schema is unusual and not here.
+pub(super) const UNUSUAL: u32 = u32::MAX;
+
+/// The bit of one kind.
+pub(super) const fn bit(kind: Kind) -> Types {
+    1 << kind as u8
+}
+
+/// Packed bytes, read from the front.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Code<'a>(pub &'a [u8]);
 

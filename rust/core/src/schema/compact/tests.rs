@@ -1,10 +1,9 @@
 //! Verdicts against `jsonschema`'s.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::json::flat::read;
-
-use super::*;
+use super::Builder;
+use crate::json::flat::{FlatNode, read};
 
 /// Whether the schema is usual, and what it says about each of `values`, as `jsonschema` says it.
 fn judged(schema: &Value, values: &[Value]) -> Option<Vec<bool>> {

@@ -1,18 +1,15 @@
-//! Tool definitions compiled to JSON Schema validators.
+//! Tool definitions compiled to JSON Schema validators, and what they say about a name and its arguments.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError, TryLockError};
 
 use jsonschema::Validator;
 use jsonschema::error::ValidationErrorKind;
-use rayon::prelude::*;
 use serde_json::{Map, Value, json};
 
 use crate::error::Issue;
 use crate::json::Cursor;
-use crate::json::flat::read as read_flat;
-use crate::jsonl::pool;
-use crate::tool_call::{Formats, Plain, Seen, ToolCall, scan, walk};
+use crate::json::flat::{FlatNode, read as read_flat};
 use crate::{Error, Result};
 
 mod compact;
@@ -20,25 +17,21 @@ mod flat;
 
 use compact::{Builder, Compact};
 use flat::FlatJson;
-pub(crate) use flat::FlatNode;
 
-/// Compiled schemas that [`ToolSchema::cached`] keeps before it starts afresh.
+/// How many compiled schemas [`ToolSchema::cached`] keeps; then it clears the cache.
 const CACHE_ENTRIES: usize = 4096;
 
 /// The longest message of an issue, in characters: some quote the whole instance.
 const MESSAGE_LIMIT: usize = 300;
 
-/// Fewer texts are judged sooner than threads are started.
-const PARALLEL_TEXTS: usize = 512;
-
 /// The compiled argument schemas of a set of tools.
 #[derive(Debug)]
 pub struct ToolSchema {
-    /// Finds tools by name, and says whether arguments are valid under what is usual.
+    /// Finds tools by name, and judges arguments of tools with a usual schema.
     compact: Compact,
     /// In the order of the definitions.
     names: Vec<String>,
-    /// One for each name.
+    /// One for each of `names`.
     tools: Vec<Tool>,
 }
 
@@ -46,9 +39,9 @@ pub struct ToolSchema {
 struct Tool {
     definition: Value,
     parameters: Value,
-    /// Says whether arguments are valid, where the schema is unusual.
+    /// Whether arguments are valid; only for an unusual schema.
     quick: Option<Validator<FlatJson>>,
-    /// Says what is wrong with arguments, and takes those that are unusual. Made when first needed.
+    /// What is wrong with arguments; also judges arguments that [`crate::json::flat`] refuses. Made when first needed.
     full: OnceLock<Validator>,
     required: Vec<String>,
 }
@@ -62,10 +55,11 @@ impl Tool {
 }
 
 impl ToolSchema {
-    /// Compiles `tools`: JSON array of `{name, description, parameters}` or of `OpenAI`'s `{type: function, function: {...}}`.
+    /// Compiles `tools`, a JSON array of `{name, description, parameters}`, or of `OpenAI`'s `{type, function}` around
+    /// such objects.
     ///
-    /// Missing or null `parameters` mean any object. A schema may refer to itself, never to a file or an address. The same
-    /// name twice is an error unless both definitions are equal.
+    /// Missing or null `parameters` mean any object. A schema may refer to itself, never to a file or an address. The
+    /// same name twice is an error unless both definitions are equal.
     pub fn new(tools: &str) -> Result<Self> {
         let parsed: Value = serde_json::from_str(tools)
             .map_err(|error| Error::schema(format!("tools: not JSON: {error}")))?;
@@ -83,7 +77,8 @@ impl ToolSchema {
 
     /// The compiled schema of `tools`, from a cache keyed by the text's hash.
     ///
-    /// The cache never blocks: while another thread holds it (or held it when this process was forked) the schema is compiled anew.
+    /// The cache never blocks. While another thread holds its lock (or held it when this process was forked), the
+    /// schema is compiled again.
     pub fn cached(tools: &str) -> Result<Arc<Self>> {
         static CACHE: LazyLock<Mutex<HashMap<[u8; 32], Arc<ToolSchema>>>> = LazyLock::new(Mutex::default);
         let lock = || match CACHE.try_lock() {
@@ -110,12 +105,12 @@ impl ToolSchema {
         &self.names
     }
 
-    /// Everything that is wrong with `call`; empty when it is valid.
-    pub fn issues(&self, call: &ToolCall) -> Vec<Issue> {
-        let Some(tool) = self.tool(&call.name) else {
-            return vec![self.unknown(&call.name)];
+    /// Everything that is wrong with a call of `name` with `arguments`, a JSON text; empty when it is valid.
+    pub fn issues(&self, name: &str, arguments: &str) -> Vec<Issue> {
+        let Some(tool) = self.tool(name) else {
+            return vec![self.unknown(name)];
         };
-        match serde_json::from_str::<Value>(&call.arguments) {
+        match serde_json::from_str::<Value>(arguments) {
             Ok(arguments) => tool.full().iter_errors(&arguments).map(|error| issue(&error)).collect(),
             Err(error) => vec![Issue {
                 instance_path: "/arguments".to_owned(),
@@ -125,23 +120,19 @@ impl ToolSchema {
         }
     }
 
-    pub fn is_valid(&self, call: &ToolCall) -> bool {
-        self.accepts(&call.name, &call.arguments)
-    }
-
-    /// [`Self::is_valid`] for the call of `name` with `arguments`, a JSON text.
-    fn accepts(&self, name: &str, arguments: &str) -> bool {
+    /// Whether a call of `name` with `arguments`, a JSON text, is valid.
+    pub fn is_valid(&self, name: &str, arguments: &str) -> bool {
         let mut entries = Vec::with_capacity(32);
         if read_flat(arguments, 0, &mut entries) == Some(arguments.len()) {
-            return self.accepts_flat(name, FlatNode { text: arguments, entries: &entries, index: 0 });
+            return self.is_valid_flat(name, FlatNode { text: arguments, entries: &entries, index: 0 });
         }
         self.tool(name).is_some_and(|tool| {
             serde_json::from_str(arguments).is_ok_and(|arguments: Value| tool.full().is_valid(&arguments))
         })
     }
 
-    /// [`Self::is_valid`] for the call of `name` with `arguments`.
-    fn accepts_flat(&self, name: &str, arguments: FlatNode<'_>) -> bool {
+    /// [`Self::is_valid`] for arguments that are parsed already.
+    pub(crate) fn is_valid_flat(&self, name: &str, arguments: FlatNode<'_>) -> bool {
         match self.compact.tool(name) {
             None => false,
             Some((_, Some(usual))) => usual.accepts(arguments),
@@ -151,30 +142,18 @@ impl ToolSchema {
         }
     }
 
-    /// [`Self::is_valid`] for a call that was not copied yet.
-    pub(crate) fn accepts_plain(&self, call: &Plain<'_>) -> bool {
-        self.accepts_flat(call.name(), call.arguments())
-    }
-
-    fn accepts_seen(&self, seen: &Seen<'_>) -> bool {
-        match seen {
-            Seen::Plain(call) => self.accepts_plain(call),
-            Seen::Whole(call) => self.accepts(&call.name(), call.arguments()),
-            Seen::Other(call) => self.is_valid(call),
-        }
-    }
-
-    /// True when every `required` argument of the called tool is present (top level). False for an unknown tool.
-    pub fn required_present(&self, call: &ToolCall) -> bool {
+    /// True when `arguments` (a JSON text) has every argument that the tool `name` requires, at its top level. False
+    /// for an unknown tool.
+    pub fn required_present(&self, name: &str, arguments: &str) -> bool {
         let mut present = HashSet::new();
-        let scanned = Cursor::new(&call.arguments, 0).object(|cursor, key| {
+        let scanned = Cursor::new(arguments, 0).object(|cursor, key| {
             present.insert(key.text().into_owned());
             cursor.value().map(drop)
         });
-        scanned.is_ok() && self.requires_only(&call.name, &present)
+        scanned.is_ok() && self.requires_only(name, &present)
     }
 
-    /// True when the tool `name` is known and requires no argument but those `present`.
+    /// True when the tool `name` is known and every argument that it requires is in `present`.
     pub fn requires_only(&self, name: &str, present: &HashSet<String>) -> bool {
         self.tool(name).is_some_and(|tool| tool.required.iter().all(|name| present.contains(name)))
     }
@@ -231,65 +210,6 @@ impl ToolSchema {
             message: format!("unknown tool {name:?}; known are: {known}"),
         }
     }
-}
-
-/// True when `text` holds calls, none of them broken, and all are valid under `schema` where one is given.
-pub fn is_valid_text(text: &str, schema: Option<&ToolSchema>, formats: Formats) -> bool {
-    let (mut any, mut valid) = (false, true);
-    let broken = walk(text, formats, |seen| {
-        any = true;
-        valid = valid && schema.is_none_or(|schema| schema.accepts_seen(&seen));
-    });
-    any && valid && !broken
-}
-
-/// [`is_valid_text`] for each text and its schema, on so many `threads` (0: all cores).
-pub fn are_valid_texts(
-    texts: &[(&str, Option<&ToolSchema>)],
-    formats: Formats,
-    threads: usize,
-) -> Result<Vec<bool>> {
-    let judge = |&(text, schema): &(&str, Option<&ToolSchema>)| is_valid_text(text, schema, formats);
-    let pool = if texts.len() < PARALLEL_TEXTS { None } else { pool(threads)? };
-    Ok(match pool {
-        None => texts.iter().map(judge).collect(),
-        Some(pool) => pool.install(|| texts.par_iter().with_min_len(PARALLEL_TEXTS / 8).map(judge).collect()),
-    })
-}
-
-/// True when `text` holds calls, none of them broken, and every one has all arguments that its tool requires where a
-/// `schema` is given.
-pub fn required_present_in(text: &str, schema: Option<&ToolSchema>, formats: Formats) -> bool {
-    let found = scan(text, formats);
-    found.is_sound()
-        && schema.is_none_or(|schema| found.calls.iter().all(|call| schema.required_present(call)))
-}
-
-/// Everything that is wrong with the calls in `text`; empty exactly when [`is_valid_text`].
-///
-/// The paths start with the call's index (`/0/arguments/city`).
-pub fn text_issues(text: &str, schema: &ToolSchema, formats: Formats) -> Vec<Issue> {
-    let found = scan(text, formats);
-    let mut issues = Vec::new();
-    for (index, call) in found.calls.iter().enumerate() {
-        issues.extend(schema.issues(call).into_iter().map(|mut issue| {
-            issue.instance_path = format!("/{index}{}", issue.instance_path);
-            issue
-        }));
-    }
-    if !found.is_sound() {
-        let message = if found.calls.is_empty() {
-            "no complete tool call"
-        } else {
-            "a tool call is cut off or malformed"
-        };
-        issues.push(Issue {
-            instance_path: String::new(),
-            schema_path: String::new(),
-            message: message.to_owned(),
-        });
-    }
-    issues
 }
 
 /// The error that says what `issues` (not empty) are.

@@ -1,79 +1,39 @@
-//! The schemas that most tools have, in one piece of memory: a set of tools is looked through with few cache misses.
-//!
-//! Only what is usual: types, properties, required names, items, choices, alternatives. Any other keyword that asserts
-//! something leaves its tool to `jsonschema`, which also judges whether a schema is one; the tests hold both against each other.
-//!
-//! Layout (numbers are little-endian; a *piece* has its length before it, in two bytes):
-//!
-//! ```text
-//! tools     length of the names (4 bytes), names, schemas
-//! names     for each: length (4 bytes), name, place of its schema among the schemas (4 bytes)
-//! schema    types, parts (a byte each), then a piece for each part that it has:
-//! members     how many are required (2 bytes), a piece: the schema of members without an entry,
-//!             for each: is it required (a byte), pieces: key, schema
-//! items       schema
-//! choices     start and end of those that are no strings, in `values` (4 bytes each), a piece for each string
-//! any_of      a piece for each: schema
-//! ```
+//! Judging arguments against packed schemas.
 
 use jsonschema::json::Node as _;
 use serde_json::Value;
 use smallvec::SmallVec;
 
-use crate::json::flat::Entry;
+use crate::json::flat::{Entry, FlatNode};
 use crate::json::{Kind, same};
 
-use super::FlatNode;
-use code::Code;
+use super::code::{ANY_OF, CHOICES, Code, ITEMS, MEMBERS, UNUSUAL, WHOLE, bit};
 
-pub(super) use build::Builder;
-
-mod build;
-mod code;
-
-/// A set of kinds, or of JSON Schema's types: a bit each.
-type Types = u8;
-
-const WHOLE: Types = 1 << 6;
-const ALL: Types = WHOLE - 1;
-
-/// The schema of anything, and of nothing.
-const ANYTHING: [u8; 2] = [ALL, 0];
-const NOTHING: [u8; 2] = [0, 0];
-
-/// The parts that a schema may have besides its types.
-const MEMBERS: u8 = 1;
-const ITEMS: u8 = 2;
-const CHOICES: u8 = 4;
-const ANY_OF: u8 = 8;
-
-/// Bytes that most sets of tools need no more than.
+/// Most sets of tools fit into this many bytes.
 const SHORT: usize = 256;
-
-/// Stands for a schema that is unusual.
-const UNUSUAL: u32 = u32::MAX;
-
-const fn bit(kind: Kind) -> Types {
-    1 << kind as u8
-}
 
 /// A set of tools.
 #[derive(Debug, Default)]
-pub(super) struct Compact {
-    /// Here itself where it is short, as it is for most sets of tools: one place less to fetch.
+pub(in crate::schema) struct Compact {
+    /// Up to [`SHORT`] bytes lie in this struct, which saves a cache miss.
     code: SmallVec<[u8; SHORT]>,
     values: Box<[Value]>,
 }
 
 /// The argument schema of a tool.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Usual<'a> {
+pub(in crate::schema) struct Usual<'a> {
     schema: Code<'a>,
     values: &'a [Value],
 }
 
 impl Compact {
-    /// The tool called `name`: its index, and its schema where that is usual.
+    /// `code` in the layout of [`super`]; `values` are the choices that it refers to.
+    pub(super) fn new(code: Vec<u8>, values: Vec<Value>) -> Self {
+        Self { code: code.into(), values: values.into() }
+    }
+
+    /// The tool called `name`: its index, and its schema if that is usual.
     pub fn tool(&self, name: &str) -> Option<(usize, Option<Usual<'_>>)> {
         let mut schemas = Code(&self.code);
         let mut names = schemas.long();
@@ -99,7 +59,7 @@ impl Usual<'_> {
     }
 }
 
-/// Holds values, each the index of an entry, against schemas.
+/// Checks values against schemas. A value is the index of its entry.
 struct Judge<'a> {
     arguments: FlatNode<'a>,
     json: &'a [u8],
@@ -135,7 +95,7 @@ impl Judge<'_> {
         parts & ANY_OF == 0 || self.accepts_any(Code(schema.short()), value)
     }
 
-    /// No key stands twice in an object of entries.
+    /// An object in `entries` has each key once.
     fn accepts_members(&self, mut members: Code<'_>, object: usize) -> bool {
         let required = u16::from_le_bytes(members.bytes());
         let others = Code(members.short());
@@ -143,7 +103,7 @@ impl Judge<'_> {
         let (mut key, end) = (object + 1, self.entries[object].after as usize);
         while key < end {
             let said = self.raw(key);
-            // Most often the members stand in the schema's order.
+            // Members mostly come in the schema's order: go on after the last one that was found.
             let mut member = Member::find(&mut next, said);
             if member.is_none() {
                 next = members;
@@ -198,7 +158,7 @@ impl Judge<'_> {
         false
     }
 
-    /// A number without a fraction, such as `1.0`.
+    /// Whether a number has no fraction: `1`, `1.0`, `1e3`.
     fn is_whole(&self, number: usize) -> bool {
         let raw = self.raw(number);
         let digits = raw.strip_prefix(b"-").unwrap_or(raw);
@@ -206,7 +166,7 @@ impl Judge<'_> {
         digits.iter().all(u8::is_ascii_digit) || number().is_some_and(|number| number.fract() == 0.0)
     }
 
-    /// As it stands in the text.
+    /// The value as it is written.
     fn raw(&self, index: usize) -> &[u8] {
         let Entry { start, end, .. } = self.entries[index];
         &self.json[start as usize..end as usize]
@@ -219,7 +179,7 @@ struct Member<'a> {
 }
 
 impl<'a> Member<'a> {
-    /// The first of `members` with that key; they go on behind it.
+    /// The first of `members` with that key. `members` then starts after it.
     fn find(members: &mut Code<'a>, key: &[u8]) -> Option<Self> {
         while !members.is_empty() {
             let required = members.byte() != 0;
@@ -232,6 +192,3 @@ impl<'a> Member<'a> {
         None
     }
 }
-
-#[cfg(test)]
-mod tests;

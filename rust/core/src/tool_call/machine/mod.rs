@@ -1,18 +1,18 @@
-//! Strict JSON byte by byte: accepts and refuses exactly what [`crate::json::Cursor`] does, but can stop anywhere.
+//! Strict JSON, one byte at a time. It accepts exactly what [`crate::json::Cursor`] accepts.
 //!
-//! Works on bytes, so that a character split over two pieces of input is no case of its own.
+//! It works on bytes, so a character may be split over two pieces of input.
 
 use crate::json::{MAX_DEPTH, is_infinite};
 
-/// Why no JSON can come of the bytes.
+/// Why the bytes cannot become JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
     Syntax,
-    /// One bracket more than [`MAX_DEPTH`] inside each other.
+    /// Brackets are nested deeper than [`MAX_DEPTH`].
     Depth,
 }
 
-/// What a byte brought about.
+/// What a byte did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Event {
     Nothing,
@@ -20,19 +20,19 @@ pub(super) enum Event {
     Scalar,
     /// An object or array began.
     Opened,
-    /// A key ended; its opening quote stands there.
+    /// A key ended whose opening quote is at this place.
     Key(usize),
-    /// The object or array that began there ended.
+    /// An object or array ended that began at this place.
     Closed(usize),
 }
 
 #[derive(Debug, Clone, Copy)]
 enum State {
-    /// A value comes; `first`: or the array ends.
+    /// A value comes; `first`: the array may end instead.
     Value {
         first: bool,
     },
-    /// A key comes; `first`: or the object ends.
+    /// A key comes; `first`: the object may end instead.
     Key {
         first: bool,
     },
@@ -45,22 +45,22 @@ enum State {
     Literal(&'static [u8]),
 }
 
-/// Where in a string.
+/// Where in a string the machine is.
 #[derive(Debug, Clone, Copy)]
 enum Text {
     Plain,
-    /// Behind a backslash.
+    /// After a backslash.
     Escape,
-    /// In `\uXXXX`; `low`: of the second half of a pair.
+    /// In `\uXXXX`; `low`: it must be the second half of a surrogate pair.
     Hex {
         digits: u8,
         unit: u16,
         low: bool,
     },
-    /// Behind the first half of a pair: a backslash comes.
+    /// After the first half of a surrogate pair: a backslash comes.
     PairBackslash,
     PairU,
-    /// In a character of several bytes: so many to come, the next one in this range.
+    /// In a character of several bytes: `left` bytes are missing, the next one is in `low..=high`.
     Multi {
         left: u8,
         low: u8,
@@ -84,9 +84,9 @@ enum Number {
 #[derive(Debug, Clone)]
 pub(super) struct Machine {
     state: State,
-    /// The open brackets: where they stand, and whether they are square.
+    /// The open brackets: where they are, and whether they are square.
     open: Vec<(usize, bool)>,
-    /// Where the string that is read began, and whether it is a key.
+    /// Where the current string began, and whether it is a key.
     string: (usize, bool),
     number: Vec<u8>,
 }
@@ -106,12 +106,12 @@ impl Machine {
         self.open.len()
     }
 
-    /// Where the open brackets stand, ascending.
+    /// The places of the open brackets, ascending.
     pub fn open(&self) -> impl Iterator<Item = usize> {
         self.open.iter().map(|&(at, _)| at)
     }
 
-    /// How many of `bytes` are plain characters inside a string: they may be passed over.
+    /// How many of the next `bytes` are plain characters inside a string: they may be skipped.
     pub fn plain(&self, bytes: &[u8]) -> usize {
         if !matches!(self.state, State::String(Text::Plain)) {
             return 0;
@@ -120,7 +120,7 @@ impl Machine {
         bytes.iter().position(ends).unwrap_or(bytes.len())
     }
 
-    /// Takes the byte that stands at `at`. Not to be called again after a fault, or when the depth is back at 0.
+    /// Takes the byte at `at`. Not to be called again after a fault, or when the depth is back at 0.
     pub fn push(&mut self, byte: u8, at: usize) -> Result<Event, Fault> {
         match self.state {
             State::String(text) => self.text(text, byte),
@@ -221,7 +221,7 @@ impl Machine {
 }
 
 impl Text {
-    /// `None`: the string is broken. (The closing quote is not for this.)
+    /// `None`: the string is broken. (The caller handles the closing quote.)
     fn next(self, byte: u8) -> Option<Self> {
         Some(match (self, byte) {
             (Self::Plain, b'\\') => Self::Escape,

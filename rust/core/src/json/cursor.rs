@@ -7,14 +7,9 @@ use std::ops::Range;
 
 use memchr::memchr2;
 
-pub(crate) mod flat;
-mod strings;
+use super::strings::{plain_length, unescape};
 
-use strings::plain_length;
-pub use strings::quote;
-pub(crate) use strings::{same, unescape};
-
-/// Objects and arrays inside each other; one level more is an error.
+/// How deep objects and arrays may be nested; one level more is an error.
 pub const MAX_DEPTH: usize = 128;
 
 /// Where (byte offset into the text) and why a text is not JSON.
@@ -49,23 +44,23 @@ impl Kind {
     }
 }
 
-/// A validated value: its kind and where it stands.
+/// A validated value: its kind and where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Value {
     pub kind: Kind,
     pub span: Range<usize>,
 }
 
-/// A validated string as it stands in the text, without its quotes.
+/// A validated string as it is written, without its quotes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawStr<'a> {
     pub raw: &'a str,
     pub span: Range<usize>,
-    escaped: bool,
+    pub(super) escaped: bool,
 }
 
 impl<'a> RawStr<'a> {
-    /// The string that is meant, escapes resolved.
+    /// The string with its escapes resolved.
     pub fn text(&self) -> Cow<'a, str> {
         if self.escaped { Cow::Owned(unescape(self.raw)) } else { Cow::Borrowed(self.raw) }
     }
@@ -96,14 +91,14 @@ impl<'a> Cursor<'a> {
         &self.text[span]
     }
 
-    /// Moves over white space.
+    /// Skips white space.
     pub fn skip_space(&mut self) {
         while matches!(self.byte(), Some(b' ' | b'\n' | b'\r' | b'\t')) {
             self.position += 1;
         }
     }
 
-    /// The kind of the value that comes next, white space skipped, by its first character.
+    /// Skips white space and tells the kind of the next value by its first character.
     pub fn peek(&mut self) -> Scan<Kind> {
         self.skip_space();
         match self.byte() {
@@ -118,7 +113,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Validates and passes one value.
+    /// Validates one value and moves past it.
     pub fn value(&mut self) -> Scan<Value> {
         let kind = self.peek()?;
         let start = self.position;
@@ -134,7 +129,7 @@ impl<'a> Cursor<'a> {
         Ok(Value { kind, span: start..self.position })
     }
 
-    /// Passes an object; `entry` is called at each value with its key and must pass the value.
+    /// Reads an object. `entry` is called with each key, when the cursor is at its value; it must read the value.
     pub fn object<E: From<JsonError>>(
         &mut self,
         mut entry: impl FnMut(&mut Self, RawStr<'a>) -> Result<(), E>,
@@ -159,7 +154,7 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
-    /// Passes an array; `item` is called at each value with its index and must pass the value.
+    /// Reads an array. `item` is called with each index, when the cursor is at the value; it must read the value.
     pub fn array<E: From<JsonError>>(
         &mut self,
         mut item: impl FnMut(&mut Self, usize) -> Result<(), E>,
@@ -177,7 +172,7 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
-    /// Passes a string.
+    /// Reads a string.
     pub fn string(&mut self) -> Scan<RawStr<'a>> {
         self.skip_space();
         self.expect(b'"', "a string")?;
@@ -208,7 +203,7 @@ impl<'a> Cursor<'a> {
         Ok(RawStr { raw: &self.text[span.clone()], span, escaped })
     }
 
-    /// Passes a number and gives its text.
+    /// Reads a number and returns its text.
     pub fn number(&mut self) -> Scan<&'a str> {
         self.skip_space();
         let start = self.position;
@@ -334,7 +329,7 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
-    /// The code unit of the `\uXXXX` at `backslash`; moves behind it.
+    /// The code unit of the `\uXXXX` at `backslash`; moves past it.
     fn hex4(&mut self, backslash: usize) -> Scan<u16> {
         let digits = self.text.as_bytes().get(backslash + 2..backslash + 6);
         let digits = digits.filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));
@@ -348,7 +343,7 @@ impl<'a> Cursor<'a> {
         let part = &self.text.as_bytes()[self.position..self.position + length];
         let mut found = false;
         for &byte in part {
-            // Without an early exit this becomes vector code.
+            // No early exit, so that the compiler makes vector code of the loop.
             found |= byte < 0x20;
         }
         if found {
@@ -359,7 +354,7 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
-    /// The error for what stands here instead of `wanted`.
+    /// The error for what is here instead of `wanted`.
     fn unexpected(&self, wanted: &str) -> JsonError {
         let rest = self.rest();
         let constant = ["NaN", "Infinity", "-Infinity"].into_iter().find(|name| rest.starts_with(name));
@@ -380,12 +375,10 @@ pub fn validate(text: &str) -> Result<Value, JsonError> {
     Ok(value)
 }
 
-/// A valid number that no double can hold. (Python and others would silently read infinity.)
+/// Whether a valid number is too large for a double, such as 1e400. (Python and others read it as infinity and say
+/// nothing.)
 pub(crate) fn is_infinite(number: &str) -> bool {
     // The largest double has 309 digits.
     let suspicious = number.len() > 308 || number.contains(['e', 'E']);
     suspicious && number.parse::<f64>().is_ok_and(f64::is_infinite)
 }
-
-#[cfg(test)]
-mod tests;

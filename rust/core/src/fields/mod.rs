@@ -1,6 +1,7 @@
 //! The record: which keys it has and what each must be.
 
 mod reader;
+mod record;
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -8,44 +9,9 @@ use std::collections::HashSet;
 use crate::json::{Cursor, JsonError, Kind, quote};
 use crate::messages;
 use reader::Reader;
+pub use record::{Record, TopK};
 
-/// A teacher's top-k log-probabilities as a record carries them, one list a response token.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct TopK {
-    pub ids: Vec<Vec<u32>>,
-    pub logprobs: Vec<Vec<f32>>,
-}
-
-/// One parsed and checked line of a dataset. JSON-valued fields are kept as their own (validated) text.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Record {
-    /// 1-based line in the file.
-    pub line: u64,
-    pub prompt: Option<String>,
-    /// JSON array of messages.
-    pub messages: Option<String>,
-    /// JSON array of tool definitions.
-    pub tools: Option<String>,
-    pub teacher_text: Option<String>,
-    /// JSON object: an assistant message.
-    pub teacher_message: Option<String>,
-    pub truth_text: Option<String>,
-    /// JSON object: an assistant message.
-    pub truth_message: Option<String>,
-    pub tool_should_be_used: Option<bool>,
-    pub teacher_prefix_ids: Option<Vec<u32>>,
-    pub required_fields_present: Option<bool>,
-    pub teacher_attention_mask: Option<Vec<u8>>,
-    /// JSON object.
-    pub validated_arguments: Option<String>,
-    pub teacher_topk: Option<TopK>,
-    /// `stop`, `length`, `tool_calls`, ...: an answer cut by `length` has no turn end to learn.
-    pub finish_reason: Option<String>,
-    /// JSON object: the record's `metadata` and every key that kdfast does not know, untouched.
-    pub metadata: String,
-}
-
-/// What is wrong with a line, and at which of its bytes where one is at fault.
+/// What is wrong with a line, and at which byte if there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldError {
     pub offset: Option<usize>,
@@ -92,8 +58,8 @@ const REASONING: &str = "teacher_reasoning_content";
 
 /// Parses and checks one line.
 ///
-/// Unknown keys join `metadata` as they stand; one that `metadata` also has must have the same value there. `allow_reasoning`
-/// lets a teacher's reasoning pass (into `metadata`).
+/// Unknown keys are added to `metadata` unchanged. If `metadata` has the key too, both values must be equal. With
+/// `allow_reasoning` a teacher's reasoning is accepted (into `metadata`).
 pub fn parse(text: &str, line: u64, allow_reasoning: bool) -> Result<Record, FieldError> {
     let mut record = Record { line, ..Record::default() };
     let mut cursor = Cursor::new(text, 0);
@@ -157,7 +123,7 @@ pub fn header(text: &str) -> Result<Option<String>, FieldError> {
         Ok(())
     })?;
     cursor.end()?;
-    // With other keys it is a record, which says that the header does not belong there.
+    // With other keys it is a record: the parser then says that a header does not belong there.
     Ok(found.filter(|_| !others))
 }
 
@@ -184,7 +150,7 @@ fn check_together(record: &Record) -> Result<(), FieldError> {
     Ok(())
 }
 
-/// `own` (a JSON object) with the `unknown` entries behind its own.
+/// `own` (a JSON object) with the `unknown` entries added at its end.
 fn merge_metadata(own: &str, unknown: &[(Cow<'_, str>, &str)]) -> Result<String, FieldError> {
     let mut clash = None;
     let mut same: HashSet<&str> = HashSet::new();

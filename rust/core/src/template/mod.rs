@@ -1,11 +1,15 @@
 //! Chat templates, rendered as `transformers.apply_chat_template` renders them.
 //!
-//! The engine is minijinja, set up the way transformers sets up Jinja2 (`trim_blocks`, `lstrip_blocks`, loop controls, `tojson`
-//! without HTML escapes, `raise_exception`, `strftime_now`, `{% generation %}`) and taught Python's ways of printing.
-//! Known differences, all of them unusual: `a.items` without a call sees a key named `items` where Jinja2 sees the method,
-//! a fraction beyond 1e16 that is joined with `~` is written in full where Python writes an exponent, and characters newer than
-//! Python's Unicode are not escaped inside a printed list or dict.
+//! The engine is minijinja. It is set up as transformers sets up Jinja2 (`trim_blocks`, `lstrip_blocks`, loop controls,
+//! `tojson` without HTML escapes, `raise_exception`, `strftime_now`, `{% generation %}`) and prints values as Python
+//! does.
+//!
+//! Known differences, all rare:
+//! - `a.items` without a call is the key named `items`; in Jinja2 it is the method.
+//! - A fraction beyond 1e16 that is joined with `~` is written in full; Python writes an exponent.
+//! - Characters newer than Python's Unicode are not escaped inside a printed list or dict.
 
+mod big_integer;
 mod builtins;
 mod methods;
 mod python;
@@ -29,8 +33,8 @@ pub struct ChatTemplate {
 }
 
 impl ChatTemplate {
-    /// Compiles `source` (Jinja). `bos_token` and `eos_token` are what the template sees under these names; an empty one
-    /// stays undefined, as for a tokenizer that has none.
+    /// Compiles `source` (Jinja). The template sees `bos_token` and `eos_token` under these names; an empty one is
+    /// undefined, as for a tokenizer without it.
     pub fn new(source: &str, bos_token: &str, eos_token: &str) -> Result<Self> {
         let mut environment = builtins::environment();
         environment
@@ -62,13 +66,13 @@ impl ChatTemplate {
         &self.source
     }
 
-    /// Blake3, in hexadecimal, of all that decides what is rendered: the Jinja text and the tokens it sees.
+    /// Blake3, in hexadecimal, of all that the output depends on: the Jinja text and the two tokens.
     pub fn fingerprint(&self) -> String {
         blake3::hash(format!("{:?}", (&self.source, &self.tokens)).as_bytes()).to_hex().to_string()
     }
 }
 
-/// Says what the template itself said (`raise_exception`), or what the engine found wrong and at which line.
+/// The error of a template: its own message (`raise_exception`), or what the engine found wrong and at which line.
 fn failure(error: &minijinja::Error) -> Error {
     if let Some(message) = builtins::raised(error) {
         return Error::data(format!("the chat template refused the messages: {message}"));
@@ -78,8 +82,9 @@ fn failure(error: &minijinja::Error) -> Error {
     Error::data(format!("the chat template failed{line}: {what}"))
 }
 
-/// Rewrites `{% generation %}` ... `{% endgeneration %}` (a mark of transformers for the assistant's tokens) as a `with` block,
-/// which prints its inside and gives it a scope of its own, as transformers' tag does. White space control is kept.
+/// Rewrites `{% generation %}` ... `{% endgeneration %}` (transformers marks the assistant's tokens with it) as a
+/// `with` block. Like transformers' tag, `with` prints what is inside and gives it a scope of its own. `{%-` stays
+/// `{%-`.
 fn scope_generation_blocks(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
@@ -98,7 +103,7 @@ fn scope_generation_blocks(source: &str) -> String {
             out.push_str(&tag[..length].replacen(word, new, 1));
             rest = &tag[length..];
         } else {
-            // Only past the opening: a string in the tag may hold the closing sign.
+            // Go on right after `{%`: a string in the tag may contain `%}`.
             out.push_str("{%");
             rest = &tag[2..];
         }

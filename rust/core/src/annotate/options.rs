@@ -1,0 +1,29 @@
+//! How records become rows.
+
+use crate::tool_call::Formats;
+
+/// Which assistant turns are targets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Supervise {
+    Last,
+    All,
+}
+
+impl Supervise {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Last => "last",
+            Self::All => "all",
+        }
+    }
+}
+
+/// The caller chooses each: the defaults are Python's (`kdfast.config.data`).
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub supervise: Supervise,
+    /// How many ids of the first tool call `teacher_prefix_ids` has, if the record does not give them.
+    pub prefix_tokens: usize,
+    /// What counts as a tool call in an answer.
+    pub formats: Formats,
+}
