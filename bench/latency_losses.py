@@ -43,11 +43,9 @@ from kdfast.config import config_from_dict
 from kdfast.data import KDDataset
 from kdfast.distributed.ranks import Ranks
 from kdfast.evaluate import Decoding, EvalPrompt, generate
-from kdfast.losses import IGNORE_INDEX, CombinedLoss, LengthPlan, length_plan, linear_log_odds, term_weights
-from kdfast.losses.combined.combined_kd_loss import length_options
-from kdfast.losses.latency.length_aware_kd_loss import length_loss_from_log_odds
+from kdfast.losses import IGNORE_INDEX, BatchPlan, plan_batch
 from kdfast.recipes.train.evaluation import choose_prompts
-from kdfast.recipes.train.objective import Batch, Objective, StepWeights
+from kdfast.recipes.train.objective import Batch, Objective
 from kdfast.recipes.train.run import Run
 from kdfast.scoring import score_answer, summarise
 from kdfast.scoring.score import FORMATS
@@ -103,47 +101,24 @@ ARMS = (
 class NoTurnEnds(Objective):
     """The objective of experiment A: cross-entropy never sees an end of turn, the length loss does."""
 
-    def counts(self, batch: Batch) -> dict[str, float]:
-        """As always, but of the batch without ends of turn."""
-        counts = self._others.counts(without_turn_ends(batch, self.settings.eos_ids))
-        if "length" in term_weights(self.settings.kd):
-            counts["length"] = float(self._plan(batch).count)
-        return counts
-
-    def loss(
-        self,
-        hidden: torch.Tensor,
-        head: torch.Tensor,
-        batch: Batch,
-        step: StepWeights,
-        *,
-        want_best: bool = False,
-    ) -> CombinedLoss:
-        """Cross-entropy of one batch, the length loss of the other."""
-        eos_ids = self.settings.eos_ids
-        others = replace(step, weights={name: w for name, w in step.weights.items() if name != "length"})
-        loss = self._others.loss(hidden, head, without_turn_ends(batch, eos_ids), others, want_best=want_best)
-        if "length" not in step.weights:
-            return loss
-        plan = self._plan(batch)
-        odds = linear_log_odds(hidden[plan.gate[:, : hidden.shape[1]]], head, eos_ids)
-        options = length_options(replace(self.settings, hinge_open=step.hinge_open))
-        length = length_loss_from_log_odds(odds, plan, options)
-        return replace(
-            loss,
-            total=loss.total + length.term.scaled(step.weights["length"] / step.counts["length"]),
-            terms={**loss.terms, "length": length.term},
-            excess=length.excess,
-            relative_excess=length.relative_excess,
-        )
-
-    @property
-    def _others(self) -> Objective:
-        kd = replace(self.settings.kd, length_weight=0.0)
-        return Objective(settings=replace(self.settings, kd=kd), num_steps=self.num_steps)
-
-    def _plan(self, batch: Batch) -> LengthPlan:
-        return length_plan(batch, self.settings.eos_ids)
+    def plan(self, batch: Batch, *, vocab_size: int, width: int) -> BatchPlan:
+        """As always, but ends of turn weigh nothing among the labels of cross-entropy."""
+        plan = super().plan(batch, vocab_size=vocab_size, width=width)
+        rows = plan.rows
+        if rows is None:
+            return plan
+        column = rows.columns["cross_entropy"]
+        labels = rows.targets.labels[:, column.columns]
+        ends = torch.isin(labels, torch.tensor(self.settings.eos_ids))
+        columns = {
+            **rows.columns,
+            "cross_entropy": replace(column, weights=column.weights.masked_fill(ends, 0)),
+        }
+        rest = plan_batch(without_turn_ends(batch, self.settings.eos_ids), self.settings).counts
+        counts = {
+            name: rest[name] if name.startswith("ce_") else count for name, count in plan.counts.items()
+        }
+        return replace(plan, counts=counts, rows=replace(rows, columns=columns))
 
 
 class WithoutTurnEnds(Run):

@@ -145,7 +145,7 @@ def planned_loss(
         kl_coefficients=_kl_coefficients(plan.rows, coefficients),
     )
     result, values = linear_rows(picked, output.head, targets, chunk_rows=kd.chunk_rows, want_best=want_best)
-    terms = _row_terms(result, plan)
+    terms = _row_terms(result, plan.rows, plan.counts)
     total, found = result.total, {}
     for name, entry_plan in plan.entries.items():
         view = View(
@@ -186,14 +186,13 @@ def _kl_coefficients(rows: RowPlan, coefficients: Mapping[str, float]) -> Tensor
     return rows.known if rows.taught is None else rows.known * coefficients[rows.taught]
 
 
-def _row_terms(result: LinearKD, plan: BatchPlan) -> dict[str, RowValues]:
+def _row_terms(result: LinearKD, rows: RowPlan, counts: Mapping[str, float]) -> dict[str, RowValues]:
     """The terms inside the fused pass."""
-    rows, terms = plan.rows, {}
-    assert rows is not None  # noqa: S101 - checked by the caller
+    terms = {}
     if rows.taught is not None:
         terms[rows.taught] = RowValues(
             total=result.kl.sum(),
-            count=plan.counts[rows.taught],
+            count=counts[rows.taught],
             bad=result.bad_kl,
             numbers=rows.numbers,
             what=f"{rows.taught}: logits",
@@ -204,7 +203,7 @@ def _row_terms(result: LinearKD, plan: BatchPlan) -> dict[str, RowValues]:
         for name, places in column.places.items():
             terms[name] = RowValues(
                 total=values[places].sum(),
-                count=plan.counts[name],
+                count=counts[name],
                 bad=broken[places],
                 numbers=rows.numbers[places],
                 what=f"{name}: logits",
