@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kdfast.config import DataConfig
 from kdfast.config.kd import KDConfig
-
-PREFIX_TOKENS: int = DataConfig.default("prefix_tokens")
+from kdfast.losses.latency.early_tool_plan import MAX_TOKENS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,5 +23,5 @@ class LossSettings:
     kd: KDConfig
     eos_ids: tuple[int, ...] = ()
     opening_ids: tuple[int, ...] = ()
-    prefix_tokens: int = PREFIX_TOKENS
+    prefix_tokens: int = MAX_TOKENS
     logprob_temperature: float = 1.0

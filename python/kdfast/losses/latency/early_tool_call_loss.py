@@ -119,7 +119,7 @@ def early_tool_from_log_odds(
 
     Args:
         log_odds: [M] at the positions of `plan.opening`, row-major; the maths is fp32 (fp64 for fp64).
-        plan: of the batch.
+        plan: the batch's plan.
         options: `max_preamble_tokens` and `preamble_slope`; weights and ramp do not act here.
         nan: what a row with a log-odds that is not finite does: "raise", or "skip_row" (value 0, no gradient,
             still counted).
@@ -156,7 +156,7 @@ def early_tool_diagnostics(plan: EarlyToolPlan, terms: Mapping[str, Term]) -> di
     """What is logged beside the loss, as detached sums and counts that add up over micro-batches.
 
     Args:
-        plan: of the batch.
+        plan: the batch's plan.
         terms: the parts of this batch.
 
     Returns:

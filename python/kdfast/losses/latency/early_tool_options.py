@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from kdfast.losses.latency.early_tool_plan import PARTS
+from kdfast.losses.latency.early_tool_plan import MAX_TOKENS, PARTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class EarlyToolOptions:
     prior_weight: float = 0.001
     preamble_weight: float = 0.0
     negative_weight: float = 0.0
-    max_tokens: int = 25
+    max_tokens: int = MAX_TOKENS
     max_preamble_tokens: float = 0.0
     preamble_slope: float = 1.0
     ramp: float = 1.0

@@ -9,10 +9,14 @@ import torch
 from torch import Tensor
 
 from kdfast.batch import IGNORE_INDEX
+from kdfast.config import DataConfig
 from kdfast.losses.latency.positions import Layout, batch_field, response_columns, row_numbers
 
 PARTS = ("early_tool_ce", "early_tool_prior", "early_tool_preamble", "early_tool_negative")
 """The parts of the loss, as metrics spell them."""
+
+MAX_TOKENS: int = DataConfig.default("prefix_tokens")
+"""Most first tokens of a call that are taught, where a caller does not say."""
 
 DEFAULT_PARTS = PARTS[:2]
 """The parts whose default weight is not 0."""
@@ -57,7 +61,7 @@ class EarlyToolPlan:
 
 
 def early_tool_plan(
-    batch: Mapping[str, Tensor], *, max_tokens: int = 25, parts: Collection[str] = DEFAULT_PARTS
+    batch: Mapping[str, Tensor], *, max_tokens: int = MAX_TOKENS, parts: Collection[str] = DEFAULT_PARTS
 ) -> EarlyToolPlan:
     """Plans the early tool-call loss of a batch.
 
@@ -68,7 +72,7 @@ def early_tool_plan(
     Args:
         batch: `labels` [B,T] int64, `response_start`, `response_length` [B]; where known `tool_should_be_used` [B]
             bool (without it nothing is planned), `tool_call_mask` [B,T] bool, `teacher_prefix_ids` [B,N] int64 (-100
-            behind the last id), `row` [B].
+            after the last id), `row` [B].
         max_tokens: most targets a row; the batch's N bounds them too.
         parts: the parts whose log-odds and counts are wanted, out of `PARTS`.
 

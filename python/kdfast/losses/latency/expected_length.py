@@ -19,12 +19,12 @@ def expected_length(log_odds: Tensor, plan: LengthPlan, max_new_tokens: int) -> 
     """Expected length of the student's answer: E = sum_{t<=L} S_t + S_{L+1} A_R.
 
     S_t is the probability of not having stopped before token t, from the EOS probabilities p at the plan's gate.
-    Behind L the student is taken to stop with its p_L at every token, up to R = max(max_new_tokens - L, 0) tokens
+    After L the student is taken to stop with its p_L at every token, up to R = max(max_new_tokens - L, 0) tokens
     more: A_R = (1 - (1-p_L)^R) / p_L.
 
     Args:
         log_odds: [M] finite EOS log-odds at the positions of `plan.gate`, row-major.
-        plan: of the batch.
+        plan: the batch's plan.
         max_new_tokens: where generation is cut.
 
     Returns:
@@ -53,12 +53,12 @@ def expected_length(log_odds: Tensor, plan: LengthPlan, max_new_tokens: int) -> 
 def log_stop_by(log_odds: Tensor, plan: LengthPlan, further: Tensor) -> Tensor:
     """Log of the probability that the student ends its answer by itself within L + further tokens.
 
-    Behind L it is taken to stop with its p_L at every token, as in `expected_length`. Summed over the stopping times in
+    After L it is taken to stop with its p_L at every token, as in `expected_length`. Summed over the stopping times in
     the log domain, so that a student that practically never stops still has a finite value and a gradient.
 
     Args:
         log_odds: [M] as in `expected_length`.
-        plan: of the batch.
+        plan: the batch's plan.
         further: [R] int64, at least 0.
 
     Returns:

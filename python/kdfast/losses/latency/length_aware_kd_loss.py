@@ -15,6 +15,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from kdfast.config.kd import KDConfig
 from kdfast.losses.latency.expected_length import expected_length, log_stop_by
 from kdfast.losses.latency.length_plan import LengthPlan, length_plan
 from kdfast.losses.latency.log_odds import log_odds
@@ -59,10 +60,10 @@ class LengthOptions:
     """
 
     form: LengthForm = "log"
-    slope: float = 1.0
-    hinge: float = 0.15
-    quantile: float = 0.9
-    max_new_tokens: int = 256
+    slope: float = KDConfig.length_slope
+    hinge: float = KDConfig.length_hinge
+    quantile: float = KDConfig.length_quantile
+    max_new_tokens: int = KDConfig.max_new_tokens
     hinge_open: bool | None = None
 
     def __post_init__(self) -> None:
@@ -152,7 +153,7 @@ def length_loss_from_log_odds(
 
     Args:
         log_odds: [M] at the positions of `plan.gate`, row-major; the maths is fp32 (fp64 for fp64).
-        plan: of the batch.
+        plan: the batch's plan.
         options: form, slope, hinge.
         nan: what a row with a log-odds that is not finite does: "raise", or "skip_row" (value 0, no gradient,
             still counted).

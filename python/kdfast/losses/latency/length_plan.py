@@ -56,7 +56,7 @@ def length_plan(
     """Plans the length loss of a batch.
 
     The gate is open at the last token L of the (last) answer. In a row whose answer holds tool calls it is also open
-    at every position behind the last call: the answer is complete there. It is never open inside a call or between
+    at every position after the last call: the answer is complete there. It is never open inside a call or between
     parallel calls.
 
     Args:
@@ -88,7 +88,7 @@ def length_plan(
     counted = ended & ~excused
     columns = torch.arange(labels.shape[1], device=labels.device)
     inside = (columns >= first[:, None]) & (columns <= last[:, None])
-    stop = _behind_calls(batch, inside) if stoppable is None else stoppable.to(labels.device).bool()
+    stop = _after_calls(batch, inside) if stoppable is None else stoppable.to(labels.device).bool()
     if stop.shape != labels.shape:
         raise ValueError(f"stoppable must be {list(labels.shape)}: {list(stop.shape)}")
     gate = ((stop & inside) | (columns == last[:, None])) & counted[:, None]
@@ -112,8 +112,8 @@ def _exempt(batch: Mapping[str, Tensor], like: Tensor) -> Tensor:
     return batch["tool_should_be_used"].bool() & ~batch["required_fields_present"].bool()
 
 
-def _behind_calls(batch: Mapping[str, Tensor], inside: Tensor) -> Tensor:
-    """Positions behind the last call token of the answer, in rows that have one: [B,T] bool."""
+def _after_calls(batch: Mapping[str, Tensor], inside: Tensor) -> Tensor:
+    """Positions after the last call token of the answer, in rows that have one: [B,T] bool."""
     if "tool_call_mask" not in batch:
         return torch.zeros_like(inside)
     call = batch["tool_call_mask"].bool() & inside

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kdfast.losses.rows.linear_kd import CHUNK_ROWS
 from kdfast.losses.rows.numerics import check_rows, computing_dtype, gemm_dtype
 
 LIMIT = 1e4
@@ -152,7 +153,9 @@ def _add_product_(total: Tensor, a: Tensor, b: Tensor) -> None:
         total.add_(a @ b)
 
 
-def linear_log_odds(hidden: Tensor, weight: Tensor, ids: Sequence[int], *, chunk_rows: int = 256) -> Tensor:
+def linear_log_odds(
+    hidden: Tensor, weight: Tensor, ids: Sequence[int], *, chunk_rows: int = CHUNK_ROWS
+) -> Tensor:
     """`log_odds(hidden @ weight.T, ids)` without keeping logits: the backward pass makes them again.
 
     Args:

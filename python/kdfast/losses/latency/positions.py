@@ -17,7 +17,7 @@ def positions_in(mask: Tensor, wanted: Tensor, name: str = "wanted") -> Tensor:
     Args:
         mask: [B,T] bool.
         wanted: [B,T] bool, nowhere outside the mask.
-        name: of what is wanted, for the message.
+        name: what the wanted positions are called in the message.
 
     Returns:
         [M] int64.

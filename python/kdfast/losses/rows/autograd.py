@@ -40,10 +40,11 @@ class RowTargets:
     Attributes:
         labels: [N,J] int64, J labels a row; -100 = none. None = no labels.
         label_coefficients: [N,J], finite; None = 1 each.
-        teacher: of N rows; None = no divergence.
-        divergence: from the teacher, such as `FORWARD_KL`.
+        teacher: the teacher of the N rows; None = no divergence.
+        divergence: the divergence from the teacher, such as `FORWARD_KL`.
         kl_coefficients: [N], finite, 0 where the teacher's distribution is not known; None = 1 each.
-        temperature: of the divergence: it divides both models' logits and its square multiplies the value.
+        temperature: temperature T of the divergence: it divides both models' logits, and T^2 multiplies the value
+            (T to the divergence's `temperature_power`).
 
     Example:
         >>> RowTargets(labels=torch.tensor([[1], [-100]])).rows
@@ -80,9 +81,9 @@ def prepare(targets: RowTargets, vocab: int, dtype: torch.dtype, numbers: Tensor
     """Checks targets and brings them into the form of the maths.
 
     Args:
-        targets: of N rows.
+        targets: targets of N rows.
         vocab: the student's vocabulary size.
-        dtype: of the maths.
+        dtype: dtype of the maths.
         numbers: [N] the rows' numbers, for messages; on the student's device.
 
     Raises:
@@ -143,8 +144,8 @@ def check_values(values: Values, targets: Targets, rows: Tensor, nan: OnNan) -> 
     """Raises for rows that are not finite, or counts them.
 
     Args:
-        values: of M rows.
-        targets: of the same.
+        values: values of M rows.
+        targets: targets of the same rows.
         rows: [M] their numbers, for the message.
         nan: "raise" or "skip_row".
 
@@ -192,7 +193,7 @@ def row_loss(
 
     Args:
         logits: [N,V].
-        targets: of N rows.
+        targets: targets of N rows.
         mask: [N] bool, or None for all.
         nan: "raise" or "skip_row".
 

@@ -1,8 +1,8 @@
 """How two distributions over the same classes are compared: what each divergence is made of.
 
 A kernel sees teacher and student over the same classes (every id, or the k+1 classes of a sparse teacher). It
-gives each row's value and its derivative by the student's log-probabilities; what turns that into a gradient of
-the logits is the same for all and stands in `rows`.
+gives each row's value and its derivative by the student's log-probabilities. `maths` turns that into a gradient of
+the logits, in the same way for all of them.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import NamedTuple
 from torch import Tensor
 
 OUT_OF_USE = -1e30
-"""Log-probability that teacher and student both have in a class that is out of use: it adds nothing."""
+"""An unused class gets this log-probability on both sides, so that it adds nothing."""
 
 FLOOR = 60.0
-"""A class that one model gives -inf and the other does not is taken as exp(-60) of its likeliest id."""
+"""Where only one model gives a class -inf, the class counts as exp(-60) of that model's likeliest id."""
 
 
 class Classwise(NamedTuple):
@@ -32,12 +32,12 @@ class Classwise(NamedTuple):
 class Comparison(NamedTuple):
     """What a kernel gives.
 
-    A sum over classes of p log(p/q) is off, in fp32 and 150,000 classes, by 3e-6 to either side; with `- p + q` at
-    each class, whose sum is 0 but for rounding, no part of it is negative and rounding does not add up.
+    `h` is dD/d log q. A multiple of q may be added to it: it cancels in dD/dz. Adding `q - p` to each class's value
+    keeps every summand >= 0 and changes the sum by nothing (else fp32 is off by 3e-6 at V = 150,000).
 
     Attributes:
-        value: [M].
-        h: [M,C], its derivative by logq, up to a multiple of q (which cancels: q sums to 1).
+        value: [M], the divergence D of each row.
+        h: [M,C], the derivative of D by logq, up to a multiple of q.
         h_sum: [M], the sum of h over the classes.
     """
 
@@ -47,7 +47,7 @@ class Comparison(NamedTuple):
 
 
 Kernel = Callable[[Classwise], Comparison]
-"""Compares; it may overwrite its arguments but q, and needs not: they are as large as the logits."""
+"""Compares. It may overwrite p, logp and logq, which saves memory: they are as large as the logits. q it must keep."""
 
 
 @dataclass(frozen=True)
@@ -71,4 +71,4 @@ class Divergence:
 
 
 SMALLEST = 1e-38
-"""Stands for a mass that has underflowed, where its logarithm is multiplied by that mass."""
+"""A mass that has underflowed to 0 is replaced by this before its logarithm is taken and multiplied by the mass."""

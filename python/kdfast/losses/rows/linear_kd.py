@@ -1,9 +1,9 @@
 """From hidden states and the output layer straight to the losses: the logits of all rows never exist.
 
-Rows are taken in chunks through one reused buffer of logits, which the maths of `rows` overwrites with their
-gradient; two matrix products turn that into gradients of the hidden states and of the weight, in the forward pass,
-because all coefficients are known beforehand. (The idea of a fused linear loss whose forward forms the gradient:
-Liger Kernel, arXiv 2410.10989.)
+Rows are taken in chunks through one reused buffer of logits. The maths overwrites the logits with their gradient, and
+two matrix products turn that into gradients of the hidden states and of the weight. This happens in the forward pass,
+because all coefficients are known before it. (Liger Kernel, arXiv 2410.10989, had the idea of a fused linear loss whose
+forward pass forms the gradient.)
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kdfast.config.kd import KDConfig
 from kdfast.losses.rows.autograd import RowTargets, check_values, prepare, weighted_total
 from kdfast.losses.rows.maths import Targets, Values, rows_
 from kdfast.losses.rows.numerics import OnNan, computing_dtype, gemm_dtype
 
-CHUNK_ROWS = 256
+CHUNK_ROWS: int = KDConfig.default("chunk_rows")
 """Rows of logits that exist at once."""
 
 
@@ -32,7 +33,7 @@ class LinearKD:
         labels: [N,J] -log q of each label before its coefficient, detached; 0 where there is none.
         best: [N] int64, the student's likeliest ids; empty unless asked for.
         bad_kl: [N] bool, rows whose divergence was not finite and was left out (`nan="skip_row"`).
-        bad_labels: [N,J] bool, labels of which the same is true.
+        bad_labels: [N,J] bool, labels whose value was not finite and was left out.
     """
 
     total: Tensor

@@ -1,8 +1,8 @@
 """The maths of a chunk of rows: logits in, values out, and the gradient left where the logits were.
 
 Every loss of a row is a function of a few gathered logits and of one softmax over the rest, so all that is
-learnt at a row (a divergence from the teacher, any number of labels) shares that softmax: the buffer of logits is
-overwritten by its softmax, then scaled and corrected at the gathered ids. Nothing else of its size is made.
+learnt at a row (a divergence from the teacher, any number of labels) shares that softmax. The buffer of logits is
+overwritten by its softmax, then scaled, then corrected at the gathered ids. No second buffer of its size is made.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ class Targets:
         labels: [M,J] ids (0 where there is none).
         absent: [M,J] bool, where there is none.
         label_coefficients: [M,J], 0 where there is no label.
-        classes: a sparse teacher, or
-        dense: a dense one; at most one of the two.
-        divergence: from the teacher.
+        classes: a sparse teacher; None = there is none.
+        dense: a dense teacher; None = there is none. At most one of the two is given.
+        divergence: the divergence from the teacher.
         kl_coefficients: [M], 0 where no distribution is known.
-        temperature: of the divergence.
-        scratch: for a dense teacher's logits, at least [M,Vt], so that no chunk needs fresh memory; None = make it.
+        temperature: temperature of the divergence.
+        scratch: memory for a dense teacher's logits, at least [M,Vt], used again by each chunk; None = make it.
     """
 
     labels: Tensor
@@ -45,7 +45,7 @@ class Targets:
     scratch: Tensor | None = None
 
     def take(self, rows: slice) -> Targets:
-        """Those of some rows."""
+        """The targets of some rows."""
         return replace(
             self,
             labels=self.labels[rows],
@@ -62,10 +62,10 @@ class Values:
     """What rows cost before coefficients; 0 where not finite.
 
     Attributes:
-        kl: [M], the divergence times the temperature's square.
+        kl: [M], the divergence times the temperature's power.
         labels: [M,J], -log q of each label.
         bad_kl: [M] bool, the divergence was not finite.
-        bad_labels: [M,J] bool.
+        bad_labels: [M,J] bool, the label's value was not finite.
         bad_teacher: [M] bool, NaN or +inf among a dense teacher's logits.
     """
 
@@ -81,7 +81,7 @@ def rows_(x: Tensor, targets: Targets) -> Values:
 
     Args:
         x: [M,V] fp32 or fp64 logits; overwritten.
-        targets: of the same rows.
+        targets: what these rows learn.
     """
     if targets.temperature != 1.0 and (targets.classes is not None or targets.dense is not None):
         return _with_temperature_(x, targets)
@@ -115,7 +115,7 @@ def _with_temperature_(x: Tensor, targets: Targets) -> Values:
 
 
 def _labels(logq: Tensor, coefficients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Values, bad ones and the coefficients that are left, of the labels' log-probabilities [M,J]."""
+    """From the labels' log-probabilities [M,J]: values, which are not finite, and the coefficients without those."""
     value = -logq
     bad = ~value.isfinite()
     return value.masked_fill(bad, 0.0), bad, coefficients.masked_fill(bad, 0.0)
@@ -124,18 +124,18 @@ def _labels(logq: Tensor, coefficients: Tensor) -> tuple[Tensor, Tensor, Tensor]
 def _sparse_(x: Tensor, targets: Targets) -> Values:
     """Rows with a sparse teacher, or with labels alone."""
     classes, labels = targets.classes, targets.labels
-    picked = x.gather(1, labels)
-    top = x.new_empty(len(x), 0)
+    picked = x.gather(1, labels)  # [M,J]
+    top = x.new_empty(len(x), 0)  # [M,K]
     if classes is not None:
         top = x.gather(1, classes.ids).masked_fill(~classes.usable, -math.inf)
         _hide_(x, classes)
-    rest_max, rest_sum = softmax_(x)
-    z = torch.cat([top, rest_max[:, None]], 1)
-    # everything is taken from the row's maximum, so that large logits lose no digits
+    rest_max, rest_sum = softmax_(x)  # [M], [M]
+    z = torch.cat([top, rest_max[:, None]], 1)  # [M,K+1]
+    # subtract the row's maximum from everything, so that large logits lose no digits
     rowmax = z.amax(1, keepdim=True)
     z = z - rowmax
     z[:, -1] += rest_sum
-    lse = z.logsumexp(1, keepdim=True)
+    lse = z.logsumexp(1, keepdim=True)  # [M,1]
     value, bad_labels, left = _labels(picked - rowmax - lse, targets.label_coefficients)
     unknown = ~lse[:, 0].isfinite()
     logq = z - lse
@@ -159,7 +159,7 @@ def _sparse_(x: Tensor, targets: Targets) -> Values:
 def _hide_(x: Tensor, classes: Classes) -> None:
     """-inf at the usable ids, so that what is left is "any other id"."""
     usable, ids = classes.usable, classes.ids
-    # an entry out of use writes where its row's first usable one does, so that it hides no other column
+    # Unused entries carry id 0. Send their write to the row's first used id, or they would set column 0 to -inf.
     hidden = torch.where(usable, ids, ids.gather(1, usable.int().argmax(1, keepdim=True)))
     x.scatter_(1, hidden, x.gather(1, hidden).masked_fill(usable.any(1, keepdim=True), -math.inf))
 
@@ -169,7 +169,7 @@ def _pair(logp: Tensor, logq: Tensor, floor: Tensor) -> tuple[Classwise, Tensor]
     dead, absent = logq == -math.inf, logp == -math.inf
     out = dead & absent
     logq = torch.where(dead, floor, logq).masked_fill(out, OUT_OF_USE)
-    # one-sided: the teacher's mass outside its ids may be floored, its other classes stay as they are
+    # A class without teacher mass counts as exp(-60). Only the tail is clamped; the k stored values stay.
     logp = logp.masked_fill(absent, -FLOOR)
     logp[:, -1].clamp_(min=-FLOOR)
     logp.masked_fill_(out, OUT_OF_USE)
@@ -177,13 +177,13 @@ def _pair(logp: Tensor, logq: Tensor, floor: Tensor) -> tuple[Classwise, Tensor]
 
 
 def _logit_slope(h: Tensor, logq: Tensor, dead: Tensor) -> Tensor:
-    """dD/dz of class logits z from h: a floored class is a constant, so every row's gradient still sums to 0."""
+    """dD/dz of the class logits z, from h. A floored class is a constant, without gradient; each row sums to 0."""
     live = h.masked_fill(dead, 0.0)
     return live - logq.exp() * live.sum(1, keepdim=True)
 
 
 def _dense_(x: Tensor, dense: DenseTeacher | DenseHead, targets: Targets) -> Values:
-    """Rows with a dense teacher, a block at a time: its temporaries stay in a CPU's cache."""
+    """Rows with a dense teacher, a block at a time, so that a block's temporaries stay in a CPU's cache."""
     scratch = targets.scratch
     teacher = dense.fill(scratch if scratch is not None else x.new_empty(len(x), dense.vocab))
     size = min(len(x), next(blocks(x)).stop)
@@ -206,7 +206,7 @@ def _dense_block_(x: Tensor, teacher: Tensor, targets: Targets, space: tuple[Ten
         teacher = torch.where(absent & ~dead, teacher.amax(1, keepdim=True) - FLOOR, teacher)
         both = dead & absent
     logq, logp = torch.log_softmax(x, 1, out=x), torch.log_softmax(teacher, 1, out=teacher)
-    # a row with NaN, with +inf or with nothing but -inf is NaN throughout
+    # log_softmax makes every number of a row NaN if the row has NaN, +inf, or nothing but -inf
     unknown, bad_teacher = logq[:, 0].isnan(), known & logp[:, 0].isnan()
     value, bad_labels, left = _labels(logq.gather(1, targets.labels), targets.label_coefficients)
     q, p = torch.exp(logq, out=space[0][: len(x)]), torch.exp(logp, out=space[1][: len(x)])

@@ -79,7 +79,7 @@ def handle_bad_rows(bad: Tensor, rows: Tensor, nan: OnNan, what: str) -> int:
     """Raises when a row is bad, or counts the bad rows.
 
     Args:
-        bad: [M] bool.
+        bad: [M] bool, rows that are not finite.
         rows: [M] int64, the rows' numbers in the caller's tensor.
         nan: "raise" or "skip_row".
         what: the tensor at fault, for the message.

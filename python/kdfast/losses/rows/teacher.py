@@ -152,9 +152,9 @@ class Classes:
     """A sparse teacher on the k+1 classes "each of the k ids" and "any other id".
 
     Attributes:
-        logp: [N,K+1], -inf where out of use; each row adds up to 1.
-        ids: [N,K] int64, 0 where out of use.
-        usable: [N,K] bool.
+        logp: [N,K+1] log-probabilities, -inf at unused entries; the probabilities of a row add up to 1.
+        ids: [N,K] int64, 0 at unused entries.
+        usable: [N,K] bool, False at unused entries.
     """
 
     logp: Tensor
@@ -162,20 +162,20 @@ class Classes:
     usable: Tensor
 
     def take(self, rows: slice) -> Classes:
-        """Those of some rows."""
+        """The classes of some rows."""
         return Classes(self.logp[rows], self.ids[rows], self.usable[rows])
 
 
 def sparse_classes(
     teacher: SparseTeacher, known: Tensor, vocab: int, dtype: torch.dtype, numbers: Tensor
 ) -> Classes:
-    """The classes of a sparse teacher; rows that are not known are as rows without entries.
+    """The classes of a sparse teacher. A row that is not known is treated as a row without entries.
 
     Args:
-        teacher: of N rows.
+        teacher: a teacher of N rows.
         known: [N] bool.
         vocab: the student's vocabulary size.
-        dtype: of the log-probabilities.
+        dtype: dtype of the log-probabilities.
         numbers: [N] the rows' numbers, for messages.
 
     Raises:
@@ -215,7 +215,7 @@ def _check(ids: Tensor, logp: Tensor, tail: Tensor, rows: Tensor) -> None:
 def _first_entries(ids: Tensor, logp: Tensor) -> Tensor:
     """[N,K] bool: entries that are not -inf and the first of their id in the row."""
     given = logp > -math.inf
-    # ids that are out of use sort first, as -1, so that they hide no later entry of the same id
+    # Unused entries sort first, as id -1: else they would count as the first of their id and hide a used one.
     order = torch.where(given, ids, -1).sort(dim=1, stable=True)
     repeated = torch.zeros_like(given)
     repeated[:, 1:] = order.values[:, 1:] == order.values[:, :-1]

@@ -37,7 +37,7 @@ def forward_kl(
     Args:
         logits: [N,V] of the student at supervised positions, any floating dtype; the maths is fp32 (fp64 for
             fp64).
-        teacher: of the same N rows.
+        teacher: the teacher of the same N rows.
         mask: [N] bool, rows to count; None means all.
         temperature: divides both models' logits; loss and gradient are multiplied by its square.
         nan: what a row of logits with NaN or +inf does: "raise", or "skip_row" (value 0, no gradient, still
