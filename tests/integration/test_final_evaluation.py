@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import exit_code
 from tiny_run import write_config
 
-from kdfast.cli import main
 from kdfast.data import KDDataset
 from kdfast.errors import DataError
 from kdfast.recipes.loaded_model import Settings, open_subject
@@ -36,7 +36,7 @@ def train(folder: Path, run: Path, *overrides: str) -> int:
         "speed.every_validations=0",
         f"io.run_dir={run}",
     )
-    return main(["train", str(folder / "config.yaml"), *settings, *overrides])
+    return exit_code("train", folder / "config.yaml", *settings, *overrides)
 
 
 def read(run: Path, when: str) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
+from commands import exit_code
 from tiny_run import write_config
 
-from kdfast.cli import main
 from kdfast.gates import GateReport
 
 
@@ -25,16 +25,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def blessed(folder: Path) -> Path:
     """The baseline bundle of the tiny teacher."""
     out = folder / "baseline.json"
-    arguments = [
-        "bless",
-        str(folder / "teacher"),
-        "--prompts",
-        str(folder / "validation.jsonl"),
-        "--out",
-        str(out),
-    ]
-    settings = ["--device=cpu", "--threads=1", "--max-new-tokens=4", "--template=hermes"]
-    assert main([*arguments, *settings, "gates.min_pairs=20", "gates.max_pairs=20"]) == 0
+    arguments = ("bless", folder / "teacher", "--prompts", folder / "validation.jsonl", "--out", out)
+    settings = ("--device=cpu", "--threads=1", "--max-new-tokens=4", "--template=hermes")
+    assert exit_code(*arguments, *settings, "gates.min_pairs=20", "gates.max_pairs=20") == 0
     return out
 
 
@@ -47,7 +40,7 @@ def train(folder: Path, run: Path, *overrides: str) -> tuple[int, GateReport]:
         "speed.max_new_tokens=4",
         f"io.run_dir={run}",
     )
-    code = main(["train", str(folder / "config.yaml"), *settings, *overrides])
+    code = exit_code("train", folder / "config.yaml", *settings, *overrides)
     return code, GateReport.from_json(json.loads((run / "gates.json").read_text()))
 
 
@@ -84,7 +77,7 @@ def test_no_gate_at_all(folder: Path, tmp_path: Path) -> None:
     config["gates"] = {"enabled": []}
     config["io"]["run_dir"] = str(run)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-    assert main(["train", str(tmp_path / "config.yaml")]) == 0
+    assert exit_code("train", tmp_path / "config.yaml") == 0
     assert not (run / "gates.json").exists()
 
 
@@ -141,6 +134,6 @@ def test_a_baseline_that_is_not_there_is_told_before_training(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     overrides = [f"io.run_dir={tmp_path / 'run'}", f"gates.baseline={tmp_path / 'lost.json'}"]
-    assert main(["train", str(folder / "config.yaml"), *overrides]) == 2
+    assert exit_code("train", folder / "config.yaml", *overrides) == 2
     assert "lost.json" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

@@ -6,8 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-
-from kdfast.cli import main
+from commands import exit_code
 
 
 def run_on_model(
@@ -19,20 +18,18 @@ def run_on_model(
     prompts: Path | None = None,
 ) -> int:
     """The command's exit code; the tiny teacher and the held-out records, where no others are named."""
-    return main(
-        [
-            command,
-            str(model or folder / "teacher"),
-            "--prompts",
-            str(prompts or folder / "validation.jsonl"),
-            "--out",
-            str(out),
-            "--template=hermes",
-            "--device=cpu",
-            "--threads=1",
-            "--max-new-tokens=4",
-            *options,
-        ]
+    return exit_code(
+        command,
+        model or folder / "teacher",
+        "--prompts",
+        prompts or folder / "validation.jsonl",
+        "--out",
+        out,
+        "--template=hermes",
+        "--device=cpu",
+        "--threads=1",
+        "--max-new-tokens=4",
+        *options,
     )
 
 
