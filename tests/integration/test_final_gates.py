@@ -44,6 +44,7 @@ def train(folder: Path, run: Path, *overrides: str) -> tuple[int, GateReport]:
     return code, GateReport.from_json(json.loads((run / "gates.json").read_text()))
 
 
+@pytest.mark.slow
 def test_gates_after_training(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     limits = "gates.ttfa_metric=ttfa_name_tokens"  # no feasibility check: a random student fails it
     code, report = train(folder, tmp_path / "run", limits)
@@ -69,6 +70,7 @@ def test_what_was_not_measured_is_skipped(folder: Path, tmp_path: Path) -> None:
     assert reasons["false_call_rate"] == "not_measured: train.eval_irrelevance_prompts is 0"
 
 
+@pytest.mark.slow
 def test_no_gate_at_all(folder: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     config: dict[str, Any] = yaml.safe_load((folder / "config.yaml").read_text())
@@ -93,6 +95,7 @@ def with_prompts(blessed: Path, out: Path, fingerprint: str | None = None) -> Pa
     return out
 
 
+@pytest.mark.slow
 def test_the_student_answers_the_baselines_prompts(
     folder: Path, blessed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -111,6 +114,7 @@ def test_the_student_answers_the_baselines_prompts(
     assert "the baseline's prompts are not all in data.validation" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_an_evaluation_of_other_prompts_is_not_compared(folder: Path, blessed: Path, tmp_path: Path) -> None:
     other = with_prompts(blessed, tmp_path / "other.json", "0" * 64)
     settings = (

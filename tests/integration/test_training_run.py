@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -15,6 +16,8 @@ import torch
 from commands import PATIENCE_S, Finished, run_command, run_process, start_process, wait_until
 from safetensors.torch import load_file
 from tiny_run import write_config
+
+pytestmark = pytest.mark.slow
 
 TIMES = {"seconds", "tokens_per_second"}
 
@@ -101,7 +104,7 @@ def test_the_student_loads_in_transformers_and_generates(whole: Path) -> None:
     [
         (("train.micro_batch_size=8", "train.gradient_accumulation_steps=1"), 1),
         (("train.micro_batch_size=1", "train.gradient_accumulation_steps=8"), 1),
-        pytest.param((), 2, marks=pytest.mark.slow),
+        ((), 2),
     ],
     ids=["8x1", "1x8", "4x2 on two ranks"],
 )
@@ -136,7 +139,6 @@ def kill_in_the_middle(taught: Path, run: Path, *overrides: str, by: signal.Sign
     return process.returncode
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_killed_and_resumed_is_bit_equal(taught: Path, whole: Path, tmp_path: Path, workers: int) -> None:
     run, extra = tmp_path / "run", f"data.workers={workers}"
@@ -147,7 +149,6 @@ def test_killed_and_resumed_is_bit_equal(taught: Path, whole: Path, tmp_path: Pa
     assert_same_run(run, whole)
 
 
-@pytest.mark.slow
 def test_sigterm_saves_and_says_how_to_go_on(taught: Path, whole: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert kill_in_the_middle(taught, run, by=signal.SIGTERM) == 130
@@ -178,10 +179,9 @@ def test_a_run_folder_in_the_way_is_refused(taught: Path, whole: Path, tmp_path:
     assert "io.run_dir" in file.stderr
 
 
-def test_a_damaged_checkpoint_is_an_error(taught: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    assert train(taught, run, "train.num_steps=2").returncode == 0
-    (run / "checkpoints" / "step_2" / "state.json").write_text("{")
+def test_a_damaged_checkpoint_is_an_error(taught: Path, whole: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(whole, tmp_path / "run")
+    (run / "checkpoints" / "step_8" / "state.json").write_text("{")
     result = train(taught, run, "--resume")
     assert result.returncode == 2
     assert "state.json" in result.stderr

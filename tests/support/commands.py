@@ -19,8 +19,6 @@ from pathlib import Path
 from typing import Any, TextIO
 from unittest import mock
 
-import torch
-
 from kdfast.cli import main
 
 Finished = subprocess.CompletedProcess[str]
@@ -46,6 +44,8 @@ def exit_code(*arguments: str | Path) -> int:
 
     A command sets torch's threads and seed; they are put back.
     """
+    import torch
+
     threads = torch.get_num_threads()
     try:
         with torch.random.fork_rng(devices=[]):
