@@ -67,6 +67,10 @@ test: build ## run every test, Rust and Python
 	cargo test --release --workspace --exclude kdfast-py --quiet
 	$(BIN)/python -m pytest $(PYTEST)
 
+.PHONY: test-fast
+test-fast: build ## run the Python tests that are quick, two files at a time: for while you edit
+	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile $(PYTEST)
+
 .PHONY: lint
 lint: build ## format and lint checks: rustfmt, clippy, ruff, mypy, stubtest, import-linter
 	cargo fmt --all --check

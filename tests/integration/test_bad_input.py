@@ -8,26 +8,30 @@ import signal
 from pathlib import Path
 
 import pytest
-from tiny_run import kdfast, write_config
+from commands import Finished, run_command, run_process
+from tiny_run import write_config
 
 
 @pytest.fixture(scope="module")
 def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("bad")
-    result = kdfast("teach", write_config(directory))
+    result = run_command("teach", write_config(directory))
     assert result.returncode == 0, result.stderr
     return directory
 
 
-def fails(code: int, *arguments: str | Path, names: tuple[str, ...], **options: object) -> str:
+def fails(code: int, *arguments: str | Path, names: tuple[str, ...]) -> None:
     """Runs kdfast, which must fail with this code and one line that has these words in it."""
-    result = kdfast(*arguments, **options)
+    failed(run_command(*arguments), code, names)
+
+
+def failed(result: Finished, code: int, names: tuple[str, ...]) -> None:
+    """The command failed with this code and one line that has these words in it."""
     assert result.returncode == code, result.stderr + result.stdout
     error = result.stderr.strip()
     assert len(error.splitlines()) == 1, error
     for name in names:
         assert name in error, error
-    return error
 
 
 def bad_records(directory: Path, content: bytes) -> Path:
@@ -170,40 +174,31 @@ def limit_file_size() -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
 
+@pytest.mark.slow
 def test_full_disk_while_preparing(taught: Path, tmp_path: Path) -> None:
     big = tmp_path / "big.jsonl"
     big.write_bytes((taught / "train.jsonl").read_bytes() * 20)
-    fails(
-        1,
-        "train",
-        taught / "config.yaml",
-        f"data.train={big}",
-        f"data.cache={tmp_path / 'cache'}",
-        f"io.run_dir={tmp_path / 'run'}",
-        names=("cache",),
-        preexec_fn=limit_file_size,
-    )
+    cache = tmp_path / "cache"
+    where = (f"data.train={big}", f"data.cache={cache}", f"io.run_dir={tmp_path / 'run'}")
+    result = run_process("train", taught / "config.yaml", *where, preexec_fn=limit_file_size)
+    failed(result, 1, ("cache",))
     # the lock of the build holds nothing
-    assert [file.suffix for file in (tmp_path / "cache").iterdir()] == [".lock"]
+    assert [file.suffix for file in cache.iterdir()] == [".lock"]
 
 
+@pytest.mark.slow
 def test_full_disk_while_saving(taught: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    fails(
-        1,
-        "train",
-        taught / "config.yaml",
-        f"io.run_dir={run}",
-        names=("step_",),
-        preexec_fn=limit_file_size,
-    )
+    where = f"io.run_dir={run}"
+    result = run_process("train", taught / "config.yaml", where, preexec_fn=limit_file_size)
+    failed(result, 1, ("step_",))
     assert list((run / "checkpoints").iterdir()) == []
 
 
 def test_quarantine_sets_bad_lines_aside(taught: Path, tmp_path: Path) -> None:
     bad = b'{"prompt": "a", "teacher_text": 7}'
     path = bad_records(tmp_path, (taught / "train.jsonl").read_bytes() + bad + b"\n")
-    result = kdfast("data", "inspect", path, "--tokenizer", taught / "teacher", "--shapes", "512")
+    result = run_command("data", "inspect", path, "--tokenizer", taught / "teacher", "--shapes", "512")
     assert result.returncode == 0, result.stderr
     assert "1 lines were rejected" in result.stdout
     assert "line 49" in result.stdout

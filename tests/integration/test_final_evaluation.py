@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import Finished, run_command
 from tiny_run import write_config
 
-from kdfast.cli import main
 from kdfast.data import KDDataset
 from kdfast.errors import DataError
 from kdfast.recipes.loaded_model import load
@@ -25,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def train(folder: Path, run: Path, *overrides: str) -> int:
+def train(folder: Path, run: Path, *overrides: str) -> Finished:
     settings = (
         "kd.kl_weight=0",
         "kd.ce_truth_weight=1",
@@ -37,7 +38,21 @@ def train(folder: Path, run: Path, *overrides: str) -> int:
         "speed.every_validations=0",
         f"io.run_dir={run}",
     )
-    return main(["train", str(folder / "config.yaml"), *settings, *overrides])
+    return run_command("train", folder / "config.yaml", *settings, *overrides)
+
+
+@pytest.fixture(scope="module")
+def trained(folder: Path) -> tuple[Path, str]:
+    """A run that is done and what it showed. To change something, take a copy."""
+    done = train(folder, folder / "trained")
+    assert done.returncode == 0, done.stderr
+    return folder / "trained", done.stdout
+
+
+@pytest.fixture
+def copy(trained: tuple[Path, str], tmp_path: Path) -> Path:
+    """The same run in a folder of the test's own."""
+    return shutil.copytree(trained[0], tmp_path / "run")
 
 
 def read(run: Path, when: str) -> dict[str, Any]:
@@ -45,11 +60,8 @@ def read(run: Path, when: str) -> dict[str, Any]:
     return found
 
 
-def test_both_evaluations_have_intervals_and_quality(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert train(folder, tmp_path / "run") == 0
-    shown = capsys.readouterr().out
+def test_both_evaluations_have_intervals_and_quality(folder: Path, trained: tuple[Path, str]) -> None:
+    run, shown = trained
     assert shown.count("Tool calls, by generation (with 95 % intervals)") == 1
     assert "0/3 0 % (0 to 0)" in shown
     data = KDDataset(
@@ -58,9 +70,9 @@ def test_both_evaluations_have_intervals_and_quality(
     known = {prompt.line: prompt for prompt in speed_prompts(data)}
     asked = [known[line] for line in (1, 2, 3, 4, 8)]
     settings = Settings(prompts=folder / "validation.jsonl", template="hermes", device="cpu")
-    saved = load(tmp_path / "run", settings)
+    saved = load(run, settings)
     for when, step in (("before", 0), ("after", 2)):
-        found = read(tmp_path / "run", when)
+        found = read(run, when)
         assert (found["kind"], found["step"], found["prompts"]) == ("kdfast.evaluation", step, 5)
         assert found["table"]["missed_calls"] == {
             "count": 3, "total": 3, "fraction": 1.0, "low": 1.0, "high": 1.0,
@@ -78,27 +90,20 @@ def test_both_evaluations_have_intervals_and_quality(
         assert [answer["score"]["should_call"] for answer in found["answers"]] == [True] * 3 + [False] * 2
 
 
-def test_a_resumed_run_keeps_the_first_evaluation(folder: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    assert train(folder, run) == 0
-    before = read(run, "before")
-    assert train(folder, run, "--resume", "train.num_steps=3") == 0
-    assert read(run, "before") == before
-    assert read(run, "after")["step"] == 3
+def test_a_resumed_run_keeps_the_first_evaluation(folder: Path, copy: Path) -> None:
+    before = read(copy, "before")
+    assert train(folder, copy, "--resume", "train.num_steps=3").returncode == 0
+    assert read(copy, "before") == before
+    assert read(copy, "after")["step"] == 3
 
 
 @pytest.mark.parametrize("damage", ['{"step": 0, "tab', "[]", "\x00"])
-def test_a_damaged_file_is_named(
-    folder: Path, tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run = tmp_path / "run"
-    assert train(folder, run) == 0
-    (run / "evaluation_before.json").write_text(damage)
-    capsys.readouterr()
-    assert train(folder, run, "--resume", "train.num_steps=3") == 2
-    error = capsys.readouterr().err
-    assert "evaluation_before.json" in error
-    assert "remove it" in error
+def test_a_damaged_file_is_named(folder: Path, copy: Path, damage: str) -> None:
+    (copy / "evaluation_before.json").write_text(damage)
+    failed = train(folder, copy, "--resume", "train.num_steps=3")
+    assert failed.returncode == 2
+    assert "evaluation_before.json" in failed.stderr
+    assert "remove it" in failed.stderr
 
 
 def test_prompts_are_the_first_of_each_kind(folder: Path) -> None:

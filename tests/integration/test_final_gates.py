@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
+from commands import exit_code
 from tiny_run import write_config
 
-from kdfast.cli import main
 from kdfast.gates import GateReport
 
 
@@ -25,16 +25,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def blessed(folder: Path) -> Path:
     """The baseline bundle of the tiny teacher."""
     out = folder / "baseline.json"
-    arguments = [
-        "bless",
-        str(folder / "teacher"),
-        "--prompts",
-        str(folder / "validation.jsonl"),
-        "--out",
-        str(out),
-    ]
-    settings = ["--device=cpu", "--threads=1", "--max-new-tokens=4", "--template=hermes"]
-    assert main([*arguments, *settings, "gates.min_pairs=20", "gates.max_pairs=20"]) == 0
+    arguments = ("bless", folder / "teacher", "--prompts", folder / "validation.jsonl", "--out", out)
+    settings = ("--device=cpu", "--threads=1", "--max-new-tokens=4", "--template=hermes")
+    assert exit_code(*arguments, *settings, "gates.min_pairs=20", "gates.max_pairs=20") == 0
     return out
 
 
@@ -47,10 +40,11 @@ def train(folder: Path, run: Path, *overrides: str) -> tuple[int, GateReport]:
         "speed.max_new_tokens=4",
         f"io.run_dir={run}",
     )
-    code = main(["train", str(folder / "config.yaml"), *settings, *overrides])
+    code = exit_code("train", folder / "config.yaml", *settings, *overrides)
     return code, GateReport.from_json(json.loads((run / "gates.json").read_text()))
 
 
+@pytest.mark.slow
 def test_gates_after_training(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     limits = "gates.ttfa_metric=ttfa_name_tokens"  # no feasibility check: a random student fails it
     code, report = train(folder, tmp_path / "run", limits)
@@ -76,6 +70,7 @@ def test_what_was_not_measured_is_skipped(folder: Path, tmp_path: Path) -> None:
     assert reasons["false_call_rate"] == "not_measured: train.eval_irrelevance_prompts is 0"
 
 
+@pytest.mark.slow
 def test_no_gate_at_all(folder: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     config: dict[str, Any] = yaml.safe_load((folder / "config.yaml").read_text())
@@ -84,7 +79,7 @@ def test_no_gate_at_all(folder: Path, tmp_path: Path) -> None:
     config["gates"] = {"enabled": []}
     config["io"]["run_dir"] = str(run)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-    assert main(["train", str(tmp_path / "config.yaml")]) == 0
+    assert exit_code("train", tmp_path / "config.yaml") == 0
     assert not (run / "gates.json").exists()
 
 
@@ -100,6 +95,7 @@ def with_prompts(blessed: Path, out: Path, fingerprint: str | None = None) -> Pa
     return out
 
 
+@pytest.mark.slow
 def test_the_student_answers_the_baselines_prompts(
     folder: Path, blessed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -118,6 +114,7 @@ def test_the_student_answers_the_baselines_prompts(
     assert "the baseline's prompts are not all in data.validation" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_an_evaluation_of_other_prompts_is_not_compared(folder: Path, blessed: Path, tmp_path: Path) -> None:
     other = with_prompts(blessed, tmp_path / "other.json", "0" * 64)
     settings = (
@@ -141,6 +138,6 @@ def test_a_baseline_that_is_not_there_is_told_before_training(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     overrides = [f"io.run_dir={tmp_path / 'run'}", f"gates.baseline={tmp_path / 'lost.json'}"]
-    assert main(["train", str(folder / "config.yaml"), *overrides]) == 2
+    assert exit_code("train", folder / "config.yaml", *overrides) == 2
     assert "lost.json" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

@@ -9,11 +9,11 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
+from commands import exit_code
 from model_commands import fails, write_nan_model
 from tiny import write_tokenizer
 from tiny_run import write_config
 
-from kdfast.cli import main
 from kdfast.gates import GateReport, load_baseline_speed_metrics
 from kdfast.speed import read_speed_report
 
@@ -33,15 +33,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def blessed(folder: Path) -> Path:
     """The baseline bundle of the tiny teacher."""
     out = folder / "made" / "baseline.json"
-    prompts = str(folder / "validation.jsonl")
-    assert main(["bless", str(folder / "teacher"), "--prompts", prompts, "--out", str(out), *RUN, *FEW]) == 0
+    prompts = folder / "validation.jsonl"
+    assert exit_code("bless", folder / "teacher", "--prompts", prompts, "--out", out, *RUN, *FEW) == 0
     return out
 
 
 def gate(folder: Path, *arguments: str | Path, candidate: Path | None = None) -> int:
-    model = ("--candidate", str(candidate or folder / "teacher"))
-    prompts = ("--prompts", str(folder / "validation.jsonl"))
-    return main(["gate", *model, *prompts, *RUN, *map(str, arguments)])
+    model = ("--candidate", candidate or folder / "teacher")
+    prompts = ("--prompts", folder / "validation.jsonl")
+    return exit_code("gate", *model, *prompts, *RUN, *arguments)
 
 
 def changed(report: Path, out: Path, **changes: Any) -> Path:
@@ -120,8 +120,8 @@ def test_fewer_than_ten_prompts_are_refused_before_the_work(
     few = ("--blessed", folder / "teacher", "--limit=9")
     code = gate(folder, *few, "gates.enabled=[ttft_p50]")
     fails(capsys, code, "validation.jsonl: times are judged on at least 10 prompts", "got 9")
-    out = ("--prompts", str(folder / "validation.jsonl"), "--out", str(tmp_path / "b.json"))
-    code = main(["bless", str(folder / "teacher"), *out, *RUN, "--limit=9"])
+    out = ("--prompts", folder / "validation.jsonl", "--out", tmp_path / "b.json")
+    code = exit_code("bless", folder / "teacher", *out, *RUN, "--limit=9")
     fails(capsys, code, "times are judged on at least 10 prompts", "got 9")
     # where no pair is run they are enough
     assert gate(folder, *few, QUALITY) == 0
@@ -159,9 +159,9 @@ def test_the_bundle_of_a_blessed_model(folder: Path, blessed: Path) -> None:
 
 def test_bless_shows_the_noise(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "b.json"
-    prompts = str(folder / "validation.jsonl")
-    code = main(
-        ["bless", str(folder / "teacher"), "--prompts", prompts, "--out", str(out), "--limit=11", *RUN, *FEW]
+    prompts = folder / "validation.jsonl"
+    code = exit_code(
+        "bless", folder / "teacher", "--prompts", prompts, "--out", out, "--limit=11", *RUN, *FEW
     )
     assert code == 0
     shown = capsys.readouterr().out
@@ -242,30 +242,30 @@ def test_reports_alone(
 ) -> None:
     gate(folder, "--reports", tmp_path, QUALITY)
     report = tmp_path / "candidate.json"
-    some = ("gates.enabled=[ttft_p50,false_call_rate]", "--json", str(tmp_path / "gates.json"))
+    some = ("gates.enabled=[ttft_p50,false_call_rate]", "--json", tmp_path / "gates.json")
     capsys.readouterr()
-    assert main(["gate", "--candidate-report", str(report), "--baseline", str(blessed), *some]) == 0
+    assert exit_code("gate", "--candidate-report", report, "--baseline", blessed, *some) == 0
     assert "report_only" in capsys.readouterr().out
     # six runs a side, taken by turns, decide
     many = six_runs(report, "--candidate-report")
     baselines = six_runs(report, "--baseline")
-    assert main(["gate", *many, *baselines, *some]) == 0
+    assert exit_code("gate", *many, *baselines, *some) == 0
     result = GateReport.from_json(json.loads((tmp_path / "gates.json").read_text()))
     assert result["ttft_p50"].status == "passed"
     slower = six_runs(report, "--candidate-report", by=2.0)
-    assert main(["gate", *slower, *baselines, *some]) == 3
+    assert exit_code("gate", *slower, *baselines, *some) == 3
 
 
-def six_runs(report: Path, option: str, by: float = 1.0) -> list[str]:
+def six_runs(report: Path, option: str, by: float = 1.0) -> list[str | Path]:
     """Arguments that name six reports, each of another moment, `by` times as slow."""
-    arguments = []
+    arguments: list[str | Path] = []
     for number in range(6):
         document = json.loads(report.read_text())
         document["measured_at"] += number
         document["metrics"]["ttft_ms"]["p50"] *= by
         file = report.with_name(f"{option.strip('-')}-{by}-{number}.json")
         file.write_text(json.dumps(document))
-        arguments += [option, str(file)]
+        arguments += [option, file]
     return arguments
 
 
@@ -288,17 +288,17 @@ def test_a_run_counts_once(
             ("--baseline", "--candidate-report", "candidate"),
             ("--candidate-report", "--baseline", "baseline"),
         ):
-            named = [str(part) for file in files for part in (many, file)]
+            named = [part for file in files for part in (many, file)]
             capsys.readouterr()
-            fails(capsys, main(["gate", one, str(report), *named, *some]), side, words)
+            fails(capsys, exit_code("gate", one, report, *named, *some), side, words)
 
 
 def test_reports_that_are_none(
     folder: Path, blessed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def judged(*files: Path) -> int:
-        reports = [str(part) for file in files for part in ("--candidate-report", file)]
-        return main(["gate", *reports, "--baseline", str(blessed)])
+        reports = [part for file in files for part in ("--candidate-report", file)]
+        return exit_code("gate", *reports, "--baseline", blessed)
 
     gate(folder, "--reports", tmp_path, QUALITY)
     report = tmp_path / "candidate.json"
@@ -311,11 +311,9 @@ def test_reports_that_are_none(
     fails(capsys, judged(cut), "cut.json", "not a readable speed report", "kdfast measure")
     fails(capsys, judged(nan), "nan.json", "NaN is not JSON")
     fails(capsys, judged(blessed), "baseline.json", "kdfast.speed_report")
-    fails(
-        capsys, main(["gate", "--candidate-report", str(report), "--baseline", str(cut)]), "cut.json", "bless"
-    )
-    lost = ["gate", "--candidate-report", str(report), "--baseline", str(tmp_path / "lost.json")]
-    fails(capsys, main(lost), "lost.json", "check the path")
+    against = ("gate", "--candidate-report", report, "--baseline")
+    fails(capsys, exit_code(*against, cut), "cut.json", "bless")
+    fails(capsys, exit_code(*against, tmp_path / "lost.json"), "lost.json", "check the path")
 
 
 # ------------------------------------------------------------------ mistakes
@@ -383,5 +381,5 @@ def test_other_prompts_and_other_tokens(
     ],
 )
 def test_the_form_of_the_command(arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["gate", *arguments]) == 2
+    assert exit_code("gate", *arguments) == 2
     assert capsys.readouterr().err == f"error: {line} (see kdfast gate --help)\n"

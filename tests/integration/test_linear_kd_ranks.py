@@ -11,6 +11,8 @@ import torch
 from linear_kd_ranks import CASES, STEP_ROWS, step, student
 from safetensors.torch import load_file
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import yaml
+from commands import exit_code
 from model_commands import fails, run_on_model, write_nan_model
 from tiny_run import write_config
 
-from kdfast.cli import main
 from kdfast.speed import read_speed_report
 
 
@@ -55,10 +55,10 @@ def test_a_run_folder(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert measure(folder, tmp_path / "model.json", "--limit=1") == 0
     one, other = (read_speed_report(tmp_path / name) for name in ("run.json", "model.json"))
     own = ["--out", str(tmp_path / "own.json"), "--template=hermes", "--limit=1", "--max-new-tokens=4"]
-    assert main(["measure", str(run), *own]) == 0  # data.validation of the run
+    assert exit_code("measure", run, *own) == 0  # data.validation of the run
     assert read_speed_report(tmp_path / "own.json")["fingerprints"] == one["fingerprints"]
     capsys.readouterr()
-    fails(capsys, main(["measure", str(folder / "teacher"), *own]), "Missing option '--prompts'")
+    fails(capsys, exit_code("measure", folder / "teacher", *own), "Missing option '--prompts'")
     for name in ("prompts", "model", "tokenizer", "template"):
         assert one["fingerprints"][name] == other["fingerprints"][name]
     assert one["fingerprints"]["config"] != other["fingerprints"]["config"]

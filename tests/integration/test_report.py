@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from commands import exit_code, run_command
 from html_page import Page
-from tiny_run import kdfast, write_config
+from tiny_run import write_config
 
-from kdfast.cli import main
 from kdfast.page.speed import speed_section
 from kdfast.runs.folder import RunFolder
 from kdfast.runs.metrics import read_metrics
@@ -28,13 +28,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         train__eval_irrelevance_prompts=1,
         train__eval_max_new_tokens=8,
     )
-    done = kdfast("train", path, "train.num_steps=4", "train.validate_every_steps=2", "speed.prompts=2")
+    done = run_command("train", path, "train.num_steps=4", "train.validate_every_steps=2", "speed.prompts=2")
     assert done.returncode == 0, done.stderr
     return directory / "run"
 
 
 def page(run: Path, out: Path) -> Page:
-    assert main(["report", str(run), "--out", str(out)]) == 0
+    assert exit_code("report", run, "--out", out) == 0
     return Page(out.read_text(encoding="utf-8"))
 
 

@@ -142,11 +142,13 @@ def test_measuring_changes_nothing_of_the_training(measured: tuple[Run, str], fo
         assert torch.equal(value, twin.student.state_dict()[name]), name
 
 
+@pytest.mark.slow
 def test_every_so_many_validations(folder: Path, tmp_path: Path) -> None:
     run, _ = train(folder, tmp_path / "run", "speed.every_validations=3", "speed.prompts=1")
     assert [line["step"] for line in lines(run.folder.path, "speed")] == [0, 3, 4]
 
 
+@pytest.mark.slow
 def test_a_failure_to_measure_is_visible_and_harmless(
     measured: tuple[Run, str], folder: Path, tmp_path: Path
 ) -> None:

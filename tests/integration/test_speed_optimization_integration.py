@@ -136,6 +136,7 @@ def test_shape_sampling_in_training_loop(data: KDDataset, student: Any) -> None:
     assert sample_enumerated_shape(SHAPES, seed=3, step=0) in SHAPES
 
 
+@pytest.mark.slow
 def test_length_aware_loss_in_training_step(data: KDDataset, student: Any) -> None:
     given = settings(data, length_weight=1.0)
     some, rows = runner(student, given), batch(data, range(8))
@@ -155,6 +156,7 @@ def test_length_aware_loss_in_training_step(data: KDDataset, student: Any) -> No
     assert float(expected_lengths(student, rows, given).mean()) < 0.7 * float(before.mean())
 
 
+@pytest.mark.slow
 def test_early_tool_loss_in_training_step(data: KDDataset, student: Any) -> None:
     given = settings(data, early_tool_ce_weight=1.0, early_tool_prior_weight=1.0)
     rows = batch(data, [row for row in range(len(data)) if row < 12])
@@ -252,6 +254,7 @@ class TestTrainingStepWithSpeedOptimizations:
         assert float(steps[0].norm()) > 1e-3
 
 
+@pytest.mark.slow
 def test_speed_metrics_with_model(data: KDDataset, student: Any) -> None:
     """A student that knows one answer by heart acts at the token that the answer says."""
     prompt = next(

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
-import time
 from pathlib import Path
 
 import numpy as np
 import pyarrow.ipc
 import pytest
 import torch
-from tiny_run import command, kdfast, record, write_config, write_records
+from commands import run_command, start_process, wait_until
+from tiny_run import record, write_config, write_records
 from transformers import AutoModelForCausalLM
 
 from kdfast import KDDataset, collate_kd_batch, load_config
@@ -43,37 +41,29 @@ def drawn(directory: Path) -> dict[bytes, list[tuple[list[int], list[int]]]]:
 
 
 def test_every_row_is_scored_once(config: Path, tmp_path: Path) -> None:
-    result = kdfast("teach", config)
+    result = run_command("teach", config)
     assert result.returncode == 0, result.stderr
     assert "52 bytes a token" in result.stdout  # k = 8: 8 x 6 + 4
     keys = stored(tmp_path)
     assert len(keys) == len(set(keys)) == 69
-    again = kdfast("teach", config)
+    again = run_command("teach", config)
     assert "0 of them to be scored" in again.stdout
     assert stored(tmp_path) == keys
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("samples", [0, 16])
 def test_killed_in_the_middle_it_goes_on_where_it_was(tmp_path: Path, samples: int) -> None:
     config = write_config(tmp_path, teacher__batch_tokens=600, teacher__samples=samples)
-    process = subprocess.Popen(
-        command("teach", config),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    file, deadline = None, time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        file = next((tmp_path / "store").glob("*.teacher.arrow"), None)
-        if file is not None and file.stat().st_size > 20_000:
-            break
-        time.sleep(0.001)
-    process.send_signal(signal.SIGKILL)
+    process = start_process("teach", config, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    files = (tmp_path / "store").glob
+    wait_until(lambda: any(file.stat().st_size > 20_000 for file in files("*.teacher.arrow")), process)
+    process.kill()
     process.wait()
-    assert file is not None
+    (file,) = files("*.teacher.arrow")
     with file.open("ab") as torn:
         torn.write(b"\xff\xff\xff\xff\x10\x02\x00\x00half a batch")
-    result = kdfast("teach", config)
+    result = run_command("teach", config)
     assert result.returncode == 0, result.stderr
     assert "69 of them to be scored" not in result.stdout
     keys = stored(tmp_path)
@@ -86,17 +76,17 @@ def test_killed_in_the_middle_it_goes_on_where_it_was(tmp_path: Path, samples: i
 
 
 def test_reordering_and_adding_records_scores_only_what_is_new(config: Path, tmp_path: Path) -> None:
-    assert kdfast("teach", config).returncode == 0
+    assert run_command("teach", config).returncode == 0
     lines = write_records(tmp_path / "train.jsonl", range(46)).read_text().splitlines()
     new = write_records(tmp_path / "more.jsonl", range(100, 102)).read_text().splitlines()
     assert [record(number).get("teacher_text") for number in (100, 101)] == ["I think of Rome.", None]
     (tmp_path / "train.jsonl").write_text("\n".join([*new, *reversed(lines)]) + "\n")
-    result = kdfast("teach", config)
+    result = run_command("teach", config)
     assert "3 of them to be scored" in result.stdout  # record 100 has two answers
 
 
 def test_the_store_holds_what_the_model_says(config: Path, tmp_path: Path) -> None:
-    assert kdfast("teach", config, "teacher.demonstrations=2").returncode == 0
+    assert run_command("teach", config, "teacher.demonstrations=2").returncode == 0
     settings = load_config(config, ["teacher.demonstrations=2"])
     data = KDDataset.from_config(settings.data, settings.data.train)
     teacher = LocalTeacher(tmp_path / "teacher", device="cpu")
@@ -159,7 +149,7 @@ def test_a_teacher_with_another_vocabulary_is_refused(config: Path, tmp_path: Pa
     text = path.read_text(encoding="utf-8")
     swapped = text.replace('"a":', '"\u0001":').replace('"b":', '"a":').replace('"\u0001":', '"b":')
     (other / "tokenizer.json").write_text(swapped, encoding="utf-8")
-    result = kdfast("teach", config, f"data.tokenizer={other}")
+    result = run_command("teach", config, f"data.tokenizer={other}")
     assert result.returncode == 2
     assert "first" in result.stderr or "id" in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1

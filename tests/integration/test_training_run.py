@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from commands import PATIENCE_S, Finished, run_command, run_process, start_process, wait_until
 from safetensors.torch import load_file
-from tiny_run import command, kdfast, write_config
+from tiny_run import write_config
+
+pytestmark = pytest.mark.slow
 
 TIMES = {"seconds", "tokens_per_second"}
 
@@ -23,13 +26,14 @@ TIMES = {"seconds", "tokens_per_second"}
 def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with data, teacher and its log-probabilities; runs differ by overrides only."""
     directory = tmp_path_factory.mktemp("runs")
-    result = kdfast("teach", write_config(directory))
+    result = run_command("teach", write_config(directory))
     assert result.returncode == 0, result.stderr
     return directory
 
 
-def train(taught: Path, run: Path, *overrides: str, ranks: int = 1) -> subprocess.CompletedProcess[str]:
-    return kdfast("train", taught / "config.yaml", f"io.run_dir={run}", *overrides, ranks=ranks)
+def train(taught: Path, run: Path, *options: str, ranks: int = 1) -> Finished:
+    arguments = ("train", taught / "config.yaml", f"io.run_dir={run}", *options)
+    return run_command(*arguments) if ranks == 1 else run_process(*arguments, ranks=ranks)
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -118,24 +122,20 @@ def test_splitting_a_step_changes_nothing(
 
 def kill_in_the_middle(taught: Path, run: Path, *overrides: str, by: signal.Signals) -> int:
     """Starts a run and sends the signal at a random moment after the first step."""
-    process = subprocess.Popen(
-        command("train", taught / "config.yaml", f"io.run_dir={run}", *overrides),
+    process = start_process(
+        *("train", taught / "config.yaml", f"io.run_dir={run}", *overrides),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
         start_new_session=True,
     )
     wanted = random.Random(str(run)).randint(1, 6)
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        if (run / "metrics.jsonl").exists() and sum(1 for _ in (run / "metrics.jsonl").open()) > wanted:
-            break
-        time.sleep(0.005)
+    file = run / "metrics.jsonl"
+    wait_until(lambda: file.exists() and file.read_bytes().count(b"\n") > wanted, process)
     if by == signal.SIGKILL:
         os.killpg(process.pid, by)
     else:
         process.send_signal(by)
-    process.communicate(timeout=120)
+    process.communicate(timeout=PATIENCE_S)
     return process.returncode
 
 
@@ -144,7 +144,7 @@ def test_killed_and_resumed_is_bit_equal(taught: Path, whole: Path, tmp_path: Pa
     run, extra = tmp_path / "run", f"data.workers={workers}"
     assert kill_in_the_middle(taught, run, extra, by=signal.SIGKILL) == -signal.SIGKILL
     assert not (run / "student").exists()
-    result = kdfast("train", taught / "config.yaml", f"io.run_dir={run}", extra, "--resume")
+    result = train(taught, run, extra, "--resume")
     assert result.returncode == 0, result.stderr
     assert_same_run(run, whole)
 
@@ -154,14 +154,14 @@ def test_sigterm_saves_and_says_how_to_go_on(taught: Path, whole: Path, tmp_path
     assert kill_in_the_middle(taught, run, by=signal.SIGTERM) == 130
     steps = metrics(run)
     assert (run / "checkpoints" / f"step_{steps[-1]['step']}").is_dir()
-    result = kdfast("train", taught / "config.yaml", f"io.run_dir={run}", "--resume")
+    result = train(taught, run, "--resume")
     assert result.returncode == 0, result.stderr
     assert_same_run(run, whole)
 
 
 def test_a_finished_run_is_not_trained_again(taught: Path, whole: Path) -> None:
     before = (whole / "metrics.jsonl").read_bytes()
-    result = kdfast("train", taught / "config.yaml", f"io.run_dir={whole}", "--resume")
+    result = train(taught, whole, "--resume")
     assert result.returncode == 0, result.stderr
     assert (whole / "metrics.jsonl").read_bytes() == before
 
@@ -170,9 +170,7 @@ def test_a_run_folder_in_the_way_is_refused(taught: Path, whole: Path, tmp_path:
     again = train(taught, whole)
     assert again.returncode == 2
     assert "--resume" in again.stderr
-    other = kdfast(
-        "train", taught / "config.yaml", f"io.run_dir={whole}", "optimizer.learning_rate=0.5", "--resume"
-    )
+    other = train(taught, whole, "optimizer.learning_rate=0.5", "--resume")
     assert other.returncode == 2
     assert "optimizer.learning_rate" in other.stderr
     (tmp_path / "file").write_text("")
@@ -181,11 +179,10 @@ def test_a_run_folder_in_the_way_is_refused(taught: Path, whole: Path, tmp_path:
     assert "io.run_dir" in file.stderr
 
 
-def test_a_damaged_checkpoint_is_an_error(taught: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    assert train(taught, run, "train.num_steps=2").returncode == 0
-    (run / "checkpoints" / "step_2" / "state.json").write_text("{")
-    result = kdfast("train", taught / "config.yaml", f"io.run_dir={run}", "--resume")
+def test_a_damaged_checkpoint_is_an_error(taught: Path, whole: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(whole, tmp_path / "run")
+    (run / "checkpoints" / "step_8" / "state.json").write_text("{")
+    result = train(taught, run, "--resume")
     assert result.returncode == 2
     assert "state.json" in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1

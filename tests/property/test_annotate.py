@@ -35,6 +35,7 @@ def rows_of(directory, records, **options):
     return [store.row(index) for index in range(len(store))]
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(prompt=VISIBLE, answer=ANSWERS, cut=st.booleans())
 def test_equal_to_the_naive_annotation(directory, prompt, answer, cut):
@@ -50,6 +51,7 @@ def test_equal_to_the_naive_annotation(directory, prompt, answer, cut):
     assert row["spans"]["tool_call"].tolist() == naive["tool_call"]
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(answer=ANSWERS)
 def test_every_span_decodes_to_text_that_covers_its_source(directory, answer):

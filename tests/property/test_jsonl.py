@@ -111,6 +111,7 @@ def load(content: bytes, **options: Any) -> tuple[list[dict[str, Any]], list[dic
         return read_jsonl(path, **options)
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(files(), st.sampled_from([1, 3]))
 @example(b"\xef\xbb\xbf\n\r\n" + FINE + b"1}", 1)
@@ -122,6 +123,7 @@ def test_records_and_bad_lines_are_those_of_the_twin(content: bytes, threads: in
     assert [line["raw"] for line in rejected] == [content.split(b"\n")[number - 1] for number in bad]
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(files())
 def test_the_first_bad_line_is_named(content: bytes) -> None:
@@ -135,6 +137,7 @@ def test_the_first_bad_line_is_named(content: bytes) -> None:
     assert str(caught.value).startswith(f"{caught.value.source}:{bad[0]}:")
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(GOOD, st.integers(0, 10**6), st.binary(min_size=1, max_size=3).filter(lambda edit: b"\n" not in edit))
 def test_verdicts_are_those_of_orjson(line: bytes, at: int, edit: bytes) -> None:

@@ -202,6 +202,7 @@ def test_values_equal_the_naive_twins(batch, form, seed):
         assert (found.total.item(), found.count) == (pytest.approx(slow[part][0], abs=1e-9), slow[part][1])
 
 
+@pytest.mark.slow
 @given(batches(least=2), st.data(), st.sampled_from(FORMS), st.sampled_from([None, True]))
 @FEW
 def test_micro_batches_add_up(batch, data, form, hinge_open):
@@ -251,6 +252,7 @@ def test_padding_does_not_matter(batch, form):
         assert (one.total.item(), one.count) == (other.total.item(), other.count)
 
 
+@pytest.mark.slow
 @given(batches(least=1), st.data(), st.sampled_from(FORMS), st.sampled_from([None, True, False]))
 @MANY
 def test_any_logits_give_finite_values_and_gradients(batch, data, form, hinge_open):

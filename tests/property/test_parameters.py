@@ -61,6 +61,7 @@ def written(arguments):
     return f"<tool_call>{json.dumps({'name': 'f', 'arguments': arguments})}</tool_call>"
 
 
+@pytest.mark.slow
 @given(ROOTS, ARGUMENTS, ARGUMENTS, st.booleans())
 def test_no_schema_that_is_taken_makes_scoring_fail(tokenizer, root, made, due, known):
     tools = [{"name": "f", "parameters": root}]

@@ -103,6 +103,7 @@ def test_templates_render_as_in_transformers(
     assert_equal(chat_templates.ALL[name], messages, tools, prompt)
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(st.lists(MESSAGE, min_size=1, max_size=2))
 def test_values_print_as_in_transformers(messages: list[Any]) -> None:
@@ -127,6 +128,7 @@ TURN = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(st.lists(TURN, min_size=1, max_size=4), TOOLS, st.booleans())
 def test_the_shipped_template_renders_as_in_transformers(

@@ -29,6 +29,8 @@ from kdfast._rust import (
     tool_call_formats,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def described(calls: list[ToolCall]) -> str:
     """The calls as the twin describes them."""

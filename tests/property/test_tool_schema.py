@@ -7,6 +7,7 @@ from typing import Any
 
 import jsonschema
 import naive_tool_call
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tool_call_texts import (
@@ -121,6 +122,7 @@ def in_format(kind: str, name: str, arguments: dict[str, Any], ascii_only: bool)
     }[kind]
 
 
+@pytest.mark.slow
 @settings(max_examples=800)
 @given(
     schemas(),

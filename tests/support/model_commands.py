@@ -6,8 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-
-from kdfast.cli import main
+from commands import exit_code
 
 
 def run_on_model(
@@ -18,21 +17,19 @@ def run_on_model(
     model: Path | None = None,
     prompts: Path | None = None,
 ) -> int:
-    """Runs the command, by default on the tiny teacher and the held-out records; returns the exit code."""
-    return main(
-        [
-            command,
-            str(model or folder / "teacher"),
-            "--prompts",
-            str(prompts or folder / "validation.jsonl"),
-            "--out",
-            str(out),
-            "--template=hermes",
-            "--device=cpu",
-            "--threads=1",
-            "--max-new-tokens=4",
-            *options,
-        ]
+    """The command's exit code; the tiny teacher and the held-out records, where no others are named."""
+    return exit_code(
+        command,
+        model or folder / "teacher",
+        "--prompts",
+        prompts or folder / "validation.jsonl",
+        "--out",
+        out,
+        "--template=hermes",
+        "--device=cpu",
+        "--threads=1",
+        "--max-new-tokens=4",
+        *options,
     )
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -111,24 +108,3 @@ def write_config(directory: Path, **changes: Any) -> Path:
     path = directory / "config.yaml"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
     return path
-
-
-def command(*arguments: str | Path, ranks: int = 1) -> list[str]:
-    """The command line of `kdfast ARGUMENTS`; with torchrun if there are several ranks."""
-    launcher = (
-        ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
-    )
-    return [sys.executable, *launcher, "-m", "kdfast.cli", *map(str, arguments)]
-
-
-def kdfast(*arguments: str | Path, ranks: int = 1, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Runs `kdfast ARGUMENTS` to its end; returns its exit code and what it printed."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-    return subprocess.run(
-        command(*arguments, ranks=ranks),
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-        **options,
-    )

@@ -71,6 +71,7 @@ def test_slow_and_large_peers_are_left_out_of_larger_cases():
     assert left_out([first], like, 0) == left_out([], like, 2.0) == {}
 
 
+@pytest.mark.slow
 def test_a_quick_run_writes_document_and_page(tmp_path):
     command = [
         sys.executable,

@@ -1,15 +1,18 @@
 """The command line: help that teaches, exit codes, one line an error, nothing heavy imported."""
 
 import errno
+import logging
 import os
 import signal
 import subprocess
 import sys
 import threading
+import warnings
 from pathlib import Path
 
 import click
 import pytest
+from commands import run_command, run_process
 
 from kdfast.cli import kdfast, main, run, train_main
 from kdfast.errors import (
@@ -351,11 +354,23 @@ def test_help_imports_nothing_heavy():
 
 
 def test_process_exit_code_and_streams(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "kdfast.cli", "config", "show", str(tmp_path / "none.yaml")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"error: no such config file: {tmp_path / 'none.yaml'}\n"
+    arguments = ("config", "show", tmp_path / "none.yaml")
+    for done in (run_process(*arguments), run_command(*arguments)):  # as other tests run commands
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == f"error: no such config file: {tmp_path / 'none.yaml'}\n"
+
+
+def test_a_command_run_in_process_shows_its_logs_and_warnings(monkeypatch):
+    def noisy(_):
+        logging.getLogger("some.library").warning("a log")
+        warnings.warn("a warning", UserWarning, stacklevel=1)
+        warnings.warn("deprecated", DeprecationWarning, stacklevel=1)
+        return 3
+
+    monkeypatch.setattr("commands.main", noisy)
+    for _ in range(2):
+        done = run_command("train")
+        assert (done.returncode, done.stdout) == (3, "")
+        log, place, line = done.stderr.splitlines()
+        assert (log, line) == ("a log", '  warnings.warn("a warning", UserWarning, stacklevel=1)')
+        assert place.endswith("UserWarning: a warning")

@@ -86,6 +86,7 @@ def test_a_foreign_file_is_refused(tmp_path, content):
         _rust.TokenStore.open(tmp_path / "x")
 
 
+@pytest.mark.slow
 def test_other_arrow_files_kinds_and_versions_are_told_apart(tmp_path):
     def write(metadata):
         schema = pa.schema([("a", pa.int32())], metadata=metadata)
@@ -171,6 +172,7 @@ def _with_file_limit(size, work):
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
 
 
+@pytest.mark.slow
 def test_a_killed_build_leaves_no_store(tmp_path):
     build(tmp_path, tiny_store.RECORDS[:1])
     before = {path.name for path in (tmp_path / "cache").glob("*.arrow")}

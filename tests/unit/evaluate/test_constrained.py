@@ -61,6 +61,7 @@ class Begun(SchemaConstraint):
 QUESTIONS = ["one question<tool_call>", "another one, longer<tool_call>", "x<tool_call>"]
 
 
+@pytest.mark.slow
 def test_calls_of_a_random_model_are_valid_by_construction(text, tokenizer):
     model = tiny_llama(seed=3)
     prompts = [prompt(tokenizer, question) for question in QUESTIONS]
@@ -97,6 +98,7 @@ def slow_constrained(model, ids, matcher, most):
     return answer
 
 
+@pytest.mark.slow
 def test_the_likeliest_token_that_is_allowed_is_taken(text, tokenizer):
     model = tiny_llama(seed=5)
     prompts = [prompt(tokenizer, question) for question in QUESTIONS]

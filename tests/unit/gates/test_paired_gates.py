@@ -235,6 +235,7 @@ MATRICES = st.integers(10, 15).flatmap(
 )
 
 
+@pytest.mark.slow
 @given(MATRICES, st.randoms(use_true_random=False))
 def test_the_order_of_prompts_and_rounds_does_not_matter(sides, random):
     candidate, blessed = (np.array(side) for side in sides)
@@ -347,6 +348,7 @@ def test_a_trial_of_one_metric_asks_for_its_pairs_only():
             PairedTrial(metrics=metrics)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 1000), st.sampled_from([0.0, 0.1, 0.5, 2.0]))
 def test_a_trial_ends(seed, cv):
     limits = GatesConfig(max_pairs=100)

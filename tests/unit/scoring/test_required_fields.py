@@ -188,6 +188,7 @@ def slow(text: str, tools: list[dict[str, Any]] | None) -> bool:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(st.lists(st.tuples(TEXT, st.none() | TOOL_SETS), max_size=4), TOOL_SETS)
 def test_equal_to_the_slow_twin(

@@ -334,6 +334,7 @@ with t.open_writer(pathlib.Path(sys.argv[1]), samples=3) as writer:
 """
 
 
+@pytest.mark.slow
 def test_kill_9_loses_no_row_that_was_stored(tmp_path):
     here = Path(__file__).parent
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(here), str(here.parent), *sys.path])}

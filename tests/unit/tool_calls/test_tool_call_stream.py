@@ -126,6 +126,7 @@ def test_nothing_more_is_taken_once_no_call_can_come() -> None:
     assert next(rest) == b"x"
 
 
+@pytest.mark.slow
 def test_time_is_linear_in_the_text() -> None:
     hostile = [
         '<tool_call>{"a":',
