@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from commands import exit_code
 from tiny_run import write_config
 
 import golden
-from kdfast.cli import main
 
 EVERY_TERM = (
     "kd.sampled_kl_weight=0.1", "kd.early_tool_ce_weight=0.02", "kd.early_tool_prior_weight=0.03",
@@ -38,13 +38,13 @@ def taught_config(folder: Path) -> Path:
     document = yaml.safe_load(config.read_text(encoding="utf-8"))
     document["teacher"]["samples"] = 4
     config.write_text(yaml.safe_dump(document), encoding="utf-8")
-    assert main(["teach", str(config)]) == 0
+    assert exit_code("teach", config) == 0
     return config
 
 
 def take(config: Path, run: Path, *overrides: str) -> dict[str, Any]:
     """The numbers of a run."""
-    assert main(["train", str(config), f"io.run_dir={run}", *EVERY_TERM, *overrides]) == 0
+    assert exit_code("train", config, f"io.run_dir={run}", *EVERY_TERM, *overrides) == 0
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     steps = [
         {name: value for name, value in line.items() if name not in TIMES}
@@ -63,11 +63,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", RUNS)
 def test_a_tiny_run_is_as_it_was(config: Path, tmp_path: Path, name: str) -> None:
     recorded = golden.load("tiny_runs.json")
-    threads = torch.get_num_threads()
-    try:
-        found = take(config, tmp_path / "run", *RUNS[name])
-    finally:
-        torch.set_num_threads(threads)
+    found = take(config, tmp_path / "run", *RUNS[name])
     exact = recorded["key"] == golden.machine(threads=1)
     golden.assert_steps(found["steps"], recorded["runs"][name]["steps"], exact=exact)
     if exact:

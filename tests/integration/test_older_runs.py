@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 import golden
-from kdfast.cli import main
 
 OLD = Path(__file__).parents[1] / "data" / "before_recipes"
 
@@ -30,7 +28,7 @@ def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_run_is_reported(old: Path) -> None:
-    assert main(["report", "run"]) == 0
+    assert exit_code("report", "run") == 0
     page = (old / "run" / "report.html").read_text(encoding="utf-8")
     assert "divergence from the teacher" in page
     assert "length-aware loss" in page
@@ -41,7 +39,7 @@ def test_the_teacher_store_is_used_no_row_is_scored_twice(
 ) -> None:
     (store,) = (old / "store").glob("*.teacher.arrow")
     before = store.read_bytes()
-    assert main(["teach", "config.yaml"]) == 0
+    assert exit_code("teach", "config.yaml") == 0
     assert " 0 of them to be scored" in capsys.readouterr().out
     assert store.read_bytes() == before
 
@@ -49,11 +47,7 @@ def test_the_teacher_store_is_used_no_row_is_scored_twice(
 def test_the_run_goes_on_from_its_checkpoint_with_the_same_losses(old: Path) -> None:
     saved = (old / "run" / "config.yaml").read_text(encoding="utf-8")
     assert "fused: true" in saved  # a key that is gone
-    threads = torch.get_num_threads()
-    try:
-        assert main(["train", "config.yaml", "--resume", "train.num_steps=4"]) == 0
-    finally:
-        torch.set_num_threads(threads)
+    assert exit_code("train", "config.yaml", "--resume", "train.num_steps=4") == 0
     lines = [json.loads(line) for line in (old / "run" / "metrics.jsonl").read_text("utf-8").splitlines()]
     steps = [line for line in lines if line["kind"] == "train" and line["step"] > 2]
     wanted: list[dict[str, Any]] = json.loads((old / "expected.json").read_text(encoding="utf-8"))
@@ -66,5 +60,5 @@ def test_the_run_goes_on_from_its_checkpoint_with_the_same_losses(old: Path) -> 
 
 def test_the_student_is_evaluated(old: Path) -> None:
     out = old / "evaluation.json"
-    assert main(["eval", "run", "--limit", "1", "--max-new-tokens", "2", "--out", str(out)]) == 0
+    assert exit_code("eval", "run", "--limit", "1", "--max-new-tokens", "2", "--out", str(out)) == 0
     assert json.loads(out.read_text(encoding="utf-8"))["prompts"] == 1

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loss_forms import FORMS, generator, student_logits, take, teacher_logits
+from loss_forms import FORMS, bend, generator, student_logits, take, teacher_logits
 
 from kdfast.errors import DataError
 from kdfast.losses import DenseTeacher, SparseTeacher, linear_kd
@@ -20,23 +20,6 @@ DIVERGENCES = pytest.mark.parametrize("form", [f for f in FORMS if f.loss.diverg
 SPARSE = pytest.mark.parametrize("form", [f for f in FORMS if f.kind == "sparse"], ids=str)
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 RELATIVE = {torch.float64: 1e-11, torch.float32: 3e-6, torch.bfloat16: 1e-2, torch.float16: 2e-3}
-
-
-def bend(logits, kinds, seed):
-    """Logits [N,V] with some rows made huge, one-hot or partly -inf."""
-    logits, draws = logits.clone(), generator(seed)
-    for i, kind in enumerate(kinds):
-        if kind == "huge":
-            logits[i] = logits[i].sign() * 1e4
-        elif kind == "one_hot":
-            best = int(logits[i].argmax())
-            logits[i] = 0.0
-            logits[i, best] = 1e4
-        elif kind == "masked":
-            hidden = torch.rand(logits.shape[1], generator=draws) < 0.4
-            hidden[torch.randint(logits.shape[1], (1,), generator=draws)] = False
-            logits[i, hidden] = -INF
-    return logits
 
 
 @st.composite

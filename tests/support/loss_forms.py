@@ -115,6 +115,23 @@ class Form:
         return torch.autograd.grad(torch.stack(values).sum(), x)[0]
 
 
+def bend(logits, kinds, seed):
+    """Logits [N,V] with some rows made huge, one-hot or partly -inf."""
+    logits, draws = logits.clone(), generator(seed)
+    for i, kind in enumerate(kinds):
+        if kind == "huge":
+            logits[i] = logits[i].sign() * 1e4
+        elif kind == "one_hot":
+            best = int(logits[i].argmax())
+            logits[i] = 0.0
+            logits[i, best] = 1e4
+        elif kind == "masked":
+            hidden = torch.rand(logits.shape[1], generator=draws) < 0.4
+            hidden[torch.randint(logits.shape[1], (1,), generator=draws)] = False
+            logits[i, hidden] = -math.inf
+    return logits
+
+
 def take(inputs, rows):
     return {name: value[rows] for name, value in inputs.items()}
 
