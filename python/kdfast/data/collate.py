@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, overload
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from kdfast.batch import IGNORE_INDEX
-from kdfast.errors import DataError
-
-if TYPE_CHECKING:
-    from kdfast.data.dataset import KDDataset
+from kdfast.data.dataset import Rows, pick_shape
 
 _PADS: dict[str, float] = {
     "attention_mask": 0,
@@ -42,29 +39,6 @@ _PER_ROW = (
     "source",
     "row",
 )
-
-
-class Rows(Sequence[dict[str, Any]]):
-    """Some rows of a dataset, not loaded yet: `KDDataset.__getitems__` returns them, `collate_kd_batch` loads them."""
-
-    def __init__(self, dataset: KDDataset, indices: Sequence[int]) -> None:
-        self.dataset = dataset
-        self.indices = list(indices)
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    @overload
-    def __getitem__(self, index: int) -> dict[str, Any]: ...
-    @overload
-    def __getitem__(self, index: slice) -> Rows: ...
-    def __getitem__(self, index: int | slice) -> dict[str, Any] | Rows:
-        if isinstance(index, slice):
-            return Rows(self.dataset, self.indices[index])
-        return self.dataset[self.indices[index]]
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        return (self.dataset[index] for index in self.indices)
 
 
 def collate_kd_batch(
@@ -104,24 +78,6 @@ def collate_kd_batch(
         return rows.dataset.collate(rows.indices, shapes=shapes, pad_id=pad_id)
     length = pick_shape(max(len(row["input_ids"]) for row in rows), shapes)
     return _pad_dicts(rows, length, pad_id)
-
-
-def pick_shape(longest: int, shapes: Sequence[int] | None) -> int:
-    """The smallest shape that holds `longest` tokens; `longest` itself if `shapes` is None.
-
-    Raises:
-        DataError: no shape is long enough.
-
-    Examples:
-        >>> pick_shape(100, [64, 128, 256])
-        128
-    """
-    if shapes is None:
-        return longest
-    fitting = [shape for shape in shapes if shape >= longest]
-    if not fitting:
-        raise DataError(f"a row of {longest} tokens is longer than the largest shape: {max(shapes)}")
-    return min(fitting)
 
 
 def _pad_dicts(rows: Sequence[Mapping[str, Any]], length: int, pad_id: int) -> dict[str, Tensor]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -18,7 +18,6 @@ from torch.utils.data import Dataset
 from kdfast import _rust
 from kdfast.batch import SOURCES
 from kdfast.config.data import DataConfig
-from kdfast.data.collate import Rows, pick_shape
 from kdfast.data.template import load_template
 from kdfast.errors import DataError
 from kdfast.scoring import FORMATS
@@ -255,6 +254,47 @@ class KDDataset(Dataset[dict[str, Any]]):
         if on_error == "raise" or len(lines) > limit * len(fitted):
             raise DataError(message, str(self.path), lines[0])
         return lines
+
+
+class Rows(Sequence[dict[str, Any]]):
+    """Some rows of a dataset, not loaded yet: `KDDataset.__getitems__` returns them, `collate_kd_batch` loads them."""
+
+    def __init__(self, dataset: KDDataset, indices: Sequence[int]) -> None:
+        self.dataset = dataset
+        self.indices = list(indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Rows: ...
+    def __getitem__(self, index: int | slice) -> dict[str, Any] | Rows:
+        if isinstance(index, slice):
+            return Rows(self.dataset, self.indices[index])
+        return self.dataset[self.indices[index]]
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (self.dataset[index] for index in self.indices)
+
+
+def pick_shape(longest: int, shapes: Sequence[int] | None) -> int:
+    """The smallest shape that holds `longest` tokens; `longest` itself if `shapes` is None.
+
+    Raises:
+        DataError: no shape is long enough.
+
+    Examples:
+        >>> pick_shape(100, [64, 128, 256])
+        128
+    """
+    if shapes is None:
+        return longest
+    fitting = [shape for shape in shapes if shape >= longest]
+    if not fitting:
+        raise DataError(f"a row of {longest} tokens is longer than the largest shape: {max(shapes)}")
+    return min(fitting)
 
 
 def _shapes(shapes: Sequence[int] | None, max_seq_length: int) -> tuple[int, ...]:
