@@ -384,4 +384,5 @@ def test_a_vocabulary_of_everyday_size_stays_within_the_contract(form):
         value = float(form.term(x[i : i + 1], take(inputs, slice(i, i + 1))).total)
         exact = float(form.term(x[i : i + 1].double(), take(inputs, slice(i, i + 1))).total)
         assert value >= -1e-6
-        assert value == pytest.approx(exact, abs=1e-6)
+        # where there is a kink, the rounding of the masses (1e-6 of 1) is seen itself, elsewhere its square
+        assert value == pytest.approx(exact, abs=1e-6 if form.divergence.smooth else 3e-6)
