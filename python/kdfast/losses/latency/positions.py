@@ -46,7 +46,7 @@ def batch_field(batch: Mapping[str, Tensor], name: str) -> Tensor:
         ValueError: it has not.
     """
     if name not in batch:
-        raise ValueError(f"batch lacks a field that the latency losses need: {name}")
+        raise ValueError(f"batch lacks a field that an enabled loss needs: {name}")
     return batch[name]
 
 
