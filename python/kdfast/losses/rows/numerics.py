@@ -42,7 +42,7 @@ def gemm_dtype(weight: Tensor) -> torch.dtype:
 def softmax_(x: Tensor) -> tuple[Tensor, Tensor]:
     """Turns x [N,V] into its softmax over the last axis, in place.
 
-    A row whose maximum is not finite (NaN, +inf, nothing but -inf) becomes uniform; its maximum tells it apart.
+    A row whose maximum is not finite (NaN, +inf, nothing but -inf) becomes all zeros; its maximum tells it apart.
 
     Returns:
         the rows' maxima, and the logarithms of their sums of exp(x - maximum), both [N].
@@ -56,12 +56,12 @@ def softmax_(x: Tensor) -> tuple[Tensor, Tensor]:
     for rows in blocks(x):
         some = x[rows]
         torch.amax(some, 1, out=rowmax[rows])
-        # without asking whether there is such a row: the answer would have to be waited for
-        some.masked_fill_(~rowmax[rows, None].isfinite(), 0.0)
         torch.softmax(some, 1, out=some)
+        # NaN throughout where the maximum is not finite; to ask whether there is such a row would be to wait
+        some.nan_to_num_(0.0)
         torch.amax(some, 1, out=largest[rows])
     # the largest probability is 1 / that sum: no second pass of exponentials is needed
-    return rowmax, -largest.log_()
+    return rowmax, -largest.masked_fill_(largest == 0.0, 1.0).log_()
 
 
 def blocks(x: Tensor) -> Iterator[slice]:
