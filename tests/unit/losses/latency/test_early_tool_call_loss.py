@@ -128,7 +128,7 @@ def test_bad_arguments_are_refused():
     with pytest.raises(ValueError, match="max_tokens must be at least 1: 0"):
         early_tool_plan(batch, max_tokens=0)
     del batch["labels"]
-    with pytest.raises(ValueError, match="need: labels"):
+    with pytest.raises(ValueError, match="needs: labels"):
         early_tool_plan(batch)
 
 

@@ -115,7 +115,7 @@ def test_bad_plans_are_refused():
     with pytest.raises(ValueError, match=r"stoppable must be \[2, 5\]: \[5\]"):
         length_plan(batch, [EOS], stoppable=torch.ones(5))
     del batch["response_length"]
-    with pytest.raises(ValueError, match="need: response_length"):
+    with pytest.raises(ValueError, match="needs: response_length"):
         length_plan(batch, [EOS])
 
 
