@@ -172,6 +172,7 @@ def test_preamble_by_hand():
     assert torch.equal(torch.autograd.grad(term.total, a)[0], torch.zeros_like(a))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", PARTS)
 def test_gradient_by_gradcheck_and_only_where_planned(part):
     batch = batch_of(*ANSWERS, should=SHOULD)

@@ -180,6 +180,7 @@ def test_value_equals_the_naive_twin(form, hinge_open):
     assert (total == 0) == (hinge_open is False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", everything(hinge=0.0), ids=FORMS)
 def test_gradient_by_gradcheck(options):
     batch = batch_of(*ANSWERS)
