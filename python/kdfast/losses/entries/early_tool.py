@@ -91,7 +91,7 @@ class EarlyTool(Entry):
         labels = detail = None
         if "early_tool_ce" in enabled:
             ids = positions.at(plan.targets)  # [N]
-            ones = torch.ones(len(ids), 1, dtype=positions.dtype)
+            ones = torch.ones(len(ids), 1, dtype=positions.dtype, device=ids.device)
             members = {"early_tool_ce": ids != IGNORE_INDEX}
             labels = Labels(ids=ids[:, None], weights=ones, members=members)
         if enabled != ("early_tool_ce",):

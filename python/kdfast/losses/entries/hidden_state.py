@@ -56,7 +56,7 @@ class HiddenState(Entry):
         if "position_ids" in batch:  # several segments in a row: each has a first token
             mask = mask & (batch["position_ids"][:, : positions.width] > 0)
         else:
-            mask = mask & (torch.arange(positions.width) > 0)
+            mask = mask & (torch.arange(positions.width, device=mask.device) > 0)
         numbers = row_numbers(batch).repeat_interleave(positions.width)
         return EntryPlan(counts={"hidden_state": float(mask.sum())}, detail=_Detail(mask, numbers))
 
