@@ -28,9 +28,14 @@ def cases(draw, form):
     n, vocab, seed = draw(st.integers(1, 5)), draw(st.integers(2, 24)), draw(st.integers(0, 1 << 20))
     kinds = ["plain", "huge", "one_hot", "masked"] if form.loss.teacher else ["plain", "huge", "one_hot"]
     rows = st.lists(st.sampled_from(kinds), min_size=n, max_size=n)
-    teacher = bend(teacher_logits(n, vocab, seed), draw(rows), seed)
+    teacher_kinds, student_kinds = draw(rows), draw(rows)
+    if form.loss.divergence and not form.divergence.smooth:
+        # Two huge rows may give an id the same mass: at that kink, any slope between its sides is right.
+        both = zip(student_kinds, teacher_kinds, strict=True)
+        student_kinds = ["plain" if mine == theirs == "huge" else mine for mine, theirs in both]
+    teacher = bend(teacher_logits(n, vocab, seed), teacher_kinds, seed)
     inputs = form.inputs(n, vocab, k=draw(st.integers(1, vocab)), seed=seed, logits=teacher)
-    x = bend(student_logits(n, vocab, seed).detach(), draw(rows), seed + 1)
+    x = bend(student_logits(n, vocab, seed).detach(), student_kinds, seed + 1)
     return x.to(draw(st.sampled_from(DTYPES))), inputs
 
 
