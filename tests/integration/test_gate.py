@@ -17,6 +17,8 @@ from tiny_run import write_config
 from kdfast.gates import GateReport, load_baseline_speed_metrics
 from kdfast.speed import read_speed_report
 
+pytestmark = pytest.mark.slow  # a model is run for each case: 13 s
+
 FEW = ("gates.min_pairs=20", "gates.max_pairs=20")
 QUALITY = "gates.enabled=[false_call_rate]"  # a random student calls nothing: its F1 is 0
 RUN = ("--device=cpu", "--threads=1", "--max-new-tokens=4", "--template=hermes")

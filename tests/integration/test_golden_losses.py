@@ -19,6 +19,8 @@ from tiny_run import write_config
 
 import golden
 
+pytestmark = pytest.mark.slow  # whole runs: 10 s
+
 EVERY_TERM = (
     "kd.sampled_kl_weight=0.1", "kd.early_tool_ce_weight=0.02", "kd.early_tool_prior_weight=0.03",
     "kd.early_tool_preamble_weight=0.02", "kd.early_tool_negative_weight=0.02", "kd.length_weight=0.05",

@@ -23,6 +23,8 @@ from kdfast.losses.latency.length_aware_kd_loss import (
 )
 from kdfast.losses.latency.length_plan import length_plan
 
+pytestmark = pytest.mark.slow  # many examples of each law: 7 s
+
 FORMS = ("log", "ratio", "quantile")
 EARLY = EarlyToolOptions(
     ce_weight=1.0,

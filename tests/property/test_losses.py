@@ -12,6 +12,8 @@ from loss_forms import FORMS, bend, generator, student_logits, take, teacher_log
 from kdfast.errors import DataError
 from kdfast.losses import DenseTeacher, SparseTeacher, linear_kd
 
+pytestmark = pytest.mark.slow  # every loss in every form: 20 s
+
 INF = math.inf
 VOCAB, K = 17, 5
 TEACHERS = [form for form in FORMS if form.loss.teacher]

@@ -94,6 +94,7 @@ def outcome(render: Callable[..., str], *arguments: Any) -> tuple[str, str]:
         return ("refused", str(error)) if type(error) is jinja2.TemplateError else ("failed", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in chat_templates.ALL if name != "printing"])
 @settings(max_examples=60)
 @given(st.lists(PLAIN, min_size=1, max_size=4), TOOLS, st.booleans())

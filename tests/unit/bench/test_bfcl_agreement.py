@@ -8,6 +8,7 @@ ROOT = Path(__file__).parents[3]
 WHEELS = sorted((ROOT / ".cache" / "wheels").glob("bfcl_eval-*.whl"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not WHEELS,
     reason="the bfcl-eval wheel is not in .cache/wheels (make quickstart or make bench-agreement fetches it)",

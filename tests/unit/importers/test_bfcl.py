@@ -231,6 +231,7 @@ def test_an_output_that_is_a_file_is_refused(tmp_path):
     assert (tmp_path / "o").read_text() == "mine"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not WHEELS,
     reason="the bfcl-eval wheel is not in .cache/wheels (make quickstart or make bench-agreement fetches it)",
@@ -251,6 +252,7 @@ def test_every_call_of_the_real_wheel_satisfies_its_schema_and_its_ground_truth(
             assert match_calls(pairs, record["metadata"]["accepted"], record["tools"]) is None
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not WHEELS,
     reason="the bfcl-eval wheel is not in .cache/wheels (make quickstart or make bench-agreement fetches it)",

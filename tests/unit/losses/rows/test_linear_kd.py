@@ -94,6 +94,7 @@ def test_values_of_rows_before_their_coefficients(kind):
     assert not result.labels.requires_grad
 
 
+@pytest.mark.slow
 @TEACHERS
 @EVERY_DIVERGENCE
 def test_gradcheck(name, kind):

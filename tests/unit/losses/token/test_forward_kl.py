@@ -75,6 +75,7 @@ def test_gradient_by_gradcheck_with_every_kind_of_entry():
     assert float(total(student).detach()) == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("teacher_vocab", [9, 13, 16], ids=["smaller", "equal", "larger"])
 def test_dense_gradcheck_with_another_vocabulary(teacher_vocab):
     student, logits = student_logits(4, 13, 0, torch.float64), teacher_logits(4, teacher_vocab, 0)

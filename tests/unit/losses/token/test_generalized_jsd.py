@@ -81,6 +81,7 @@ def test_the_ends_are_limits_up_to_the_weight(beta, limit):
     assert value / min(beta, 1 - beta) == pytest.approx(expected, rel=1e-3)
 
 
+@pytest.mark.slow
 @BETAS
 @pytest.mark.parametrize("k", [1, 4, 13])
 def test_sparse_value_and_gradcheck(beta, k):
@@ -99,6 +100,7 @@ def test_sparse_value_and_gradcheck(beta, k):
     )
 
 
+@pytest.mark.slow
 @BETAS
 @pytest.mark.parametrize("teacher_vocab", [9, 16])
 def test_dense_value_and_gradcheck_with_another_vocabulary(beta, teacher_vocab):

@@ -37,6 +37,7 @@ def test_dense_equals_torch_kl_div_the_other_way_round():
     torch.testing.assert_close(*gradients, rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [1, 4, 13])
 def test_sparse_gradcheck(k):
     student, logits = student_logits(5, 13, 1, torch.float64), teacher_logits(5, 13, 1)

@@ -31,6 +31,7 @@ def test_dense_equals_plain_torch(alpha):
     torch.testing.assert_close(*gradients, rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 @ALPHAS
 @pytest.mark.parametrize("k", [1, 4, 13])
 def test_sparse_value_and_gradcheck(alpha, k):
@@ -47,6 +48,7 @@ def test_sparse_value_and_gradcheck(alpha, k):
     )
 
 
+@pytest.mark.slow
 @ALPHAS
 @pytest.mark.parametrize("teacher_vocab", [9, 16])
 def test_dense_value_and_gradcheck_with_another_vocabulary(alpha, teacher_vocab):
