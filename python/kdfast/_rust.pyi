@@ -44,10 +44,14 @@ def read_jsonl(
 
 @final
 class ChatTemplate:
-    def __new__(cls, source: str, *, bos_token: str = "", eos_token: str = "") -> ChatTemplate: ...
+    def __new__(
+        cls, source: str, *, tool_use: str | None = None, tokens: dict[str, str] = ...
+    ) -> ChatTemplate: ...
     def render(self, messages: str, tools: str | None = None, add_generation_prompt: bool = False) -> str: ...
     @property
     def source(self) -> str: ...
+    @property
+    def tool_use(self) -> str | None: ...
 
 @final
 class ToolCall:
@@ -172,6 +176,8 @@ class BuildReport:
     @property
     def prompt_lossy(self) -> int: ...
     @property
+    def invalid_calls(self) -> int: ...
+    @property
     def record_teacher_rows(self) -> int: ...
 
 @final
@@ -186,6 +192,7 @@ class TokenStore:
         supervise: str,
         prefix_tokens: int,
         formats: Sequence[str],
+        invalid_calls: str,
         on_error: str,
         max_rejected_fraction: float,
         max_line_bytes: int,

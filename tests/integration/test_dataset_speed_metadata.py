@@ -78,13 +78,13 @@ def test_a_given_attention_mask_is_kept_and_its_sum_is_the_teachers_length(
 
 @pytest.mark.parametrize(
     ("text", "tool", "fields"),
-    [(CALL, True, True), ("Sunny.", False, True), (LACKING, False, True)],
+    [(CALL, True, True), ("Sunny.", False, True), (LACKING, True, False)],
     ids=["valid call", "no call", "call that lacks a required argument"],
 )
 def test_tool_should_be_used_is_a_valid_call(
     tmp_path: Path, tokenizer: Path, text: str, tool: bool, fields: bool
 ) -> None:
-    row = dataset(tmp_path, tokenizer, plain(text))[0]
+    row = dataset(tmp_path, tokenizer, plain(text), invalid_calls="keep")[0]
     assert bool(row["tool_should_be_used"]) is tool
     assert bool(row["required_fields_present"]) is fields
 
@@ -97,7 +97,7 @@ def test_tool_should_be_used_is_a_valid_call(
 def test_required_fields_present_where_a_call_is_due(
     tmp_path: Path, tokenizer: Path, text: str, expected: bool
 ) -> None:
-    row = dataset(tmp_path, tokenizer, plain(text, tool_should_be_used=True))[0]
+    row = dataset(tmp_path, tokenizer, plain(text, tool_should_be_used=True), invalid_calls="keep")[0]
     assert bool(row["required_fields_present"]) is expected
 
 
@@ -172,7 +172,7 @@ def test_padding_and_shapes_of_a_batch(tmp_path: Path, tokenizer: Path) -> None:
 
 def test_the_fast_batch_equals_the_slow_one(tmp_path: Path, tokenizer: Path) -> None:
     records = [plain(CALL), plain("Sunny."), plain("Hm. " + CALL), plain(LACKING, truth_text=CALL)]
-    data = dataset(tmp_path, tokenizer, *records, shapes=[64, 256, 512])
+    data = dataset(tmp_path, tokenizer, *records, shapes=[64, 256, 512], invalid_calls="keep")
     indices = [3, 0, 4, 1]
     fast = collate_kd_batch(data.__getitems__(indices))
     slow = collate_kd_batch([data[index] for index in indices], shapes=data.shapes)

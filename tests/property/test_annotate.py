@@ -112,7 +112,7 @@ def test_a_conversation_is_its_rendering_and_drops_groups_as_if_they_had_never_b
     store = tiny_store.build(directory, [record(groups[n:]) for n in range(len(groups))], supervise=supervise)
     whole = store.row(0)
     text = _rust.Tokenizer.from_file(directory).decode(whole["ids"].tolist())
-    rendered = tiny_store.template().render(
+    rendered = tiny_store.hermes().render(
         json.dumps(record(groups)["messages"]), json.dumps(tiny_store.TOOLS) if tools else None, True
     )
     assert text == rendered + "Done.<|im_end|>"

@@ -11,9 +11,10 @@ from typing import Any
 import chat_templates
 import jinja2
 import pytest
+import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers.utils.chat_template_utils import render_jinja_template
+from transformers import PreTrainedTokenizerFast
 
 import kdfast
 from kdfast._rust import ChatTemplate
@@ -42,7 +43,14 @@ JSON = st.recursive(
     max_leaves=5,
 )
 ROLE = st.sampled_from(["system", "user", "assistant", "tool", "stop"])
-MESSAGE = st.fixed_dictionaries({"role": ROLE, "content": st.one_of(STRINGS, STRINGS, st.none(), JSON)})
+MESSAGE = st.fixed_dictionaries(
+    {"role": ROLE, "content": st.one_of(STRINGS, STRINGS, st.none(), JSON)},
+    optional={
+        "tool_calls": st.none(),
+        "name": st.one_of(st.none(), STRINGS),
+        "weight": st.sampled_from([None, 0, 1]),
+    },
+)
 PLAIN = st.fixed_dictionaries({"role": ROLE, "content": STRINGS})
 PARAMETERS = st.fixed_dictionaries(
     {"type": st.sampled_from(["object", ["object", "null"]])},
@@ -57,20 +65,19 @@ TOOL = st.one_of(FUNCTION, st.fixed_dictionaries({"type": st.just("function"), "
 TOOLS = st.one_of(st.none(), st.lists(TOOL, max_size=2))
 
 
+TOKENIZER = PreTrainedTokenizerFast(tokenizer_object=tiny.train(), bos_token=BOS, eos_token=EOS)
+
+
 def reference(source: str, messages: list[Any], tools: list[Any] | None, prompt: bool) -> str:
-    rendered, _ = render_jinja_template(
-        [messages],
-        tools=tools,
-        chat_template=source,
-        add_generation_prompt=prompt,
-        bos_token=BOS,
-        eos_token=EOS,
+    text = TOKENIZER.apply_chat_template(
+        messages, tools=tools, chat_template=source, add_generation_prompt=prompt, tokenize=False
     )
-    return rendered[0]
+    assert isinstance(text, str)
+    return text
 
 
 def rendered(source: str, messages: list[Any], tools: list[Any] | None, prompt: bool) -> str:
-    template = ChatTemplate(source, bos_token=BOS, eos_token=EOS)
+    template = ChatTemplate(source, tokens={"bos_token": BOS, "eos_token": EOS})
     return template.render(json.dumps(messages), None if tools is None else json.dumps(tools), prompt)
 
 

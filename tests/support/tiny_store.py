@@ -83,16 +83,22 @@ def write_records(path: Path, records: list[dict[str, Any]]) -> Path:
     return path
 
 
-def template() -> _rust.ChatTemplate:
+def hermes() -> _rust.ChatTemplate:
     """kdfast's own template."""
     return _rust.ChatTemplate(HERMES.read_text(encoding="utf-8"))
 
 
-def build(directory: Path, records: list[dict[str, Any]] | None = None, **options: Any) -> _rust.TokenStore:
+def build(
+    directory: Path,
+    records: list[dict[str, Any]] | None = None,
+    *,
+    template: _rust.ChatTemplate | None = None,
+    **options: Any,
+) -> _rust.TokenStore:
     """A token store of `records` in `directory`, with a tokenizer made there."""
     if not (directory / "tokenizer.json").exists():
         tiny.write_tokenizer(directory)
     path = write_records(directory / "data.jsonl", RECORDS if records is None else records)
     tokenizer = _rust.Tokenizer.from_file(directory)
-    report = build_store(path, directory / "cache", tokenizer, template(), **options)
+    report = build_store(path, directory / "cache", tokenizer, template or hermes(), **options)
     return _rust.TokenStore.open(report.path)

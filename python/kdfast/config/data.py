@@ -62,6 +62,13 @@ class DataConfig(Section):
     max_rejected_fraction: Annotated[
         float, Key("With 'quarantine': the load fails above this share of bad lines.", minimum=0, maximum=1)
     ] = 0.01
+    invalid_calls: Annotated[
+        Literal["keep", "reject"],
+        Key(
+            "An answer with a call that breaks its tool's schema: 'reject' makes it an error of its line,"
+            " 'keep' learns it and counts it."
+        ),
+    ] = "reject"
     max_line_bytes: Annotated[int, Key("A longer line is an error, not a memory problem.", minimum=1)] = (
         64 * 1024 * 1024
     )

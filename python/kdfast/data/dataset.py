@@ -43,6 +43,7 @@ class KDDataset(Dataset[dict[str, Any]]):
         teacher: the store of teacher log-probabilities, if any.
         shapes: padded lengths in tokens, ascending.
         reused: whether the token store existed already.
+        invalid_calls: number of rows with a call that breaks its tool's schema (0 unless these are kept).
         rejected: number of bad lines that were set aside (only with `on_error="quarantine"`).
         too_long: lines of the records that were left out because they do not fit (only with `on_error="quarantine"`).
 
@@ -66,6 +67,7 @@ class KDDataset(Dataset[dict[str, Any]]):
         max_rejected_fraction: float = DataConfig.max_rejected_fraction,
         max_line_bytes: int = DataConfig.max_line_bytes,
         allow_reasoning: bool = DataConfig.allow_reasoning,
+        invalid_calls: str = DataConfig.invalid_calls,
         cache: PathLike | None = None,
         teacher_store: PathLike | None = None,
         threads: int = DataConfig.threads,
@@ -84,6 +86,7 @@ class KDDataset(Dataset[dict[str, Any]]):
             max_rejected_fraction: with "quarantine", the load fails above this share.
             max_line_bytes: longest line.
             allow_reasoning: accept `teacher_reasoning_content`.
+            invalid_calls: "reject" a record with a call that breaks its tool's schema, or "keep" it.
             cache: directory of token stores; None = `.kdfast` beside the file.
             teacher_store: file of the teacher store; None = the log-probabilities that the records carry, if any.
             threads: threads of the Rust core; 0 = one per CPU.
@@ -101,12 +104,11 @@ class KDDataset(Dataset[dict[str, Any]]):
             path,
             cache if cache is not None else self.path.parent / ".kdfast",
             self.tokenizer,
-            _rust.ChatTemplate(
-                self.template.source, bos_token=self.template.bos_token, eos_token=self.template.eos_token
-            ),
+            self.template.compile(),
             supervise=supervise,
             prefix_tokens=prefix_tokens,
             formats=FORMATS,
+            invalid_calls=invalid_calls,
             on_error=on_error,
             max_rejected_fraction=max_rejected_fraction,
             max_line_bytes=max_line_bytes,
@@ -115,6 +117,7 @@ class KDDataset(Dataset[dict[str, Any]]):
             threads=threads,
         )
         self.reused, self.rejected = report.reused, report.rejected
+        self.invalid_calls = report.invalid_calls
         self.store = _rust.TokenStore.open(report.path)
         teacher = teacher_store if teacher_store is not None else self.store.record_teacher_path
         self.teacher = _rust.TeacherStore.open(teacher) if teacher is not None else None
@@ -137,6 +140,7 @@ class KDDataset(Dataset[dict[str, Any]]):
             max_rejected_fraction=data.max_rejected_fraction,
             max_line_bytes=data.max_line_bytes,
             allow_reasoning=data.allow_reasoning,
+            invalid_calls=data.invalid_calls,
             cache=data.cache,
             teacher_store=teacher_store,
             threads=data.threads,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ _QUESTION = json.dumps([{"role": "user", "content": "hello"}])
 _TOOLS = json.dumps(
     [{"type": "function", "function": {"name": "kdfast_probe", "parameters": {"type": "object"}}}]
 )
+_REMEDY = "set data.template to 'hermes' or to a .jinja file"
+_NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
 @dataclass(frozen=True)
@@ -23,24 +26,34 @@ class Template:
 
     Attributes:
         source: the Jinja text.
-        bos_token: text of the token that begins a sequence ("" = none).
-        eos_token: text of the token that ends one ("" = none).
+        tokens: the tokenizer's named tokens, each under the name that the template gives it (`bos_token`, ...).
+        tool_use: the Jinja text for conversations with tools, where the tokenizer has one of its own for these.
     """
 
     source: str
-    bos_token: str = ""
-    eos_token: str = ""
+    tokens: Mapping[str, str] = field(default_factory=dict)
+    tool_use: str | None = None
+
+    def compile(self) -> _rust.ChatTemplate:
+        """The template, ready to render.
+
+        Raises:
+            DataError: it is not Jinja.
+        """
+        return _rust.ChatTemplate(self.source, tool_use=self.tool_use, tokens=dict(self.tokens))
 
 
 def load_template(name: str, tokenizer: Path) -> Template:
-    """Finds a chat template.
+    """Finds a chat template. What a tokenizer's directory holds is read as transformers reads it.
 
     Args:
         name: "hermes" (ships with kdfast), "tokenizer" (the tokenizer's own) or the path of a .jinja file.
         tokenizer: tokenizer.json, or the directory that holds it beside tokenizer_config.json.
 
     Raises:
-        DataError: there is no such template, it does not compile, or the tokenizer's own ignores `tools`.
+        DataError: there is no such template, it does not compile, it is not UTF-8, or the tokenizer's own ignores
+            `tools`.
+        OSError: a file cannot be read.
 
     Examples:
         >>> template = load_template("hermes", Path("."))
@@ -48,26 +61,36 @@ def load_template(name: str, tokenizer: Path) -> Template:
         True
     """
     directory = tokenizer if tokenizer.is_dir() else tokenizer.parent
-    settings = _settings(directory)
-    bos, eos = (_token(settings.get(key)) for key in ("bos_token", "eos_token"))
+    settings = _json_object(directory / "tokenizer_config.json")
+    tokens = _tokens(directory, settings)
     if name == "hermes":
         source = resources.files("kdfast").joinpath("templates/hermes.jinja").read_text(encoding="utf-8")
+        template = Template(source, tokens)
     elif name == "tokenizer":
-        source = _own(directory, settings)
+        template = _own(directory, settings, tokens)
     else:
-        source = Path(name).read_text(encoding="utf-8")
-    compiled = _rust.ChatTemplate(source, bos_token=bos, eos_token=eos)
+        template = Template(_read(Path(name)), tokens)
+    compiled = template.compile()
     if name == "tokenizer" and _ignores_tools(compiled):
         raise DataError(
-            "the tokenizer's chat template ignores tools, so the model would never see them; set data.template to "
-            "'hermes' or to a .jinja file",
+            f"the tokenizer's chat template ignores tools, so the model would never see them; {_REMEDY}",
             str(directory),
         )
-    return Template(source, bos, eos)
+    return template
 
 
-def _settings(directory: Path) -> dict[str, Any]:
-    file = directory / "tokenizer_config.json"
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"not UTF-8 (byte {error.start} is 0x{error.object[error.start]:02x}); save the template as UTF-8",
+            str(file),
+        ) from error
+
+
+def _json_object(file: Path) -> dict[str, Any]:
+    """The JSON object in a file; empty if there is no such file."""
     if not file.is_file():
         return {}
     try:
@@ -79,6 +102,21 @@ def _settings(directory: Path) -> dict[str, Any]:
     return settings
 
 
+def _tokens(directory: Path, settings: Mapping[str, Any]) -> dict[str, str]:
+    """The named tokens as transformers hands them to a template.
+
+    These are the seven standard ones, every other key of the settings that ends in `_token`, and the names in
+    `extra_special_tokens`. special_tokens_map.json goes first where the settings hold no `added_tokens_decoder`.
+    """
+    read = dict(settings)
+    if "added_tokens_decoder" not in settings:
+        read |= _json_object(directory / "special_tokens_map.json")
+    extra = read.get("extra_special_tokens")
+    own = {key: value for key, value in read.items() if key in _NAMED or key.endswith("_token")}
+    found = own | (extra if isinstance(extra, dict) else {})
+    return {key: _token(value) for key, value in found.items() if _token(value)}
+
+
 def _token(value: Any) -> str:
     """A special token's text: a string, or an object with `content`."""
     if isinstance(value, dict):
@@ -86,18 +124,36 @@ def _token(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _own(directory: Path, settings: dict[str, Any]) -> str:
-    file = directory / "chat_template.jinja"
-    if file.is_file():
-        return file.read_text(encoding="utf-8")
-    source = settings.get("chat_template")
-    if not isinstance(source, str):
+def _own(directory: Path, settings: Mapping[str, Any], tokens: Mapping[str, str]) -> Template:
+    named = _named_templates(directory, settings)
+    tool_use = named.get("tool_use")
+    default = named.get("default", tool_use)
+    if default is None:
+        has = f"it has {', '.join(sorted(named))}, and none named default or tool_use" if named else "none at all"
         raise DataError(
-            "the tokenizer has no chat template (neither chat_template.jinja nor chat_template in "
-            "tokenizer_config.json); set data.template to 'hermes' or to a .jinja file",
+            f"the tokenizer has no chat template that fits ({has}: neither in chat_template.jinja, nor in "
+            f"additional_chat_templates, nor as chat_template in tokenizer_config.json); {_REMEDY}",
             str(directory),
         )
-    return source
+    return Template(default, tokens, None if tool_use == default else tool_use)
+
+
+def _named_templates(directory: Path, settings: Mapping[str, Any]) -> dict[str, str]:
+    """The tokenizer's templates under their names; a single one is `default`. Files go before the settings."""
+    files = {"default": directory / "chat_template.jinja"}
+    files |= {file.stem: file for file in sorted((directory / "additional_chat_templates").glob("*.jinja"))}
+    found = {name: _read(file) for name, file in files.items() if file.is_file()}
+    if found:
+        return found
+    given = settings.get("chat_template")
+    if isinstance(given, str):
+        return {"default": given}
+    named = given if isinstance(given, list) else []
+    return {
+        str(entry["name"]): entry["template"]
+        for entry in named
+        if isinstance(entry, dict) and isinstance(entry.get("template"), str) and "name" in entry
+    }
 
 
 def _ignores_tools(template: _rust.ChatTemplate) -> bool:

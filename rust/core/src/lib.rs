@@ -4,6 +4,7 @@
 
 pub mod annotate;
 pub mod collate;
+mod dialects;
 pub mod error;
 pub mod fields;
 pub mod ipc;

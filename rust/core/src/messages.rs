@@ -37,7 +37,27 @@ pub fn check(cursor: &mut Cursor<'_>, name: &str, rule: Rule) -> Result<(), Json
                 );
             }
             "tool_calls" if kind == Kind::Array => says_something |= calls(cursor, name)? > 0,
+            "tool_calls" if kind != Kind::Null => {
+                let reason = format!("{name}.tool_calls: expected an array of calls, got {}", kind.name());
+                return Err(cursor.error_at(offset, reason));
+            }
+            "function_call" if kind == Kind::Object => {
+                let name = format!("{name}.function_call");
+                if !function_named(cursor, &name)? {
+                    return Err(cursor.error_at(offset, format!("{name}: no name of a function")));
+                }
+                says_something = true;
+            }
             "content" if kind == Kind::String => says_something |= !cursor.string()?.text().trim().is_empty(),
+            "content" if kind == Kind::Array => says_something |= parts(cursor, name)?,
+            "weight" if kind == Kind::Number => {
+                let weight = cursor.number()?;
+                if matches!(rule, Rule::Answer { .. }) && weight.parse() == Ok(0.0) {
+                    let reason =
+                        format!("{name}.weight: 0 says that this answer is not to be learned: remove the record");
+                    return Err(cursor.error_at(offset, reason));
+                }
+            }
             "content" => {
                 cursor.value()?;
                 says_something |= kind != Kind::Null;
@@ -83,6 +103,71 @@ fn refuses(rule: Rule, key: &str) -> bool {
     rule == (Rule::Answer { allow_reasoning: false }) && REASONING.contains(&key)
 }
 
+/// Reads a list of content parts; whether they say something. Only text can be learned.
+fn parts(cursor: &mut Cursor<'_>, name: &str) -> Result<bool, JsonError> {
+    let mut says_something = false;
+    cursor.array(|cursor, index| {
+        let name = format!("{name}.content[{index}]");
+        says_something |= part(cursor, &name)?;
+        Ok::<_, JsonError>(())
+    })?;
+    Ok(says_something)
+}
+
+/// Reads a part: a string, or an object of type "text"; whether it says something.
+fn part(cursor: &mut Cursor<'_>, name: &str) -> Result<bool, JsonError> {
+    let (kind, start) = (cursor.peek()?, cursor.position());
+    if kind == Kind::String {
+        return Ok(!cursor.string()?.text().trim().is_empty());
+    }
+    if kind != Kind::Object {
+        return Err(cursor.error_at(start, format!("{name}: expected a part (an object), got {}", kind.name())));
+    }
+    let (mut type_, mut text) = (None, None);
+    cursor.object(|cursor, key| {
+        let kind = cursor.peek()?;
+        match &*key.text() {
+            "type" if kind == Kind::String => type_ = Some(cursor.string()?.text().into_owned()),
+            "text" if kind == Kind::String => text = Some(!cursor.string()?.text().trim().is_empty()),
+            _ => cursor.value().map(drop)?,
+        }
+        Ok::<_, JsonError>(())
+    })?;
+    match (type_.as_deref(), text) {
+        (None | Some("text"), Some(says_something)) => Ok(says_something),
+        (None | Some("text"), None) => Err(cursor.error_at(start, format!("{name}: a part without text"))),
+        (Some("tool_use" | "tool_result"), _) => Err(cursor.error_at(
+            start,
+            format!("{name}: Anthropic's way to write calls and results: write tool_calls, and messages of role tool"),
+        )),
+        (Some(other), _) => Err(cursor.error_at(
+            start,
+            format!("{name}: a part of type {other:?} is no text, and kdfast learns text alone: remove it"),
+        )),
+    }
+}
+
+/// Checks arguments that are given as text: the JSON text of an object. A blank one stands for `{}`.
+fn arguments_text(text: &str) -> Result<(), String> {
+    const WANTED: &str = "give an object or its JSON text";
+    if text.trim().is_empty() {
+        return Ok(());
+    }
+    let mut cursor = Cursor::new(text, 0);
+    let read = cursor.value().and_then(|value| cursor.end().map(|()| value.kind));
+    match read {
+        Ok(Kind::Object) => Ok(()),
+        Ok(Kind::String) => Err(format!("the text is encoded twice: {WANTED}, got {}", excerpt(text))),
+        Ok(kind) => Err(format!("the text is the JSON of a {}: {WANTED}, got {}", kind.name(), excerpt(text))),
+        Err(error) => Err(format!(
+            "the text is no JSON ({} at its byte {}): {WANTED}, got {}",
+            error.reason,
+            error.offset,
+            excerpt(text)
+        )),
+    }
+}
+
 /// Reads tool calls and returns their number. Each is an object with a `name`, its own or that of its `function`.
 fn calls(cursor: &mut Cursor<'_>, name: &str) -> Result<usize, JsonError> {
     let mut count = 0;
@@ -115,7 +200,13 @@ fn function_named(cursor: &mut Cursor<'_>, name: &str) -> Result<bool, JsonError
                 named |= kind == Kind::String;
             }
             "function" => named |= function_named(cursor, &format!("{name}.function"))?,
-            "arguments" if !matches!(kind, Kind::Object | Kind::String | Kind::Null) => {
+            "arguments" if kind == Kind::String => {
+                let text = cursor.string()?.text();
+                if let Err(why) = arguments_text(&text) {
+                    return Err(cursor.error_at(offset, format!("{name}.arguments: {why}")));
+                }
+            }
+            "arguments" if !matches!(kind, Kind::Object | Kind::Null) => {
                 let reason =
                     format!("{name}.arguments: expected an object or its JSON text, got {}", kind.name());
                 return Err(cursor.error_at(offset, reason));

@@ -1,5 +1,7 @@
 //! `kdfast._rust.ChatTemplate`.
 
+use std::collections::HashMap;
+
 use kdfast_core::template;
 use pyo3::prelude::*;
 
@@ -14,9 +16,17 @@ pub struct ChatTemplate {
 #[pymethods]
 impl ChatTemplate {
     #[new]
-    #[pyo3(signature = (source, *, bos_token = "", eos_token = ""))]
-    fn new(py: Python<'_>, source: &str, bos_token: &str, eos_token: &str) -> PyResult<Self> {
-        enter(py, || template::ChatTemplate::new(source, bos_token, eos_token)).map(|core| Self { core })
+    #[pyo3(signature = (source, *, tool_use = None, tokens = HashMap::new()))]
+    fn new(
+        py: Python<'_>,
+        source: &str,
+        tool_use: Option<&str>,
+        tokens: HashMap<String, String>,
+    ) -> PyResult<Self> {
+        // The order of a dict says nothing, and a fingerprint must not depend on it.
+        let mut tokens: Vec<_> = tokens.iter().map(|(name, token)| (name.as_str(), token.as_str())).collect();
+        tokens.sort_unstable();
+        enter(py, || template::ChatTemplate::new(source, tool_use, &tokens)).map(|core| Self { core })
     }
 
     #[pyo3(signature = (messages, tools = None, add_generation_prompt = false))]
@@ -33,6 +43,11 @@ impl ChatTemplate {
     #[getter]
     fn source(&self) -> &str {
         self.core.source()
+    }
+
+    #[getter]
+    fn tool_use(&self) -> Option<&str> {
+        self.core.tool_use()
     }
 }
 

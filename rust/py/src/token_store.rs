@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use kdfast_core::annotate::{Options, Supervise};
+use kdfast_core::annotate::{InvalidCalls, Options, Supervise};
 use kdfast_core::jsonl::ReadOptions;
 use kdfast_core::token_store::{self, BuildOptions, CutRow, List, SPANS};
 use kdfast_core::{Error, Result};
@@ -28,6 +28,7 @@ pub struct BuildReport {
     rows: u64,
     rejected: u64,
     prompt_lossy: u64,
+    invalid_calls: u64,
     record_teacher_rows: u64,
 }
 
@@ -38,7 +39,7 @@ pub struct TokenStore(pub token_store::TokenStore);
 #[pymethods]
 impl TokenStore {
     #[staticmethod]
-    #[pyo3(signature = (path, directory, tokenizer, template, *, supervise, prefix_tokens, formats, on_error,
+    #[pyo3(signature = (path, directory, tokenizer, template, *, supervise, prefix_tokens, formats, invalid_calls, on_error,
         max_rejected_fraction, max_line_bytes, allow_reasoning, record_k, threads))]
     #[allow(clippy::too_many_arguments)] // one a keyword of the Python call
     fn build(
@@ -50,6 +51,7 @@ impl TokenStore {
         supervise: &str,
         prefix_tokens: usize,
         formats: Vec<String>,
+        invalid_calls: &str,
         on_error: &str,
         max_rejected_fraction: f64,
         max_line_bytes: usize,
@@ -66,11 +68,20 @@ impl TokenStore {
                 )));
             }
         };
+        let invalid_calls = match invalid_calls {
+            "keep" => InvalidCalls::Keep,
+            "reject" => InvalidCalls::Reject,
+            other => {
+                return Err(PyValueError::new_err(format!(
+                    "invalid_calls must be 'keep' or 'reject', got '{other}'"
+                )));
+            }
+        };
         let on_error = on_error_named(on_error)?;
         let formats = formats_named(Some(formats))?;
         let options = BuildOptions {
             read: ReadOptions { on_error, max_rejected_fraction, max_line_bytes, allow_reasoning, threads },
-            annotate: Options { supervise, prefix_tokens, formats },
+            annotate: Options { supervise, prefix_tokens, formats, invalid_calls },
             record_k,
         };
         let report = enter(py, || {
@@ -83,6 +94,7 @@ impl TokenStore {
             rows: report.rows,
             rejected: report.rejected,
             prompt_lossy: report.prompt_lossy,
+            invalid_calls: report.invalid_calls,
             record_teacher_rows: report.record_teacher_rows,
         })
     }
@@ -198,6 +210,7 @@ fn row_dict<'py>(py: Python<'py>, cut: &CutRow) -> PyResult<Bound<'py, PyDict>> 
     dict.set_item("tools", row.tools())?;
     dict.set_item("metadata", row.metadata())?;
     dict.set_item("prompt_lossy", row.prompt_lossy())?;
+    dict.set_item("call_valid", row.call_valid())?;
     Ok(dict)
 }
 

@@ -50,7 +50,7 @@ def test_messages_are_rendered_and_the_answer_ends_its_turn(tmp_path):
     row = only_row(
         tmp_path, {"messages": messages, "tools": tiny_store.TOOLS, "teacher_message": message(a=1, b=2)}
     )
-    rendered = tiny_store.template().render(
+    rendered = tiny_store.hermes().render(
         json.dumps([*messages, message(a=1, b=2)]), json.dumps(tiny_store.TOOLS), False
     )
     assert text_of(tmp_path, row, (0, len(row["ids"]))) == rendered.removesuffix("\n")
@@ -99,7 +99,7 @@ def test_given_fields_are_kept(tmp_path):
         "metadata": {"id": "é", "n": 1.50},
         "unknown_key": 12345678901234567890123,
     }
-    row = only_row(tmp_path, record)
+    row = only_row(tmp_path, record, invalid_calls="keep")
     assert (row["tool_should_be_used"], row["required_fields_present"]) == (False, False)
     assert row["teacher_prefix_ids"].tolist() == [7, 8, 9]
     assert json.loads(row["validated_arguments"]) == {"x": [1, 2]}
@@ -125,16 +125,32 @@ def test_derived_fields(tmp_path):
     ("answer", "should", "present"),
     [
         (call(a=1, b=2), True, True),
-        (call(a=1), False, True),
-        (call(a="x", b=2), False, True),
+        (call(a=1), True, False),
+        (call(a="x", b=2), True, True),
         ("none", False, True),
         (call(a=1) + call(a=1, b=2), True, False),
     ],
 )
 def test_what_counts_as_a_due_call_and_a_complete_one(tmp_path, answer, should, present):
-    row = only_row(tmp_path, {"prompt": "p ", "teacher_text": answer, "tools": tiny_store.TOOLS})
+    record = {"prompt": "p ", "teacher_text": answer, "tools": tiny_store.TOOLS}
+    row = only_row(tmp_path, record, invalid_calls="keep")
     assert (row["tool_should_be_used"], row["required_fields_present"]) == (should, present)
-    assert (row["validated_arguments"] is None) == (not should)
+    valid = call(a=1, b=2)
+    assert (row["validated_arguments"] is not None) == (valid in answer)
+    assert row["call_valid"] == (answer in ("none", valid))
+
+
+def test_a_call_that_breaks_its_schema_is_an_error_unless_it_is_kept(tmp_path):
+    record = {"prompt": "p ", "teacher_text": call(a=1), "tools": tiny_store.TOOLS}
+    with pytest.raises(
+        DataError, match=r"data\.jsonl:1: .*breaks its tool's schema \(add: .*data\.invalid_calls"
+    ):
+        only_row(tmp_path, record)
+    tokenizer = _rust.Tokenizer.from_file(tmp_path)
+    kept = build_store(
+        tmp_path / "data.jsonl", tmp_path / "cache", tokenizer, tiny_store.hermes(), invalid_calls="keep"
+    )
+    assert (kept.rows, kept.invalid_calls) == (1, 1)
 
 
 def test_a_cut_answer_has_no_turn_end(tmp_path):
@@ -236,14 +252,14 @@ def test_lossy_text_rejects_an_answer_and_counts_a_prompt(tmp_path):
     (tmp_path / "tokenizer.json").write_text(json.dumps(document))
     tokenizer = _rust.Tokenizer.from_file(tmp_path)
     path = tiny_store.write_records(tmp_path / "q.jsonl", [{"prompt": "a Q", "teacher_text": "b"}])
-    report = build_store(path, tmp_path / "cache", tokenizer, tiny_store.template())
+    report = build_store(path, tmp_path / "cache", tokenizer, tiny_store.hermes())
     assert report.prompt_lossy == 1
     assert _rust.TokenStore.open(report.path).row(0)["prompt_lossy"]
     path = tiny_store.write_records(
         path, [{"prompt": "a", "teacher_text": "b"}, {"prompt": "a", "teacher_text": "ab Q"}]
     )
     with pytest.raises(DataError, match="its byte 3 is lost or changed") as caught:
-        build_store(path, tmp_path / "cache", tokenizer, tiny_store.template())
+        build_store(path, tmp_path / "cache", tokenizer, tiny_store.hermes())
     assert caught.value.line == 2
 
 

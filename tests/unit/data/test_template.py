@@ -113,3 +113,39 @@ def test_the_source_is_kept() -> None:
         ChatTemplate("a{% generation %}b{% endgeneration %}\n").source
         == "a{% generation %}b{% endgeneration %}\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        (r"'\U0001F600\x41\101\/\q'", "\U0001f600AA\\/\\q"),
+        ("'a.b.c'.rsplit('.', 1)[0]", "a.b"),
+        ("'abc'.removeprefix('a') + 'abc'.removesuffix('x')", "bcabc"),
+        ('"o\'neil mc-donald 3rd".title()', "O'Neil Mc-Donald 3Rd"),
+        ("none | default('x', boolean=true)", "x"),
+        ("nothing | d('y')", "y"),
+        ("'a' | default(default_value='x')", "a"),
+    ],
+)
+def test_corners_that_the_engine_alone_gets_wrong(expression: str, expected: str) -> None:
+    assert ChatTemplate(f"{{{{ {expression} }}}}").render("[]") == expected
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% for x in none %}x{% endfor %}",
+        "{% for x in messages[0].absent.absent %}x{% endfor %}",
+        "{{ '%02d' % 3 }}",
+        "{{ 'abc'.startswith('b', 1) }}",
+    ],
+)
+def test_what_the_engine_cannot_do_is_a_located_error(source: str) -> None:
+    with pytest.raises(DataError, match="line 3"):
+        ChatTemplate("\n\n" + source).render("[{}]")
+
+
+def test_a_template_that_runs_away_ends() -> None:
+    source = "{% for a in range(9999) %}{% for b in range(9999) %}{% set c = a %}{% endfor %}{% endfor %}"
+    with pytest.raises(DataError, match="ran away"):
+        ChatTemplate(source).render("[]")

@@ -20,7 +20,7 @@ from kdfast.errors import DataError
 def again(directory, **options):
     tokenizer = _rust.Tokenizer.from_file(directory)
     return build_store(
-        directory / "data.jsonl", directory / "cache", tokenizer, tiny_store.template(), **options
+        directory / "data.jsonl", directory / "cache", tokenizer, tiny_store.hermes(), **options
     )
 
 
@@ -149,7 +149,7 @@ def test_a_cache_that_is_a_file_is_an_os_error(tmp_path):
     (tmp_path / "file").write_text("")
     tokenizer = _rust.Tokenizer.from_file(tmp_path)
     with pytest.raises(OSError, match="file"):
-        build_store(tmp_path / "data.jsonl", tmp_path / "file", tokenizer, tiny_store.template())
+        build_store(tmp_path / "data.jsonl", tmp_path / "file", tokenizer, tiny_store.hermes())
 
 
 def test_a_full_disk_leaves_nothing_behind(tmp_path):

@@ -1,9 +1,13 @@
 //! The text of a row: prompt, answers, turn end, and where turns may be dropped.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::options::Supervise;
+use super::forms::Forms;
+use super::options::{Options, Supervise};
+use super::said;
 use crate::fields::Record;
 use crate::template::ChatTemplate;
 use crate::tokenize::Tokenizer;
@@ -60,34 +64,38 @@ pub enum Piece {
     Answer(String),
 }
 
+/// What prompts and answers are rendered with.
+#[derive(Debug)]
+pub struct Rendering<'a> {
+    pub template: &'a ChatTemplate,
+    pub turn_end: TurnEnd,
+    pub forms: Forms,
+    pub options: Options,
+}
+
 /// Everything before the answer.
 #[derive(Debug)]
 pub struct Prompt<'a> {
     pub pieces: Vec<Piece>,
     /// The bytes at which droppable groups begin, and the byte at which the last one ends.
     pub boundaries: Vec<usize>,
-    template: &'a ChatTemplate,
-    turn_end: &'a TurnEnd,
+    rendering: &'a Rendering<'a>,
     text: String,
     messages: Option<String>,
     tools: Option<String>,
 }
 
 impl<'a> Prompt<'a> {
-    pub fn of(
-        record: &Record,
-        template: &'a ChatTemplate,
-        turn_end: &'a TurnEnd,
-        supervise: Supervise,
-    ) -> Result<Self> {
-        let (messages, tools) = (record.messages.as_deref(), record.tools.as_deref());
-        let (text, pieces, boundaries) = match (&record.prompt, messages) {
+    pub fn of(record: &Record, rendering: &'a Rendering<'a>) -> Result<Self> {
+        let tools = record.tools.as_deref();
+        let messages = record.messages.as_deref().map(|messages| rendering.forms.apply(messages));
+        let (text, pieces, boundaries) = match (&record.prompt, &messages) {
             (Some(prompt), _) => (prompt.clone(), vec![Piece::Prompt(prompt.clone())], Vec::new()),
             (None, Some(messages)) => {
-                let conversation = Conversation::new(messages, tools, template)?;
-                let pieces = match supervise {
+                let conversation = Conversation::new(messages, tools, rendering.template)?;
+                let pieces = match rendering.options.supervise {
                     Supervise::Last => vec![Piece::Prompt(conversation.text.clone())],
-                    Supervise::All => conversation.pieces(turn_end)?,
+                    Supervise::All => conversation.pieces(rendering)?,
                 };
                 let boundaries = conversation.boundaries();
                 (conversation.text, pieces, boundaries)
@@ -96,13 +104,15 @@ impl<'a> Prompt<'a> {
                 return Err(Error::data("the record has neither prompt nor messages: give one of them"));
             }
         };
-        let messages = if record.prompt.is_some() { None } else { record.messages.clone() };
-        Ok(Self { pieces, boundaries, template, turn_end, text, messages, tools: record.tools.clone() })
+        let messages = messages.filter(|_| record.prompt.is_none()).map(Cow::into_owned);
+        Ok(Self { pieces, boundaries, rendering, text, messages, tools: record.tools.clone() })
     }
 
     /// The text of an answer, without its turn end: as given, or rendered from a message.
     pub fn answer(&self, text: Option<&str>, message: Option<&str>) -> Result<Option<String>> {
         let Some(message) = message else { return Ok(text.map(str::to_owned)) };
+        let Rendering { template, turn_end, forms, options } = self.rendering;
+        let message = forms.apply(message);
         let tools = self.tools.as_deref();
         let rendered;
         let (before, prompt) = if let Some(messages) = &self.messages {
@@ -110,13 +120,15 @@ impl<'a> Prompt<'a> {
         } else {
             // The prompt was given as text: render the answer after some question.
             let question = r#"[{"role":"user","content":"question"}]"#;
-            rendered = self.template.render(question, tools, true)?;
+            rendered = template.render(question, tools, true)?;
             (question, &rendered)
         };
         let mut all = elements(before)?;
-        all.push(message);
-        let whole = self.template.render(&joined(&all), tools, false)?;
-        self.turn_end.content(&whole, prompt).map(Some)
+        all.push(&message);
+        let whole = template.render(&joined(&all), tools, false)?;
+        let content = turn_end.content(&whole, prompt)?;
+        said::check(&message, &content, options.formats)?;
+        Ok(Some(content))
     }
 }
 
@@ -145,6 +157,8 @@ struct Conversation<'a> {
     tools: Option<&'a str>,
     messages: Vec<&'a str>,
     roles: Vec<String>,
+    /// Whether a turn is to be learned where all of an assistant's are: `weight: 0` says no, as in `OpenAI`'s files.
+    learned: Vec<bool>,
     /// All messages, rendered with the generation prompt.
     text: String,
 }
@@ -154,36 +168,39 @@ impl<'a> Conversation<'a> {
         #[derive(Deserialize)]
         struct Role {
             role: String,
+            weight: Option<f64>,
         }
         let messages = elements(json)?;
         let mut roles = Vec::with_capacity(messages.len());
+        let mut learned = Vec::with_capacity(messages.len());
         for message in &messages {
             let role: Role = serde_json::from_str(message)
                 .map_err(|e| Error::data(format!("messages[{}] has no role: {e}", roles.len())))?;
+            learned.push(role.role == "assistant" && role.weight != Some(0.0));
             roles.push(role.role);
         }
         let text = template.render(json, tools, true)?;
-        Ok(Self { template, tools, messages, roles, text })
+        Ok(Self { template, tools, messages, roles, learned, text })
     }
 
     fn render(&self, messages: &[&str], add_generation_prompt: bool) -> Result<String> {
         self.template.render(&joined(messages), self.tools, add_generation_prompt)
     }
 
-    /// The text, cut where the content of each assistant turn begins and ends.
-    fn pieces(&self, turn_end: &TurnEnd) -> Result<Vec<Piece>> {
+    /// The text, cut where the content of each assistant turn that is learned begins and ends.
+    fn pieces(&self, rendering: &Rendering<'_>) -> Result<Vec<Piece>> {
+        let turn_end = &rendering.turn_end;
         let mut pieces = Vec::new();
         let mut done = 0;
-        for (index, role) in self.roles.iter().enumerate() {
-            if role != "assistant" {
-                continue;
-            }
+        for index in (0..self.messages.len()).filter(|&index| self.learned[index]) {
             let before = self.render(&self.messages[..index], true)?;
             let whole = self.render(&self.messages[..=index], false)?;
             if !self.text.starts_with(&whole) {
                 return Err(unstable("a later turn changes how an earlier one is rendered"));
             }
             let content = turn_end.content(&whole, &before)?;
+            said::check(self.messages[index], &content, rendering.options.formats)
+                .map_err(|error| Error::data(format!("messages[{index}]: {}", error.message)))?;
             pieces.push(Piece::Prompt(self.text[done..before.len()].to_owned()));
             done = before.len() + content.len() + turn_end.text.len();
             pieces.push(Piece::Answer(content));

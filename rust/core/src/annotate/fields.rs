@@ -1,5 +1,6 @@
 //! The optional fields of a record: taken as given, or derived from the row's answer.
 
+use super::options::{InvalidCalls, Options};
 use super::row::{Row, Source};
 use super::spans::CallTokens;
 use crate::fields::{Record, TopK};
@@ -10,13 +11,17 @@ use crate::{Error, Result};
 /// Fills the optional fields of `row`. A field that the record gives is taken for all its rows, except
 /// `teacher_prefix_ids` and `teacher_attention_mask`: they describe the teacher's tokens, so a truth row beside a
 /// teacher row derives its own.
-pub fn fill(row: &mut Row, record: &Record, calls: &[CallTokens], prefix_tokens: usize) -> Result<()> {
+pub fn fill(row: &mut Row, record: &Record, calls: &[CallTokens], options: &Options) -> Result<()> {
     let schema = record.tools.as_deref().map(ToolSchema::cached).transpose()?;
     let is_valid = |ToolCall { name, arguments, .. }: &ToolCall| {
         schema.as_ref().is_none_or(|schema| schema.is_valid(name, arguments))
     };
     let valid = calls.iter().find(|found| is_valid(&found.call));
-    row.tool_should_be_used = record.tool_should_be_used.unwrap_or(valid.is_some());
+    row.call_valid = calls.iter().all(|found| is_valid(&found.call));
+    if !row.call_valid && options.invalid_calls == InvalidCalls::Reject {
+        return Err(invalid(calls.iter().map(|found| &found.call), schema.as_deref()));
+    }
+    row.tool_should_be_used = record.tool_should_be_used.unwrap_or(!calls.is_empty());
     row.required_fields_present = record.required_fields_present.unwrap_or_else(|| {
         let present = |ToolCall { name, arguments, .. }: &ToolCall| {
             schema.as_ref().is_none_or(|schema| schema.required_present(name, arguments))
@@ -32,7 +37,7 @@ pub fn fill(row: &mut Row, record: &Record, calls: &[CallTokens], prefix_tokens:
         Some(given) if of_this_answer => given.clone(),
         _ => calls.first().map_or_else(Vec::new, |found| {
             let tokens = found.tokens.start as usize..found.tokens.end as usize;
-            row.ids[tokens].iter().copied().take(prefix_tokens).collect()
+            row.ids[tokens].iter().copied().take(options.prefix_tokens).collect()
         }),
     };
     row.teacher_length = row.response.len() as u32;
@@ -42,6 +47,15 @@ pub fn fill(row: &mut Row, record: &Record, calls: &[CallTokens], prefix_tokens:
         row.teacher_attention_mask = Some(mask);
     }
     Ok(())
+}
+
+/// Why the first call that breaks its schema does so.
+fn invalid<'c>(mut calls: impl Iterator<Item = &'c ToolCall>, schema: Option<&ToolSchema>) -> Error {
+    let found = calls.find_map(|call| Some((call, schema?.issues(&call.name, &call.arguments).into_iter().next()?)));
+    let what = found.map_or_else(String::new, |(call, issue)| format!("{}: {} {}", call.name, issue.instance_path, issue.message));
+    Error::data(format!(
+        "a call of the answer breaks its tool's schema ({what}): mend the record, or set data.invalid_calls to keep"
+    ))
 }
 
 /// A mask with one entry for each token of the row. `given` may also be for the response's tokens alone; the others

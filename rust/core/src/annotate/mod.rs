@@ -6,8 +6,10 @@
 
 mod conversation;
 mod fields;
+mod forms;
 mod options;
 mod row;
+mod said;
 mod spans;
 #[cfg(test)]
 mod tests;
@@ -18,8 +20,9 @@ use crate::tokenize::Tokenizer;
 use crate::tool_call::find_tool_calls;
 use crate::{Error, Result};
 
-use conversation::{Piece, Prompt, TurnEnd};
-pub use options::{Options, Supervise};
+use conversation::{Piece, Prompt, Rendering, TurnEnd};
+use forms::Forms;
+pub use options::{InvalidCalls, Options, Supervise};
 pub use row::{Row, Source};
 pub use spans::{Span, Spans};
 
@@ -27,25 +30,27 @@ pub use spans::{Span, Spans};
 #[derive(Debug)]
 pub struct Annotator<'a> {
     tokenizer: &'a Tokenizer,
-    template: &'a ChatTemplate,
-    options: Options,
-    turn_end: TurnEnd,
+    rendering: Rendering<'a>,
 }
+
+/// Which annotation a store holds. It is part of a store's name: raise it when rows of the same record change.
+pub const ANNOTATION_VERSION: u32 = 2;
 
 impl<'a> Annotator<'a> {
     pub fn new(tokenizer: &'a Tokenizer, template: &'a ChatTemplate, options: Options) -> Result<Self> {
         let turn_end = TurnEnd::find(tokenizer, template)?;
-        Ok(Self { tokenizer, template, options, turn_end })
+        let forms = Forms::of(template);
+        Ok(Self { tokenizer, rendering: Rendering { template, turn_end, forms, options } })
     }
 
     /// The ids that end an assistant turn.
     pub fn turn_end_ids(&self) -> &[u32] {
-        &self.turn_end.ids
+        &self.rendering.turn_end.ids
     }
 
     /// A row for the teacher's answer, and one for the ground truth if that has other tokens.
     pub fn annotate(&self, record: &Record) -> Result<Vec<Row>> {
-        let prompt = Prompt::of(record, self.template, &self.turn_end, self.options.supervise)?;
+        let prompt = Prompt::of(record, &self.rendering)?;
         let teacher = prompt.answer(record.teacher_text.as_deref(), record.teacher_message.as_deref())?;
         let truth = prompt.answer(record.truth_text.as_deref(), record.truth_message.as_deref())?;
         let mut rows = Vec::with_capacity(2);
@@ -70,6 +75,7 @@ impl<'a> Annotator<'a> {
 
     fn row(&self, record: &Record, prompt: &Prompt<'_>, answer: &str, source: Source) -> Result<Row> {
         let cut = source == Source::Teacher && record.finish_reason.as_deref() == Some("length");
+        let options = &self.rendering.options;
         let mut tokens = Tokens::default();
         for piece in &prompt.pieces {
             tokens.push_piece(piece, self)?;
@@ -92,7 +98,7 @@ impl<'a> Annotator<'a> {
         let mut row = Row {
             line: record.line,
             source,
-            supervised: match self.options.supervise {
+            supervised: match options.supervise {
                 Supervise::Last => vec![response.clone()],
                 Supervise::All => tokens.supervised,
             },
@@ -103,6 +109,7 @@ impl<'a> Annotator<'a> {
             teacher_prefix_ids: Vec::new(),
             tool_should_be_used: false,
             required_fields_present: false,
+            call_valid: true,
             teacher_attention_mask: None,
             teacher_length: 0,
             validated_arguments: None,
@@ -112,8 +119,8 @@ impl<'a> Annotator<'a> {
             prompt_lossy: tokens.prompt_lossy,
             topk: None,
         };
-        fields::fill(&mut row, record, &tokens.last_calls, self.options.prefix_tokens)?;
-        fields::hand_on_topk(&mut row, record, self.tokenizer.vocab_size(), self.turn_end.ids.len())?;
+        fields::fill(&mut row, record, &tokens.last_calls, options)?;
+        fields::hand_on_topk(&mut row, record, self.tokenizer.vocab_size(), self.turn_end_ids().len())?;
         Ok(row)
     }
 }
@@ -152,13 +159,13 @@ impl Tokens {
                 quote(text, at)
             )));
         }
-        let calls = find_tool_calls(text, annotator.options.formats);
+        let calls = find_tool_calls(text, annotator.rendering.options.formats);
         let offsets = tokenizer.byte_offsets(&ids);
         self.last_calls = self.spans.push_calls(calls, &offsets, first);
         self.ids.extend(ids);
         if ends {
             let end = self.ids.len() as u32;
-            self.ids.extend(&annotator.turn_end.ids);
+            self.ids.extend(annotator.turn_end_ids());
             self.spans.turn_end.push(end..self.ids.len() as u32);
         }
         self.supervised.push(first..self.ids.len() as u32);

@@ -18,6 +18,24 @@ impl Supervise {
     }
 }
 
+/// What becomes of a record whose answer has a call that breaks its tool's schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InvalidCalls {
+    /// Its row says `call_valid: false`.
+    Keep,
+    /// It is an error of its line.
+    Reject,
+}
+
+impl InvalidCalls {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Keep => "keep",
+            Self::Reject => "reject",
+        }
+    }
+}
+
 /// The caller chooses each: the defaults are Python's (`kdfast.config.data`).
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -26,4 +44,5 @@ pub struct Options {
     pub prefix_tokens: usize,
     /// What counts as a tool call in an answer.
     pub formats: Formats,
+    pub invalid_calls: InvalidCalls,
 }

@@ -27,6 +27,8 @@ pub struct Row {
     pub teacher_prefix_ids: Vec<u32>,
     pub tool_should_be_used: bool,
     pub required_fields_present: bool,
+    /// Every call of the answer satisfies its tool's schema; true without calls.
+    pub call_valid: bool,
     /// As the record gives it, one entry for each token of the row; `None`: 1 on the response's tokens.
     pub teacher_attention_mask: Option<Vec<u8>>,
     pub teacher_length: u32,

@@ -3,7 +3,7 @@ use crate::fields::TopK;
 use crate::tokenize::tests::byte_tokenizer;
 use crate::tool_call::Formats;
 
-const OPTIONS: Options = Options { supervise: Supervise::Last, prefix_tokens: 4, formats: Formats::HERMES };
+const OPTIONS: Options = Options { supervise: Supervise::Last, prefix_tokens: 4, formats: Formats::HERMES, invalid_calls: InvalidCalls::Keep };
 
 const CHATML: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content or '' }}\
     {% for c in m.tool_calls or [] %}<tool_call>\n{{ c.function | tojson }}\n</tool_call>{% endfor %}<|im_end|>\n{% endfor %}\
@@ -25,7 +25,7 @@ fn record() -> Record {
 
 fn rows(record: &Record, supervise: Supervise) -> Result<Vec<Row>> {
     let tokenizer = byte_tokenizer(&[]);
-    let template = ChatTemplate::new(CHATML, "", "").unwrap();
+    let template = ChatTemplate::new(CHATML, None, &[]).unwrap();
     Annotator::new(&tokenizer, &template, Options { supervise, ..OPTIONS })?.annotate(record)
 }
 
@@ -59,11 +59,17 @@ fn spans_cover_a_call_and_its_parts() {
 fn a_call_that_lacks_a_required_argument_is_seen() {
     let lacking = CALL.replace(", \"b\": 22", "");
     let given = Record { teacher_text: Some(lacking), tool_should_be_used: Some(true), ..record() };
-    let row = rows(&given, Supervise::Last).unwrap().remove(0);
-    assert!(row.tool_should_be_used && !row.required_fields_present);
-    assert_eq!(row.validated_arguments, None);
-    let derived = rows(&Record { tool_should_be_used: None, ..given }, Supervise::Last).unwrap().remove(0);
-    assert!(!derived.tool_should_be_used && derived.required_fields_present);
+    for should in [Some(true), None] {
+        let row = rows(&Record { tool_should_be_used: should, ..given.clone() }, Supervise::Last).unwrap().remove(0);
+        assert!(row.tool_should_be_used && !row.required_fields_present && !row.call_valid);
+        assert_eq!(row.validated_arguments, None);
+    }
+    let tokenizer = byte_tokenizer(&[]);
+    let template = ChatTemplate::new(CHATML, None, &[]).unwrap();
+    let rejecting = Options { invalid_calls: InvalidCalls::Reject, ..OPTIONS };
+    let error = Annotator::new(&tokenizer, &template, rejecting).unwrap().annotate(&given).unwrap_err();
+    assert!(error.message.contains("breaks its tool's schema (add: "), "{error}");
+    assert!(error.message.contains("required"), "{error}");
 }
 
 #[test]
@@ -120,7 +126,7 @@ fn no_group_is_dropped_where_the_template_moves_things() {
     let template =
         CHATML.replace("{{ m.content", "{% if loop.first %}{{ tools | tojson }}{% endif %}{{ m.content");
     let tokenizer = byte_tokenizer(&[]);
-    let template = ChatTemplate::new(&template, "", "").unwrap();
+    let template = ChatTemplate::new(&template, None, &[]).unwrap();
     let messages = r#"[{"role":"user","content":"u1"},{"role":"assistant","content":"a1"},{"role":"user","content":"u2"}]"#;
     let record = Record { messages: Some(messages.to_owned()), ..conversation() };
     let row = Annotator::new(&tokenizer, &template, OPTIONS).unwrap().annotate(&record).unwrap().remove(0);
@@ -130,7 +136,7 @@ fn no_group_is_dropped_where_the_template_moves_things() {
 #[test]
 fn lost_bytes_reject_an_answer_and_flag_a_prompt() {
     let tokenizer = byte_tokenizer(b"Q");
-    let template = ChatTemplate::new(CHATML, "", "").unwrap();
+    let template = ChatTemplate::new(CHATML, None, &[]).unwrap();
     let annotator = Annotator::new(&tokenizer, &template, OPTIONS).unwrap();
     let lossy = Record { prompt: Some("a Q".to_owned()), ..record() };
     assert!(annotator.annotate(&lossy).unwrap()[0].prompt_lossy);
@@ -167,7 +173,7 @@ fn topk_must_have_one_list_a_token() {
 fn a_template_without_a_special_turn_end_is_refused() {
     let tokenizer = byte_tokenizer(&[]);
     let template =
-        ChatTemplate::new("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}", "", "")
+        ChatTemplate::new("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}", None, &[])
             .unwrap();
     let error = Annotator::new(&tokenizer, &template, OPTIONS).unwrap_err();
     assert!(error.message.contains("special token"), "{error}");

@@ -7,7 +7,8 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use crate::json::{Cursor, JsonError, Kind, quote};
-use crate::messages;
+use crate::dialects;
+use crate::messages::{self, Rule};
 use reader::Reader;
 pub use record::{Record, TopK};
 
@@ -30,7 +31,9 @@ type Read = fn(&mut Reader<'_, '_>, &mut Record) -> Result<(), JsonError>;
 const FIELDS: &[(&str, Read)] = &[
     ("prompt", |reader, record| reader.text().map(|text| record.prompt = Some(text))),
     ("messages", |reader, record| reader.messages().map(|json| record.messages = Some(json))),
-    ("tools", |reader, record| reader.objects().map(|json| record.tools = Some(json))),
+    ("tools", |reader, record| reader.tools().map(|json| record.tools = Some(json))),
+    // OpenAI's name for tools before there were other kinds than functions.
+    ("functions", |reader, record| reader.tools().map(|json| record.functions = Some(json))),
     ("teacher_text", |reader, record| reader.text().map(|text| record.teacher_text = Some(text))),
     ("teacher_message", |reader, record| reader.answer().map(|json| record.teacher_message = Some(json))),
     ("truth_text", |reader, record| reader.text().map(|text| record.truth_text = Some(text))),
@@ -100,7 +103,14 @@ pub fn parse(text: &str, line: u64, allow_reasoning: bool) -> Result<Record, Fie
         Ok(())
     })?;
     cursor.end()?;
-    check_together(&record)?;
+    if let Some(functions) = record.functions.take() {
+        if record.tools.is_some() {
+            return Err(fault("both tools and functions: give one of them"));
+        }
+        record.tools = Some(functions);
+    }
+    take_last_answer(&mut record, allow_reasoning)?;
+    check_together(&record, unknown.iter().map(|(name, _)| &**name))?;
     record.metadata = merge_metadata(own.unwrap_or("{}"), &unknown)?;
     Ok(record)
 }
@@ -127,15 +137,59 @@ pub fn header(text: &str) -> Result<Option<String>, FieldError> {
     Ok(found.filter(|_| !others))
 }
 
-/// The rules between keys.
-fn check_together(record: &Record) -> Result<(), FieldError> {
-    let wrong = |reason: &str| Err(FieldError { offset: None, reason: reason.to_owned() });
+fn fault(reason: impl Into<String>) -> FieldError {
+    FieldError { offset: None, reason: reason.into() }
+}
+
+/// A conversation that ends with an assistant's message holds its own answer, as `OpenAI`'s training files do.
+fn take_last_answer(record: &mut Record, allow_reasoning: bool) -> Result<(), FieldError> {
+    let Some((before, answer)) = record.messages.as_deref().and_then(dialects::last_answer) else {
+        return Ok(());
+    };
+    let given = [
+        ("teacher_text", record.teacher_text.is_some()),
+        ("teacher_message", record.teacher_message.is_some()),
+        ("truth_text", record.truth_text.is_some()),
+        ("truth_message", record.truth_message.is_some()),
+    ];
+    if let Some((name, _)) = given.iter().find(|(_, given)| *given) {
+        return Err(fault(format!(
+            "messages already end with an assistant's turn, and {name} would follow it: remove one of the two"
+        )));
+    }
+    let rule = Rule::Answer { allow_reasoning };
+    messages::check(&mut Cursor::new(&answer, 0), "messages: the last one, which is the answer", rule)
+        .map_err(|error| fault(error.reason))?;
+    if before == "[]" {
+        return Err(fault("messages hold an answer and no question: put the turns before it there too"));
+    }
+    record.messages = Some(before);
+    record.truth_message = Some(answer);
+    Ok(())
+}
+
+/// Keys of other houses' records, and what such a record is.
+const OTHER_HOUSES: [(&str, &str); 5] = [
+    ("conversations", "ShareGPT (turns with from and value): write them as messages with role and content"),
+    ("conversation", "a conversation under a key of its own: name the key messages"),
+    ("instruction", "Alpaca (instruction, input, output): write them as prompt and truth_text"),
+    ("question", "question and answer: write them as prompt and truth_text"),
+    ("chosen", "preferences (chosen, rejected): write the chosen answer as truth_text or truth_message"),
+];
+
+/// The rules between keys; `unknown` are the record's keys that kdfast does not know.
+fn check_together<'k>(record: &Record, unknown: impl Iterator<Item = &'k str>) -> Result<(), FieldError> {
+    let wrong = |reason: &str| Err(fault(reason));
     let answers = [
         ("teacher_text", "teacher_message", record.teacher_text.is_some(), record.teacher_message.is_some()),
         ("truth_text", "truth_message", record.truth_text.is_some(), record.truth_message.is_some()),
     ];
     match (record.prompt.is_some(), record.messages.is_some()) {
-        (false, false) => return wrong("no prompt: one of prompt and messages is required"),
+        (false, false) => {
+            let house = unknown.filter_map(|key| OTHER_HOUSES.iter().find(|(name, _)| *name == key)).next();
+            let hint = house.map_or(String::new(), |(_, what)| format!("; this looks like {what}"));
+            return wrong(&format!("no prompt: one of prompt and messages is required{hint}"));
+        }
         (true, true) => return wrong("both prompt and messages: give one of them"),
         _ => {}
     }
@@ -144,7 +198,8 @@ fn check_together(record: &Record) -> Result<(), FieldError> {
     }
     if !answers.iter().any(|(.., text, message)| *text || *message) {
         return wrong(
-            "no answer: one of teacher_text, teacher_message, truth_text and truth_message is required",
+            "no answer: one of teacher_text, teacher_message, truth_text and truth_message is required, or messages \
+             that end with the assistant's",
         );
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! Reads the value of a record's key as the type that the key needs.
 
 use super::record::TopK;
+use crate::dialects;
 use crate::json::{Cursor, JsonError, Kind};
 use crate::messages::{self, Rule};
 
@@ -85,6 +86,15 @@ impl<'a> Reader<'_, 'a> {
         Ok(topk)
     }
 
+    /// Tool definitions: an array of objects.
+    pub fn tools(&mut self) -> Result<String, JsonError> {
+        if self.cursor.peek()? == Kind::String {
+            let found = "a string; if it holds JSON, decode it (json.loads) before you write the record";
+            return Err(self.wrong(self.cursor.position(), "an array of objects", found));
+        }
+        self.objects().map(|json| dialects::tools(&json).into_owned())
+    }
+
     /// An array of objects.
     pub fn objects(&mut self) -> Result<String, JsonError> {
         let offset = self.start(Kind::Array, "an array of objects")?;
@@ -113,14 +123,14 @@ impl<'a> Reader<'_, 'a> {
         if count == 0 {
             return Err(self.wrong(offset, WANTED, "an empty one"));
         }
-        Ok(self.cursor.slice(offset..self.cursor.position()).to_owned())
+        Ok(dialects::messages(self.cursor.slice(offset..self.cursor.position())).into_owned())
     }
 
     /// An assistant message that says something.
     pub fn answer(&mut self) -> Result<String, JsonError> {
         let offset = self.start(Kind::Object, "an assistant message")?;
         messages::check(self.cursor, self.name, Rule::Answer { allow_reasoning: self.allow_reasoning })?;
-        Ok(self.cursor.slice(offset..self.cursor.position()).to_owned())
+        Ok(dialects::messages(self.cursor.slice(offset..self.cursor.position())).into_owned())
     }
 
     /// Where the value starts; an error unless it is of `kind`.

@@ -4,6 +4,7 @@
 
 mod cursor;
 pub(crate) mod flat;
+pub(crate) mod node;
 mod strings;
 #[cfg(test)]
 mod tests;

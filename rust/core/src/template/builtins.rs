@@ -9,6 +9,7 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
 use super::big_integer::BigInteger;
 use super::methods;
 use super::python::{self, Dumps};
+use super::source;
 
 /// An environment like the one that transformers makes.
 pub fn environment() -> Environment<'static> {
@@ -20,6 +21,9 @@ pub fn environment() -> Environment<'static> {
     environment.set_unknown_method_callback(methods::call);
     environment.set_formatter(|out, _, value| out.write_str(&python::str_of(value)).map_err(Error::from));
     environment.add_filter("tojson", tojson);
+    environment.add_filter("default", default);
+    environment.add_filter("d", default);
+    environment.add_filter(source::ITERABLE, iterable);
     environment.add_filter("trim", methods::trim);
     environment.add_filter("string", |value: &Value| python::str_of(value));
     environment.add_test("sequence", is_sequence);
@@ -71,6 +75,28 @@ fn strftime_now(format: &str) -> Result<String, Error> {
             Err(Error::new(ErrorKind::InvalidOperation, format!("strftime_now: unknown format {format:?}")))
         }
     }
+}
+
+/// `value | default(other, boolean)`: both may be named.
+#[expect(clippy::needless_pass_by_value, reason = "the engine hands named arguments over by value")]
+fn default(
+    value: &Value,
+    other: Option<Value>,
+    boolean: Option<bool>,
+    named: Kwargs,
+) -> Result<Value, Error> {
+    let other = other.or(named.get("default_value")?).unwrap_or_else(|| Value::from(""));
+    let boolean = boolean.or(named.get("boolean")?).unwrap_or(false);
+    named.assert_all_used()?;
+    Ok(if value.is_undefined() || (boolean && !value.is_true()) { other } else { value.clone() })
+}
+
+/// What a `for` loops over: anything but `none`.
+fn iterable(value: &Value) -> Result<Value, Error> {
+    if value.is_none() {
+        return Err(Error::new(ErrorKind::InvalidOperation, "none is not iterable"));
+    }
+    Ok(value.clone())
 }
 
 /// As in Jinja2: everything with a length and an index, so dicts and strings too.

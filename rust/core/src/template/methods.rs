@@ -1,7 +1,7 @@
 //! String methods and filters that depend on what Python calls white space; minijinja's own would use Rust's.
 
 use minijinja::value::{Value, ValueKind, from_args};
-use minijinja::{Error, State};
+use minijinja::{Error, ErrorKind, State};
 use minijinja_contrib::pycompat;
 
 use super::python;
@@ -35,8 +35,47 @@ pub fn call(state: &mut State<'_, '_>, value: &Value, method: &str, args: &[Valu
             let (keep,): (Option<bool>,) = from_args(args)?;
             Ok(split_lines(text, keep.unwrap_or(false)))
         }
+        "removeprefix" | "removesuffix" => {
+            let (part,): (&str,) = from_args(args)?;
+            let cut = if method == "removeprefix" { text.strip_prefix(part) } else { text.strip_suffix(part) };
+            Ok(Value::from(cut.unwrap_or(text)))
+        }
+        "rsplit" => {
+            let (separator, count): (&str, Option<i64>) = from_args(args)?;
+            rsplit(text, separator, count.unwrap_or(-1))
+        }
+        "title" => {
+            let () = from_args(args)?;
+            Ok(Value::from(title(text)))
+        }
         _ => pycompat::unknown_method_callback(state, value, method, args),
     }
+}
+
+/// `str.rsplit(separator, count)`; a count below 0 is no limit.
+fn rsplit(text: &str, separator: &str, count: i64) -> Result<Value, Error> {
+    if separator.is_empty() {
+        return Err(Error::new(ErrorKind::InvalidOperation, "rsplit: the separator is empty"));
+    }
+    let limit = usize::try_from(count).map_or(usize::MAX, |count| count.saturating_add(1));
+    let mut parts: Vec<&str> = text.rsplitn(limit, separator).collect();
+    parts.reverse();
+    Ok(parts.into_iter().map(Value::from).collect())
+}
+
+/// `str.title`: a letter is large where no letter stands before it.
+fn title(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut inside = false;
+    for character in text.chars() {
+        if inside {
+            out.extend(character.to_lowercase());
+        } else {
+            out.extend(character.to_uppercase());
+        }
+        inside = character.is_lowercase() || character.is_uppercase();
+    }
+    out
 }
 
 fn strip<'t>(text: &'t str, characters: Option<&str>, left: bool, right: bool) -> &'t str {

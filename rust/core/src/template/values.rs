@@ -66,8 +66,9 @@ pub fn parse(name: &str, json: &str) -> Result<Value> {
     value.map_err(|error| not_json(name, &error))
 }
 
-/// The messages, with reasoning under the names that transformers gives it: the first of `reasoning_content`,
-/// `thinking` and `reasoning` is copied to `reasoning_content`, and to `thinking` if that is not there.
+/// The messages as `apply_chat_template` hands them to a template. Keys that are null are left out. Reasoning has the
+/// names that transformers gives it: the first of `reasoning_content`, `thinking` and `reasoning` is copied to
+/// `reasoning_content`, and to `thinking` if that is not there.
 pub fn parse_messages(json: &str) -> Result<Value> {
     let mut messages = Vec::new();
     let mut cursor = Cursor::new(json, 0);
@@ -76,7 +77,9 @@ pub fn parse_messages(json: &str) -> Result<Value> {
             let reason = format!("message {index} is not an object");
             return Err(cursor.error_at(cursor.position(), reason));
         }
-        messages.push(Value::from_object(Dict(with_reasoning(dict_at(cursor)?))));
+        let mut message = dict_at(cursor)?;
+        message.retain(|_, value| !value.is_none());
+        messages.push(Value::from_object(Dict(with_reasoning(message))));
         Ok(())
     });
     done.and_then(|()| cursor.end()).map_err(|error| not_json("messages", &error))?;

@@ -10,13 +10,12 @@ use rayon::prelude::*;
 use super::columns;
 use super::raw_lines::RawLines;
 use super::store::{KIND, TokenStore, record_teacher_path};
-use crate::annotate::{Annotator, Options, Row};
+use crate::annotate::{ANNOTATION_VERSION, Annotator, Options, Row};
 use crate::fields::Record;
 use crate::jsonl::{self, OnError, Quarantine, ReadOptions, Rejected};
 use crate::teacher_store::RecordTeacher;
 use crate::template::ChatTemplate;
 use crate::tokenize::Tokenizer;
-use crate::tool_call::Formats;
 use crate::{Error, Result, ipc, threads};
 
 /// A batch is written when it has this many rows or tokens.
@@ -42,18 +41,21 @@ pub struct BuildReport {
     pub rejected: u64,
     /// Rows whose prompt lost bytes in the tokenizer.
     pub prompt_lossy: u64,
+    /// Rows with a call that breaks its tool's schema.
+    pub invalid_calls: u64,
     /// Rows whose records have log-probabilities.
     pub record_teacher_rows: u64,
 }
 
 impl BuildReport {
     /// The counts as header entries of fixed width: they are written over zeros when they are known.
-    fn entries(&self) -> [(&'static str, String); 5] {
+    fn entries(&self) -> [(&'static str, String); 6] {
         [
             ("records", self.records),
             ("rows", self.rows),
             ("rejected", self.rejected),
             ("prompt_lossy", self.prompt_lossy),
+            ("invalid_call_rows", self.invalid_calls),
             ("record_teacher_rows", self.record_teacher_rows),
         ]
         .map(|(name, count)| (name, format!("{count:020}")))
@@ -67,6 +69,7 @@ impl BuildReport {
             rows: store.header("rows")?,
             rejected: store.header("rejected")?,
             prompt_lossy: store.header("prompt_lossy")?,
+            invalid_calls: store.header("invalid_call_rows")?,
             record_teacher_rows: store.header("record_teacher_rows")?,
         })
     }
@@ -138,7 +141,7 @@ fn identity(
     template: &ChatTemplate,
     options: &BuildOptions,
 ) -> Vec<(&'static str, String)> {
-    let mut identity = vec![
+    vec![
         ("content", content.to_hex().to_string()),
         ("tokenizer", tokenizer.fingerprint().to_owned()),
         ("template", template.fingerprint()),
@@ -149,12 +152,10 @@ fn identity(
         ("max_line_bytes", options.read.max_line_bytes.to_string()),
         ("vocab_size", tokenizer.vocab_size().to_string()),
         ("layout", ipc::SCHEMA_VERSION.to_string()),
-    ];
-    // Without this key a store holds Hermes calls: so do all stores from before the formats could be chosen.
-    if options.annotate.formats != Formats::HERMES {
-        identity.push(("formats", options.annotate.formats.names().collect::<Vec<_>>().join(" ")));
-    }
-    identity
+        ("annotation", ANNOTATION_VERSION.to_string()),
+        ("formats", options.annotate.formats.names().collect::<Vec<_>>().join(" ")),
+        ("invalid_calls", options.annotate.invalid_calls.name().to_owned()),
+    ]
 }
 
 /// The store at `path`, if it exists and this load may use it.
@@ -247,6 +248,7 @@ impl Builder {
         for row in rows {
             self.report.rows += 1;
             self.report.prompt_lossy += u64::from(row.prompt_lossy);
+            self.report.invalid_calls += u64::from(!row.call_valid);
             self.report.record_teacher_rows += u64::from(row.topk.is_some());
             self.tokens += row.ids.len();
             self.rows.push(row);

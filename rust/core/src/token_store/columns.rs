@@ -68,6 +68,7 @@ pub fn schema(metadata: HashMap<String, String>) -> SchemaRef {
         ("tools", DataType::Utf8, true),
         ("metadata", DataType::Utf8, false),
         ("prompt_lossy", DataType::Boolean, false),
+        ("call_valid", DataType::Boolean, false),
         (CHECKSUM_COLUMN, DataType::UInt64, false),
     ];
     fields.extend(scalars.map(|(name, kind, nullable)| Field::new(name, kind, nullable)));
@@ -142,6 +143,7 @@ pub fn batch(schema: &SchemaRef, rows: &[Row]) -> Result<RecordBatch> {
         texts(rows, |row| row.tools.as_deref()),
         texts(rows, |row| Some(&row.metadata)),
         bools(rows, |row| row.prompt_lossy),
+        bools(rows, |row| row.call_valid),
     ]);
     ipc::with_checksums(schema, columns)
 }

@@ -104,6 +104,11 @@ impl<'a> RowView<'a> {
         self.boolean("required_fields_present")
     }
 
+    /// Every call of the answer satisfies its tool's schema.
+    pub fn call_valid(self) -> bool {
+        self.boolean("call_valid")
+    }
+
     pub fn prompt_lossy(self) -> bool {
         self.boolean("prompt_lossy")
     }
