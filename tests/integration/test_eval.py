@@ -63,7 +63,7 @@ def test_formats_that_count(folder: Path, tmp_path: Path, capsys: pytest.Capture
     assert evaluate(folder, out, "--limit=2", "--formats=all") == 0
     assert json.loads(out.read_text())["decoding"]["formats"] == tool_call_formats()
     assert evaluate(folder, out, "--formats=xml") == 2
-    assert "must be 'all' or some of hermes, " in capsys.readouterr().err
+    assert "must be 'auto', 'all' or some of hermes, " in capsys.readouterr().err
     fails(capsys, evaluate(folder, out, "--formats=object", "--constrained"), "formats: must name hermes")
 
 

@@ -48,7 +48,9 @@ def test_the_teacher_store_is_used_no_row_is_scored_twice(
 def test_the_run_goes_on_from_its_checkpoint_with_the_same_losses(old: Path) -> None:
     saved = (old / "run" / "config.yaml").read_text(encoding="utf-8")
     assert "fused: true" in saved  # a key that is gone
-    assert exit_code("train", "config.yaml", "--resume", "train.num_steps=4") == 0
+    # the config names no template: the default of then was hermes, and the run is not to change without a word
+    assert exit_code("train", "config.yaml", "--resume", "train.num_steps=4") == 2
+    assert exit_code("train", "config.yaml", "--resume", "train.num_steps=4", "data.template=hermes") == 0
     lines = [json.loads(line) for line in (old / "run" / "metrics.jsonl").read_text("utf-8").splitlines()]
     steps = [line for line in lines if line["kind"] == "train" and line["step"] > 2]
     wanted: list[dict[str, Any]] = json.loads((old / "expected.json").read_text(encoding="utf-8"))

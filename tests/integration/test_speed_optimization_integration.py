@@ -33,7 +33,6 @@ from kdfast.recipes.train.step import Runner, StudentLoss
 from kdfast.shapes import StepSampler, sample_enumerated_shape
 from kdfast.speed import SpeedOptions, aggregate_speed_metrics, measure_proxy, speed_prompts
 from kdfast.student import hidden_and_head
-from kdfast.teacher.local.plan import CALL_OPENINGS
 from kdfast.teacher.local.scores import call_opening_ids
 
 SHAPES = (192, 256, 512)
@@ -79,7 +78,7 @@ def settings(data: KDDataset, **changes: Any) -> LossSettings:
     return LossSettings(
         kd=KDConfig(**{**ONLY, **changes}),
         eos_ids=tuple(data.turn_end_ids[-1:]),
-        opening_ids=call_opening_ids(data.pieces(), CALL_OPENINGS),
+        opening_ids=call_opening_ids(data.pieces(), data.call_openings),
     )
 
 

@@ -67,8 +67,9 @@ def test_defaults_are_those_of_the_design():
     assert (config.data.prefix_tokens, config.data.allow_reasoning, config.data.template) == (
         25,
         False,
-        "hermes",
+        "auto",
     )
+    assert (config.data.tool_call_format, config.data.invalid_calls) == ("auto", "reject")
     assert (config.teacher.model, config.teacher.store, config.teacher.k) == (None, None, 32)
     assert (config.train.dtype, config.train.device, config.train.seed) == ("fp32", "auto", 0)
     assert config.optimizer.betas == (0.9, 0.95)
@@ -173,7 +174,7 @@ def test_override_is_read_as_yaml_in_the_keys_type(override, value):
         ),
         (
             "data.template=chatml",
-            "data.template: must be 'hermes', 'tokenizer' or the path of a .jinja file, got 'chatml'",
+            "data.template: must be 'auto', 'hermes', 'tokenizer' or the path of a .jinja file, got 'chatml'",
         ),
         (
             "data.validation=train.jsonl",

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from kdfast.config import DataConfig
+from kdfast.config.choices import CALL_FORMATS
 from kdfast.errors import ConfigError
 
 # click does not check whether the path exists. The code that opens it does: one message and one exit code for all.
@@ -25,9 +26,17 @@ template = click.option(
     help=DataConfig.key("template").help,
 )
 
+tool_call_format = click.option(
+    "--tool-call-format",
+    type=click.Choice(CALL_FORMATS),
+    default=DataConfig.default("tool_call_format"),
+    show_default=True,
+    help=DataConfig.key("tool_call_format").help,
+)
+
 
 class Formats(click.ParamType[Any]):
-    """`hermes,mistral`, or `all`."""
+    """`hermes,mistral`, `all`, or `auto`: an empty tuple."""
 
     name = "NAME,NAME..."
 
@@ -37,13 +46,15 @@ class Formats(click.ParamType[Any]):
         """The names as a tuple, each once, in the order of `tool_call_formats`."""
         if isinstance(value, tuple):
             return value
+        if value == "auto":
+            return ()
         from kdfast._rust import tool_call_formats
 
         known = tool_call_formats()
         named = known if value == "all" else str(value).split(",")
         wrong = [name for name in named if name not in known]
         if wrong:
-            self.fail(f"must be 'all' or some of {', '.join(known)}, got {wrong[0]!r}", param, ctx)
+            self.fail(f"must be 'auto', 'all' or some of {', '.join(known)}, got {wrong[0]!r}", param, ctx)
         return tuple(name for name in known if name in named)
 
 

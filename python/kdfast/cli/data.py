@@ -8,7 +8,15 @@ from pathlib import Path
 
 import click
 
-from kdfast.cli.arguments import PATH, Shapes, config_file, overrides, template, tokenizer
+from kdfast.cli.arguments import (
+    PATH,
+    Shapes,
+    config_file,
+    overrides,
+    template,
+    tokenizer,
+    tool_call_format,
+)
 from kdfast.cli.imports import import_group
 from kdfast.config import DataConfig, load_config
 
@@ -25,6 +33,7 @@ data.add_command(import_group)
 @click.argument("file", type=PATH)
 @tokenizer
 @template
+@tool_call_format
 @click.option(
     "--shapes",
     type=Shapes(),
@@ -39,6 +48,7 @@ def inspect(
     file: Path,
     tokenizer: Path,
     template: str,
+    tool_call_format: str,
     shapes: tuple[int, ...],
     line: int | None,
 ) -> int | None:
@@ -60,7 +70,14 @@ def inspect(
     """
     from kdfast.recipes import data as prepare
 
-    return prepare.inspect(file, tokenizer=tokenizer, template=template, shapes=shapes, line=line)
+    return prepare.inspect(
+        file,
+        tokenizer=tokenizer,
+        template=template,
+        tool_call_format=tool_call_format,
+        shapes=shapes,
+        line=line,
+    )
 
 
 @data.command()

@@ -28,7 +28,7 @@ _OPTIONS = (
         "--template",
         default=Settings.template,
         show_default=True,
-        help="Chat template of the records: the model's own, 'hermes', or a .jinja file.",
+        help="Chat template of the records: the model's own, 'auto', 'hermes', or a .jinja file.",
     ),
     click.option(
         "--limit",
@@ -40,9 +40,9 @@ _OPTIONS = (
     click.option(
         "--formats",
         type=Formats(),
-        default=",".join(Settings.formats),
+        default="auto",
         show_default=True,
-        help="Formats of calls that count: names with commas, or 'all'.",
+        help="Formats of calls that count: names with commas, 'all', or 'auto': the one that the template writes.",
     ),
     click.option(
         "--threads",

@@ -1,5 +1,7 @@
 """Choices that config keys, command-line options and parts share. No torch: `--help` reads them."""
 
+from typing import Literal, get_args
+
 DEVICES = ("auto", "cpu", "cuda", "mps")
 """Where a model can run; "auto" = cuda, else mps, else cpu."""
 
@@ -7,4 +9,9 @@ DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 """Number formats: kdfast's name -> torch's name."""
 
 DEFAULT_FORMATS = ("hermes",)
-"""Tool-call formats that count unless others are named: the one that students are trained to write."""
+"""Tool-call formats that count where nothing names one: kdfast's own chat template writes it."""
+
+CallFormat = Literal["auto", "hermes", "mistral", "llama3", "fenced", "array", "object", "openai"]
+"""How calls are written; "auto" = as the chat template writes them."""
+
+CALL_FORMATS: tuple[str, ...] = get_args(CallFormat)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
+from kdfast.config.choices import CallFormat
 from kdfast.config.section import Key, Section, invalid
 
 
@@ -32,8 +33,18 @@ class DataConfig(Section):
     tokenizer: Annotated[Path, Key("tokenizer.json, or a directory that holds one.")]
     template: Annotated[
         str,
-        Key("Chat template: 'hermes' (kdfast's own, knows tools), 'tokenizer' (its own) or a .jinja file."),
-    ] = "hermes"
+        Key(
+            "Chat template: 'auto' (the tokenizer's own where it shows tools and its calls are found again, else"
+            " 'hermes'), 'hermes' (kdfast's own), 'tokenizer' (its own) or a .jinja file."
+        ),
+    ] = "auto"
+    tool_call_format: Annotated[
+        CallFormat,
+        Key(
+            "How calls are written in the answers (docs/tool_calls.md); 'auto' = as the chat template writes"
+            " them, 'hermes' if it writes none."
+        ),
+    ] = "auto"
     shapes: Annotated[
         tuple[int, ...],
         Key("Padded lengths in tokens, ascending; a row takes the smallest that holds it.", minimum=1),
@@ -113,9 +124,9 @@ class DataConfig(Section):
                 f"'natural' or one weight a shape ('production' knows up to 4, there are {len(self.shapes)})"
             )
             raise invalid("data.shape_probs", allowed, self.shape_probs)
-        named = self.template in ("hermes", "tokenizer")
+        named = self.template in ("auto", "hermes", "tokenizer")
         if not named and (not self.template.endswith(".jinja") or "\0" in self.template):
-            allowed = "'hermes', 'tokenizer' or the path of a .jinja file"
+            allowed = "'auto', 'hermes', 'tokenizer' or the path of a .jinja file"
             raise invalid("data.template", allowed, self.template)
         if self.validation == self.train:
             raise invalid("data.validation", "another file than data.train", self.validation)

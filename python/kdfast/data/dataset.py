@@ -18,9 +18,9 @@ from torch.utils.data import Dataset
 from kdfast import _rust
 from kdfast.batch import SOURCES
 from kdfast.config.data import DataConfig
+from kdfast.data.call_format import OPENINGS, call_format
 from kdfast.data.template import load_template
 from kdfast.errors import DataError
-from kdfast.scoring import FORMATS
 
 DEFAULT_SHAPES = DataConfig.shapes
 
@@ -42,6 +42,7 @@ class KDDataset(Dataset[dict[str, Any]]):
         lengths: [rows] int32, tokens of each row after dropping middle turns where it was too long.
         teacher: the store of teacher log-probabilities, if any.
         shapes: padded lengths in tokens, ascending.
+        tool_call_format: the format of the calls, one of `kdfast._rust.tool_call_formats()`.
         reused: whether the token store existed already.
         invalid_calls: number of rows with a call that breaks its tool's schema (0 unless these are kept).
         rejected: number of bad lines that were set aside (only with `on_error="quarantine"`).
@@ -68,6 +69,7 @@ class KDDataset(Dataset[dict[str, Any]]):
         max_line_bytes: int = DataConfig.max_line_bytes,
         allow_reasoning: bool = DataConfig.allow_reasoning,
         invalid_calls: str = DataConfig.invalid_calls,
+        tool_call_format: str = DataConfig.tool_call_format,
         cache: PathLike | None = None,
         teacher_store: PathLike | None = None,
         threads: int = DataConfig.threads,
@@ -79,13 +81,15 @@ class KDDataset(Dataset[dict[str, Any]]):
             tokenizer_path: tokenizer.json, or a directory that holds it.
             max_seq_length: longest row in tokens; the largest of `shapes` when these are given.
             shapes: padded lengths, ascending; None = 512, 1024, 2048, 4096 up to `max_seq_length`.
-            template: "hermes", "tokenizer" or the path of a .jinja file.
+            template: "auto", "hermes", "tokenizer" or the path of a .jinja file, see `load_template`.
             supervise: "last" or "all" assistant turns.
             prefix_tokens: tokens kept of the teacher's first call.
             on_error: "raise", or "quarantine" bad lines.
             max_rejected_fraction: with "quarantine", the load fails above this share.
             max_line_bytes: longest line.
             allow_reasoning: accept `teacher_reasoning_content`.
+            tool_call_format: one of `kdfast._rust.tool_call_formats()`; "auto" = the one that the template writes, and
+                "hermes" if it writes none.
             invalid_calls: "reject" a record with a call that breaks its tool's schema, or "keep" it.
             cache: directory of token stores; None = `.kdfast` beside the file.
             teacher_store: file of the teacher store; None = the log-probabilities that the records carry, if any.
@@ -100,14 +104,18 @@ class KDDataset(Dataset[dict[str, Any]]):
         self.template = load_template(template, Path(tokenizer_path))
         self.tokenizer_path = Path(tokenizer_path)
         self.tokenizer = _rust.Tokenizer.from_file(tokenizer_path)
+        compiled = self.template.compile()
+        if tool_call_format == "auto":
+            tool_call_format = call_format(compiled) or "hermes"
+        self.tool_call_format = tool_call_format
         report = _rust.TokenStore.build(
             path,
             cache if cache is not None else self.path.parent / ".kdfast",
             self.tokenizer,
-            self.template.compile(),
+            compiled,
             supervise=supervise,
             prefix_tokens=prefix_tokens,
-            formats=FORMATS,
+            formats=self.formats,
             invalid_calls=invalid_calls,
             on_error=on_error,
             max_rejected_fraction=max_rejected_fraction,
@@ -141,10 +149,21 @@ class KDDataset(Dataset[dict[str, Any]]):
             max_line_bytes=data.max_line_bytes,
             allow_reasoning=data.allow_reasoning,
             invalid_calls=data.invalid_calls,
+            tool_call_format=data.tool_call_format,
             cache=data.cache,
             teacher_store=teacher_store,
             threads=data.threads,
         )
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """The formats of calls that count: the one of this data."""
+        return (self.tool_call_format,)
+
+    @property
+    def call_openings(self) -> tuple[str, ...]:
+        """The texts with which a call may begin."""
+        return OPENINGS[self.tool_call_format]
 
     @cached_property
     def fingerprint(self) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from kdfast import _rust
+from kdfast.data.call_format import call_format
 from kdfast.errors import DataError
 
 _QUESTION = json.dumps([{"role": "user", "content": "hello"}])
@@ -26,13 +27,19 @@ class Template:
 
     Attributes:
         source: the Jinja text.
-        tokens: the tokenizer's named tokens, each under the name that the template gives it (`bos_token`, ...).
+        bos_token: text of the token that begins a sequence ("" = none).
+        eos_token: text of the token that ends one ("" = none).
+        other_tokens: the tokenizer's other named tokens, each under the name that a template gives it (`pad_token`).
         tool_use: the Jinja text for conversations with tools, where the tokenizer has one of its own for these.
+        note: why "auto" did not take the tokenizer's own template; "" = it did, or the user chose.
     """
 
     source: str
-    tokens: Mapping[str, str] = field(default_factory=dict)
+    bos_token: str = ""
+    eos_token: str = ""
+    other_tokens: Mapping[str, str] = field(default_factory=dict)
     tool_use: str | None = None
+    note: str = ""
 
     def compile(self) -> _rust.ChatTemplate:
         """The template, ready to render.
@@ -40,14 +47,16 @@ class Template:
         Raises:
             DataError: it is not Jinja.
         """
-        return _rust.ChatTemplate(self.source, tool_use=self.tool_use, tokens=dict(self.tokens))
+        tokens = {**self.other_tokens, "bos_token": self.bos_token, "eos_token": self.eos_token}
+        return _rust.ChatTemplate(self.source, tool_use=self.tool_use, tokens=tokens)
 
 
 def load_template(name: str, tokenizer: Path) -> Template:
     """Finds a chat template. What a tokenizer's directory holds is read as transformers reads it.
 
     Args:
-        name: "hermes" (ships with kdfast), "tokenizer" (the tokenizer's own) or the path of a .jinja file.
+        name: "auto" (the tokenizer's own where it shows tools and its calls are found again, else "hermes"), "hermes"
+            (ships with kdfast), "tokenizer" (the tokenizer's own) or the path of a .jinja file.
         tokenizer: tokenizer.json, or the directory that holds it beside tokenizer_config.json.
 
     Raises:
@@ -63,20 +72,28 @@ def load_template(name: str, tokenizer: Path) -> Template:
     directory = tokenizer if tokenizer.is_dir() else tokenizer.parent
     settings = _json_object(directory / "tokenizer_config.json")
     tokens = _tokens(directory, settings)
-    if name == "hermes":
-        source = resources.files("kdfast").joinpath("templates/hermes.jinja").read_text(encoding="utf-8")
-        template = Template(source, tokens)
-    elif name == "tokenizer":
-        template = _own(directory, settings, tokens)
-    else:
-        template = Template(_read(Path(name)), tokens)
-    compiled = template.compile()
-    if name == "tokenizer" and _ignores_tools(compiled):
-        raise DataError(
-            f"the tokenizer's chat template ignores tools, so the model would never see them; {_REMEDY}",
-            str(directory),
-        )
+    if name == "auto":
+        try:
+            return _own(directory, settings, tokens, with_calls=True)
+        except DataError as error:
+            return replace(
+                _hermes(tokens), note=f"kdfast's own chat template (hermes) is used: {error.message}"
+            )
+    if name == "tokenizer":
+        return _own(directory, settings, tokens)
+    template = _hermes(tokens) if name == "hermes" else _template(_read(Path(name)), tokens)
+    template.compile()
     return template
+
+
+def _hermes(tokens: Mapping[str, str]) -> Template:
+    source = resources.files("kdfast").joinpath("templates/hermes.jinja").read_text(encoding="utf-8")
+    return _template(source, tokens)
+
+
+def _template(source: str, tokens: Mapping[str, str], tool_use: str | None = None) -> Template:
+    others = {name: token for name, token in tokens.items() if name not in ("bos_token", "eos_token")}
+    return Template(source, tokens.get("bos_token", ""), tokens.get("eos_token", ""), others, tool_use)
 
 
 def _read(file: Path) -> str:
@@ -124,18 +141,37 @@ def _token(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _own(directory: Path, settings: Mapping[str, Any], tokens: Mapping[str, str]) -> Template:
+def _own(
+    directory: Path, settings: Mapping[str, Any], tokens: Mapping[str, str], *, with_calls: bool = False
+) -> Template:
+    """The tokenizer's template; with `with_calls` it must also write calls that are found again."""
     named = _named_templates(directory, settings)
     tool_use = named.get("tool_use")
     default = named.get("default", tool_use)
     if default is None:
-        has = f"it has {', '.join(sorted(named))}, and none named default or tool_use" if named else "none at all"
+        has = (
+            f"it has {', '.join(sorted(named))}, and none named default or tool_use"
+            if named
+            else "none at all"
+        )
         raise DataError(
             f"the tokenizer has no chat template that fits ({has}: neither in chat_template.jinja, nor in "
             f"additional_chat_templates, nor as chat_template in tokenizer_config.json); {_REMEDY}",
             str(directory),
         )
-    return Template(default, tokens, None if tool_use == default else tool_use)
+    template = _template(default, tokens, None if tool_use == default else tool_use)
+    compiled = template.compile()
+    if _ignores_tools(compiled):
+        raise DataError(
+            f"the tokenizer's chat template ignores tools, so the model would never see them; {_REMEDY}",
+            str(directory),
+        )
+    if with_calls and call_format(compiled) is None:
+        raise DataError(
+            f"the tokenizer's chat template writes calls in no format that kdfast reads; {_REMEDY}",
+            str(directory),
+        )
+    return template
 
 
 def _named_templates(directory: Path, settings: Mapping[str, Any]) -> dict[str, str]:
@@ -158,4 +194,4 @@ def _named_templates(directory: Path, settings: Mapping[str, Any]) -> dict[str, 
 
 def _ignores_tools(template: _rust.ChatTemplate) -> bool:
     with_tools = template.render(_QUESTION, _TOOLS, True)
-    return with_tools == template.render(_QUESTION, None, True)
+    return "kdfast_probe" not in with_tools

@@ -41,13 +41,13 @@ def run(request: EvaluateRequest) -> int:
     """
     if request.constrained:
         require_llguidance()
-        if "hermes" not in request.formats:
-            raise ConfigError(
-                f"formats: must name hermes: constrained calls are written so, got {list(request.formats)}"
-            )
     model_folder(request.model)
     check_file(request.out)
     loaded = loaded_model.load(request.model, request)
+    if request.constrained and "hermes" not in loaded.formats:
+        raise ConfigError(
+            f"formats: must name hermes: constrained calls are written so, got {list(loaded.formats)}"
+        )
     prompts = eval_prompts(loaded.dataset, request.limit)
     constraint = _constraint(loaded, prompts) if request.constrained else None
     display = Display()
@@ -76,7 +76,7 @@ def _head(request: EvaluateRequest, loaded: LoadedModel) -> dict[str, Any]:
             "max_new_tokens": request.max_new_tokens,
             "batch_size": request.batch_size,
             "dtype": request.dtype,
-            "formats": list(request.formats),
+            "formats": list(loaded.formats),
             "eos_ids": sorted(loaded.options.eos_ids),
         },
     }
@@ -114,7 +114,7 @@ def _answers(
                 decoding,
                 lambda done, tokens: on_progress(done, f"{tokens} tokens"),
                 constraint=constraint,
-                formats=request.formats,
+                formats=loaded.formats,
             )
         except FloatingPointError as error:
             raise DataError(f"cannot be evaluated: {error}", str(loaded.named)) from error

@@ -60,13 +60,18 @@ class LoadedModel:
         return self.dataset.tokenizer
 
     @property
+    def formats(self) -> tuple[str, ...]:
+        """The formats of calls that count: those that the user named, else the one of the data."""
+        return self.settings.formats or self.dataset.formats
+
+    @property
     def options(self) -> SpeedOptions:
         """Limits, warm-up and end tokens; these are the model's own and the one with which the template ends a turn."""
         return SpeedOptions(
             max_new_tokens=self.settings.max_new_tokens,
             warmup=self.settings.warmup,
             eos_ids=tuple({*model_eos_ids(self.model), *self.dataset.turn_end_ids[-1:]}),
-            formats=self.settings.formats,
+            formats=self.formats,
         )
 
     def provenance(self) -> Provenance:
@@ -114,7 +119,7 @@ def load(named: Path, settings: Settings, *, name: str = "model") -> LoadedModel
         torch.set_num_threads(settings.threads)
     directory = model_folder(named, name=name)
     dataset = _dataset(named, directory, settings, name)
-    prompts = speed_prompts(dataset, settings.limit, formats=settings.formats)
+    prompts = speed_prompts(dataset, settings.limit, formats=settings.formats or dataset.formats)
     if not prompts:
         raise DataError("no records: a prompt is needed to measure on", str(settings.prompts))
     device = resolve_device(settings.device)
@@ -160,8 +165,14 @@ def _dataset(named: Path, directory: Path, settings: Settings, name: str) -> KDD
         raise ConfigError(f"{name}: has no tokenizer.json; give a Hugging Face model directory: {directory}")
     folder = RunFolder(named)
     shapes = load_config(folder.config).data.shapes if folder.holds_run else DEFAULT_SHAPES
+    named_format = settings.formats[0] if len(settings.formats) == 1 else "auto"
     return KDDataset(
-        settings.prompts, directory, shapes=(*shapes, _LONGEST_SHAPE), template=settings.template
+        settings.prompts,
+        directory,
+        shapes=(*shapes, _LONGEST_SHAPE),
+        template=settings.template,
+        tool_call_format=named_format,
+        invalid_calls="keep",  # a right answer is shown and compared here, not learned
     )
 
 

@@ -47,7 +47,7 @@ def run(request: MeasureRequest) -> int:
     display = Display()
     samples = _measure(display, loaded)
     provenance = loaded.provenance()
-    scores = [sample.score(request.formats) for sample in samples]
+    scores = [sample.score(loaded.formats) for sample in samples]
     report = speed_report(samples, loaded.options, provenance, quality=quality(scores))
     write_speed_report(request.out, report)
     _show(display.console, samples, provenance, report["quality"])

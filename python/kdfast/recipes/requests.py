@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kdfast.config import GatesConfig
-from kdfast.config.choices import DEFAULT_FORMATS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +24,7 @@ class Settings:
         threads: torch's CPU threads; 0 = torch's default.
         device: one of `kdfast.config.choices.DEVICES`.
         dtype: the number format of the weights, one of `kdfast.config.choices.DTYPES`.
-        formats: call formats that count, see `kdfast.find_tool_calls`.
+        formats: call formats that count, see `kdfast.find_tool_calls`; empty = the one that the template writes.
     """
 
     prompts: Path
@@ -36,7 +35,7 @@ class Settings:
     threads: int = 0
     device: str = "auto"
     dtype: str = "fp32"
-    formats: tuple[str, ...] = DEFAULT_FORMATS
+    formats: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,13 @@ from kdfast.student.vocabulary import read_pieces
 
 
 def write_student(
-    model: PreTrainedModel, directory: Path, *, tokenizer: Path, chat_template: str, turn_end: str
+    model: PreTrainedModel,
+    directory: Path,
+    *,
+    tokenizer: Path,
+    chat_template: str,
+    turn_end: str,
+    tool_use_template: str | None = None,
 ) -> None:
     """Writes the student's files into an existing directory, and nothing else.
 
@@ -26,6 +32,7 @@ def write_student(
         tokenizer: a `tokenizer.json`, or the directory that holds one.
         chat_template: the template that the student was trained with.
         turn_end: the token that ends a turn; it becomes the student's end of sequence.
+        tool_use_template: the template for conversations with tools, where that is another one.
 
     Raises:
         DataError: the tokenizer cannot be read or does not know `turn_end`.
@@ -52,6 +59,10 @@ def write_student(
         json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
     )
     (directory / "chat_template.jinja").write_text(chat_template, encoding="utf-8")
+    if tool_use_template is not None:
+        named = directory / "additional_chat_templates" / "tool_use.jinja"
+        named.parent.mkdir(exist_ok=True)
+        named.write_text(tool_use_template, encoding="utf-8")
 
 
 def _tokenizer_settings(path: Path) -> dict[str, Any]:
@@ -68,7 +79,13 @@ def _tokenizer_settings(path: Path) -> dict[str, Any]:
 
 
 def save_student(
-    model: PreTrainedModel, directory: Path, *, tokenizer: Path, chat_template: str, turn_end: str
+    model: PreTrainedModel,
+    directory: Path,
+    *,
+    tokenizer: Path,
+    chat_template: str,
+    turn_end: str,
+    tool_use_template: str | None = None,
 ) -> None:
     """Writes the student's directory whole or not at all; an existing one is replaced.
 
@@ -78,10 +95,18 @@ def save_student(
         tokenizer: as in `write_student`.
         chat_template: as in `write_student`.
         turn_end: as in `write_student`.
+        tool_use_template: as in `write_student`.
 
     Raises:
         DataError: as in `write_student`.
         OSError: it cannot be written.
     """
     with written_whole(directory) as beside:
-        write_student(model, beside, tokenizer=tokenizer, chat_template=chat_template, turn_end=turn_end)
+        write_student(
+            model,
+            beside,
+            tokenizer=tokenizer,
+            chat_template=chat_template,
+            turn_end=turn_end,
+            tool_use_template=tool_use_template,
+        )

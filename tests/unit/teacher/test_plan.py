@@ -19,6 +19,7 @@ class Rows:
 
     lengths: list[int] = field(default_factory=lambda: [2] * 8)
     turn_end_ids: list[int] = field(default_factory=lambda: [3])
+    call_openings: tuple[str, ...] = ("<tool_call>",)
 
     def should_call(self) -> list[bool]:
         return DUE

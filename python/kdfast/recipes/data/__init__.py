@@ -12,13 +12,21 @@ def inspect(
     *,
     tokenizer: Path,
     template: str = DataConfig.template,
+    tool_call_format: str = DataConfig.tool_call_format,
     shapes: tuple[int, ...],
     line: int | None = None,
 ) -> int:
     """Shows what training would see of a JSONL file; see `kdfast.recipes.data.inspection`."""
     from kdfast.recipes.data.inspection import inspect as show
 
-    show(path, tokenizer=tokenizer, template=template, shapes=shapes, line=line)
+    show(
+        path,
+        tokenizer=tokenizer,
+        template=template,
+        tool_call_format=tool_call_format,
+        shapes=shapes,
+        line=line,
+    )
     return 0
 
 

@@ -29,7 +29,15 @@ _STYLES = {
 _MOST_REASONS = 10
 
 
-def inspect(path: Path, *, tokenizer: Path, template: str, shapes: tuple[int, ...], line: int | None) -> None:
+def inspect(
+    path: Path,
+    *,
+    tokenizer: Path,
+    template: str,
+    tool_call_format: str,
+    shapes: tuple[int, ...],
+    line: int | None,
+) -> None:
     """Prints what training would see of a JSONL file. Bad lines are set aside and shown; they stop nothing.
 
     Raises:
@@ -44,12 +52,13 @@ def inspect(path: Path, *, tokenizer: Path, template: str, shapes: tuple[int, ..
         template=template,
         on_error="quarantine",
         max_rejected_fraction=1.0,
+        invalid_calls="keep",
+        tool_call_format=tool_call_format,
     )
     rows = [dataset.store.row(int(row)) for row in dataset.rows]
     if not rows:
-        raise DataError(
-            "no record in it can be used; the reasons are in the file's .rejected.reasons.jsonl", str(path)
-        )
+        _print_rejected(console, path, dataset)
+        raise DataError("no record in it can be used; the reasons are above", str(path))
     _print_counts(console, path, dataset, rows)
     _print_shapes(console, dataset)
     _print_rejected(console, path, dataset)
@@ -64,6 +73,15 @@ def _print_counts(console: Console, path: Path, dataset: KDDataset, rows: list[d
     table.add_row("records", f"{len(lines)}")
     table.add_row("rows", f"{len(rows)} ({len(rows) - truths} teacher's answers, {truths} ground truths)")
     table.add_row("tool calls due", f"{due} of {len(rows)} ({due / len(rows):.0%})")
+    if dataset.template.note:
+        table.add_row("chat template", dataset.template.note)
+    table.add_row("calls are read as", dataset.tool_call_format)
+    calling = [row for row in rows if len(row["spans"]["tool_call"])]
+    if calling:
+        table.add_row("answers with calls", _validity(calling))
+    bare = sum(_tools_without_schema(row["tools"]) > 0 for row in rows)
+    if bare:
+        table.add_row("tools without a schema", f"in {bare} rows: any arguments of theirs are valid")
     for name, lengths in (
         ("tokens a row", dataset.lengths),
         ("of them the answer", np.array([row["response_length"] for row in rows])),
@@ -78,6 +96,20 @@ def _print_counts(console: Console, path: Path, dataset: KDDataset, rows: list[d
             "prompts with bytes lost", f"{lossy}: the tokenizer has no token for some of their bytes"
         )
     console.print(table)
+
+
+def _validity(calling: list[dict[str, Any]]) -> str:
+    broken = [row for row in calling if not row["call_valid"]]
+    if not broken:
+        return f"{len(calling)}, all valid by their schemas"
+    lines = ", ".join(str(row["line"]) for row in broken[:5])
+    remedy = "data.invalid_calls says what becomes of them"
+    return f"{len(calling)}, of them {len(broken)} break a schema (line {lines}): {remedy}"
+
+
+def _tools_without_schema(tools: str | None) -> int:
+    definitions = [tool.get("function", tool) for tool in json.loads(tools or "[]")]
+    return sum(not definition.get("parameters") for definition in definitions)
 
 
 def _distribution(values: NDArray[Any]) -> str:

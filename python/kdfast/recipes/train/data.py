@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from kdfast.config import Config
 from kdfast.data import KDDataset
@@ -58,6 +59,8 @@ def open_data(config: Config, ranks: Ranks, console: Console) -> RunData:
             validation.open_teacher(train.teacher.path)
     if ranks.main:
         ranks.wait()
+    if ranks.main and train.template.note:
+        console.print(f"[yellow]chat template[/yellow]: {escape(train.template.note)}", highlight=False)
     _check(config, ranks, train, console)
     return RunData(train, validation)
 

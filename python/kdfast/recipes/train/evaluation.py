@@ -14,7 +14,6 @@ from kdfast.display import Display
 from kdfast.errors import DataError
 from kdfast.evaluate import EVALUATION_KIND, SCHEMA_VERSION, Decoding, EvalPrompt, eval_prompts, evaluate
 from kdfast.files import read_document, write_document
-from kdfast.scoring import FORMATS
 from kdfast.speed import SpeedPrompt, prompts_fingerprint, truth_fingerprint
 
 
@@ -72,6 +71,7 @@ def evaluate_once(
             dataset.tokenizer.decode,
             decoding,
             lambda done, tokens: on_progress(done, f"{tokens} tokens"),
+            formats=dataset.formats,
         )
     result = {
         "schema_version": SCHEMA_VERSION,
@@ -82,7 +82,7 @@ def evaluate_once(
             "mode": "free",
             "sampling": "greedy",
             "max_new_tokens": decoding.max_new_tokens,
-            "formats": list(FORMATS),
+            "formats": list(dataset.formats),
             "eos_ids": sorted(decoding.eos_ids),
         },
         **evaluation.to_json(),

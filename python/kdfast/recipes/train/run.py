@@ -37,7 +37,6 @@ from kdfast.student import (
     write_student,
 )
 from kdfast.teacher import model_directory
-from kdfast.teacher.local.plan import CALL_OPENINGS
 from kdfast.teacher.local.scores import call_opening_ids
 
 
@@ -150,7 +149,7 @@ class Run:
         settings = LossSettings(
             kd=self.config.kd,
             eos_ids=tuple(data.turn_end_ids[-1:]),
-            opening_ids=call_opening_ids(data.pieces(), CALL_OPENINGS),
+            opening_ids=call_opening_ids(data.pieces(), data.call_openings),
             prefix_tokens=self.config.data.prefix_tokens,
             logprob_temperature=teacher.logprob_temperature if teacher is not None else 1.0,
         )
@@ -218,6 +217,7 @@ class Run:
         return {
             "tokenizer": self.config.data.tokenizer,
             "chat_template": data.template.source,
+            "tool_use_template": data.template.tool_use,
             "turn_end": data.tokenizer.decode(data.turn_end_ids[-1:]),
         }
 

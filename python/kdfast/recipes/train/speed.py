@@ -65,13 +65,14 @@ class SpeedProbe:
         self.prompts: list[SpeedPrompt] = []
         self._no_prompts: str | None = None
         try:
-            self.prompts = speed_prompts(self.data, settings.prompts, spread=True)
+            self.prompts = speed_prompts(self.data, settings.prompts, spread=True, formats=self.data.formats)
         except FAILURES as error:
             self._no_prompts = in_words(error)
         self.options = SpeedOptions(
             max_new_tokens=settings.max_new_tokens,
             warmup=settings.warmup,
             eos_ids=tuple(self.data.turn_end_ids[-1:]),  # a saved student's end of sequence
+            formats=self.data.formats,
         )
 
     def run_when_due(self, step: int, log: MetricsLog, display: Display) -> None:

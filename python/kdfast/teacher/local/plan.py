@@ -14,9 +14,6 @@ from kdfast.config.teacher import TeacherConfig
 from kdfast.errors import ConfigError
 from kdfast.teacher.local.scores import Wanted, call_opening_ids
 
-CALL_OPENINGS = ("<tool_call>",)
-"""How a tool call starts in the format that the student learns."""
-
 
 class TrainingRows(Protocol):
     """The part of the training data that the plan reads; `kdfast.data.KDDataset` satisfies it.
@@ -26,6 +23,10 @@ class TrainingRows(Protocol):
     """
 
     lengths: Any
+
+    @property
+    def call_openings(self) -> tuple[str, ...]:
+        """The texts with which a tool call may begin."""
 
     @property
     def turn_end_ids(self) -> list[int]:
@@ -87,7 +88,7 @@ def plan_teaching(settings: TeacherConfig, teacher: str, data: TrainingRows, usa
         k=settings.k,
         usable=usable,
         always_ids=tuple(data.turn_end_ids),
-        call_opening_ids=call_opening_ids(data.pieces()[:usable], CALL_OPENINGS),
+        call_opening_ids=call_opening_ids(data.pieces()[:usable], data.call_openings),
         samples=settings.samples,
     )
     identity: dict[str, Any] = {
@@ -97,7 +98,7 @@ def plan_teaching(settings: TeacherConfig, teacher: str, data: TrainingRows, usa
         "k": settings.k,
         "usable": usable,
         "always": sorted(data.turn_end_ids),
-        "openings": CALL_OPENINGS,
+        "openings": data.call_openings,
     }
     if settings.samples:
         # Omit the key when 0, so that the fingerprint equals that of older stores.
