@@ -26,11 +26,12 @@ class DataConfig(Section):
 
     section: ClassVar[str] = "data"
 
-    train: Annotated[Path, Key("Training records, a JSONL file.")]
+    train: Annotated[Path, Key("Training records, a JSONL file.", on_resume=True)]
     validation: Annotated[
-        Path | None, Key("Held-out records, a JSONL file; null = neither validation nor evaluation.")
+        Path | None,
+        Key("Held-out records, a JSONL file; null = neither validation nor evaluation.", on_resume=True),
     ] = None
-    tokenizer: Annotated[Path, Key("tokenizer.json, or a directory that holds one.")]
+    tokenizer: Annotated[Path, Key("tokenizer.json, or a directory that holds one.", on_resume=True)]
     template: Annotated[
         str,
         Key(

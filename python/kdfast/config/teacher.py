@@ -27,10 +27,11 @@ class TeacherConfig(Section):
     section: ClassVar[str] = "teacher"
 
     model: Annotated[
-        Path | None, Key("A Hugging Face causal LM's directory or a .gguf file; null = none.")
+        Path | None, Key("A Hugging Face causal LM's directory or a .gguf file; null = none.", on_resume=True)
     ] = None
     store: Annotated[
-        Path | None, Key("Directory of the teacher store: written by `kdfast teach`, read by training.")
+        Path | None,
+        Key("Directory of the teacher store: written by `kdfast teach`, read by training.", on_resume=True),
     ] = None
     k: Annotated[
         int, Key("Log-probabilities kept a token; 6 bytes each and 4 for the rest of the mass.", minimum=1)

@@ -91,7 +91,8 @@ class Checkpoints:
             save_file(_optimizer_tensors(student, optimizer, terms), beside / OPTIMIZER_FILE)
             if terms is not None and terms.state_dict():
                 save_file(_contiguous(terms.state_dict()), beside / TERMS_FILE)
-            sizes = {file.name: file.stat().st_size for file in sorted(beside.iterdir())}
+            written = sorted(file for file in beside.rglob("*") if file.is_file())
+            sizes = {file.relative_to(beside).as_posix(): file.stat().st_size for file in written}
             document = {
                 "format_version": FORMAT_VERSION,
                 "step": step,

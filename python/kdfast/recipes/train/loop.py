@@ -16,6 +16,7 @@ from kdfast.data import KDDataset
 from kdfast.display import Display
 from kdfast.errors import KdfastError
 from kdfast.recipes.train.batches import MicroBatches
+from kdfast.recipes.train.same_inputs import STATE_KEY
 from kdfast.recipes.train.schedule import learning_rate
 from kdfast.recipes.train.speed import SpeedProbe
 from kdfast.recipes.train.step import Runner
@@ -54,7 +55,7 @@ class Progress:
 
 @dataclass
 class Loop:
-    """One run's moving parts; `progress` is updated in place."""
+    """One run's moving parts; `progress` is updated in place, `inputs` name what the run reads."""
 
     config: Config
     runner: Runner
@@ -65,6 +66,7 @@ class Loop:
     validation_data: KDDataset | None
     checkpoints: Checkpoints
     progress: Progress
+    inputs: dict[str, str]
     log: MetricsLog
     display: Display
     speed: SpeedProbe | None = None
@@ -164,7 +166,11 @@ class Loop:
     def save(self) -> None:
         """Writes a checkpoint of the current step (rank 0 writes, all wait)."""
         if self.runner.ranks.main:
-            state = {**asdict(self.progress), "sampler": self.sampler.state_dict(self.progress.step)}
+            state = {
+                **asdict(self.progress),
+                "sampler": self.sampler.state_dict(self.progress.step),
+                STATE_KEY: self.inputs,
+            }
             self.checkpoints.save(
                 self.progress.step, self.student, self.optimizer, state, terms=self.runner.bare.terms
             )

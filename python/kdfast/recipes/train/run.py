@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.markup import escape
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -20,11 +21,12 @@ from kdfast.recipes.train.evaluation import evaluate_once
 from kdfast.recipes.train.gates import FinalGates, blessed_reports
 from kdfast.recipes.train.loop import Loop, Progress
 from kdfast.recipes.train.objective import Objective
+from kdfast.recipes.train.same_inputs import check_same_inputs, input_fingerprints
 from kdfast.recipes.train.speed import SpeedProbe
 from kdfast.recipes.train.step import Runner, StudentLoss
 from kdfast.recipes.train.summary import print_evaluation, print_losses, print_paths
 from kdfast.recipes.train.verdict import judge_gates, judge_valid_calls
-from kdfast.runs.checkpoint import Checkpoints, load_checkpoint
+from kdfast.runs.checkpoint import Checkpoints, load_checkpoint, read_state
 from kdfast.runs.folder import RunFolder, open_run_folder
 from kdfast.runs.metrics import MetricsLog, cut_metrics
 from kdfast.shapes import StepSampler
@@ -81,6 +83,8 @@ class Run:
         self.train_data, self.validation_data = data.train, data.validation
         self.checkpoints = Checkpoints(self.folder.checkpoints, self._write_student)
         self.checkpoint = self.checkpoints.latest() if resume else None
+        self.inputs = input_fingerprints(config, data)
+        self._compare_inputs()
         self._build()
 
     def run(self) -> int:
@@ -104,6 +108,12 @@ class Run:
         code = self._judge_gates(after)
         print_paths(console, self.folder, self.progress)
         return judge_valid_calls(config, after, console) or code
+
+    def _compare_inputs(self) -> None:
+        if self.checkpoint is not None:
+            warning = check_same_inputs(read_state(self.checkpoint), self.inputs, self.checkpoint)
+            if warning:
+                self.display.console.print(f"[yellow]warning[/yellow]: {escape(warning)}", highlight=False)
 
     def _build(self) -> None:
         """The student, its optimiser and the sampler; from the newest checkpoint where there is one."""
@@ -176,6 +186,7 @@ class Run:
             validation_data=self.validation_data,
             checkpoints=self.checkpoints,
             progress=self.progress,
+            inputs=self.inputs,
             log=log,
             display=self.display,
             speed=self._speed(),
