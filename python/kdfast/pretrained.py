@@ -12,7 +12,14 @@ import torch
 import transformers
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 
 from kdfast.config import choices
 from kdfast.errors import ConfigError, KdfastError
@@ -153,3 +160,75 @@ def load_causal_lm(
             )
     model.train(False)
     return model
+
+
+def make_savable(model: PreTrainedModel) -> str:
+    """Drops what `save_pretrained` would refuse at the end of a run: contradictory settings for generation.
+
+    Args:
+        model: the model; its generation config may be replaced.
+
+    Returns:
+        what was dropped and why; "" = nothing.
+    """
+    generation: Any = model.generation_config
+    if generation is None:
+        return ""
+    try:
+        with quiet_transformers():
+            generation.validate(strict=True)
+    except ValueError as cause:
+        ids = {name: value for name, value in generation.to_dict().items() if name.endswith("_token_id")}
+        make: Any = GenerationConfig
+        model.generation_config = make(**ids)
+        reason = " ".join(str(cause).split())
+        return f"the model's generation_config.json cannot be saved again; all but its token ids is left out ({reason})"
+    return ""
+
+
+def check_readable(directory: Path, *, error: type[KdfastError], name: str) -> None:
+    """Lets transformers read a saved model's config, settings for generation, tokenizer and template; no weights.
+
+    Raises:
+        KdfastError: of the class `error`: transformers refuses one of them.
+    """
+    try:
+        with quiet_transformers():
+            AutoConfig.from_pretrained(directory, local_files_only=True, **OWN_CODE_NEVER)
+            GenerationConfig.from_pretrained(directory, local_files_only=True)
+            AutoTokenizer.from_pretrained(directory, local_files_only=True, **OWN_CODE_NEVER)
+    except _BROKEN as cause:
+        reason = " ".join(str(cause).split())[:200]
+        raise error(
+            f"{name}: the student could be written, but transformers would not read it again ({reason}); mend the "
+            "config.json, generation_config.json or tokenizer files that it starts from"
+        ) from cause
+
+
+def check_sizes(
+    config: PretrainedConfig, *, ids: int, longest: int, error: type[KdfastError], name: str
+) -> None:
+    """Checks that a model can read what a tokenizer and records give it.
+
+    Args:
+        config: the model's.
+        ids: how many ids the tokenizer has.
+        longest: tokens of the longest row that the model will read; 0 = not known yet.
+        error: the class of the error to raise.
+        name: how the message calls the model.
+
+    Raises:
+        KdfastError: of the class `error`: an id has no row in the model, or a row is longer than the model reads.
+    """
+    text = config.get_text_config()
+    if ids > text.vocab_size:
+        raise error(
+            f"{name}: the tokenizer has {ids} ids and the model has rows for {text.vocab_size}; use the tokenizer that "
+            "belongs to the model, or a model with more rows"
+        )
+    limit = getattr(text, "max_position_embeddings", None)
+    if limit is not None and longest > limit:
+        raise error(
+            f"{name}: the longest row has {longest} tokens and the model reads {limit} (max_position_embeddings); "
+            "lower the largest of data.shapes, shorten the records, or use a model that reads more"
+        )

@@ -16,7 +16,7 @@ from kdfast._rust import Tokenizer
 from kdfast.config import load_config
 from kdfast.data import DEFAULT_SHAPES, KDDataset
 from kdfast.errors import ConfigError, DataError
-from kdfast.pretrained import DTYPES, load_causal_lm, resolve_device
+from kdfast.pretrained import DTYPES, check_sizes, load_causal_lm, resolve_device
 from kdfast.recipes.requests import Settings
 from kdfast.runs.folder import RunFolder
 from kdfast.speed import (
@@ -126,6 +126,7 @@ def load(named: Path, settings: Settings, *, name: str = "model") -> LoadedModel
     model: Any = load_causal_lm(
         directory, dtype=DTYPES[settings.dtype], error=ConfigError, name=name, families=None
     )
+    check_sizes(model.config, ids=dataset.tokenizer.vocab_size, longest=0, error=ConfigError, name=name)
     model.to(device)
     loaded = LoadedModel(
         named=named, directory=directory, model=model, dataset=dataset, prompts=prompts, settings=settings

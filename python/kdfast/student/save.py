@@ -23,6 +23,7 @@ def write_student(
     chat_template: str,
     turn_end: str,
     tool_use_template: str | None = None,
+    weights: bool = True,
 ) -> None:
     """Writes the student's files into an existing directory, and nothing else.
 
@@ -33,6 +34,7 @@ def write_student(
         chat_template: the template that the student was trained with.
         turn_end: the token that ends a turn; it becomes the student's end of sequence.
         tool_use_template: the template for conversations with tools, where that is another one.
+        weights: False = all but the weights, to try whether it can be written.
 
     Raises:
         DataError: the tokenizer cannot be read or does not know `turn_end`.
@@ -48,7 +50,11 @@ def write_student(
     if generation.pad_token_id is None:
         generation.pad_token_id = end
     with quiet_transformers():
-        model.save_pretrained(directory)
+        if weights:
+            model.save_pretrained(directory)
+        else:
+            model.config.save_pretrained(directory)
+            generation.save_pretrained(directory)
     source = tokenizer if tokenizer.is_dir() else tokenizer.parent
     shutil.copyfile(
         source / "tokenizer.json" if tokenizer.is_dir() else tokenizer, directory / "tokenizer.json"

@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.markup import escape
 
 from kdfast import _rust
 from kdfast.config import Config
 from kdfast.data import KDDataset
 from kdfast.display import Display
-from kdfast.errors import ConfigError
+from kdfast.errors import ConfigError, TeacherError
 from kdfast.exit_codes import DONE, INTERRUPTED
+from kdfast.pretrained import check_sizes, load_model_config
 from kdfast.stop import StopRequest
 from kdfast.student import check_vocabulary, read_pieces
 from kdfast.teacher import LocalTeacher, Scores, ScoringRow
@@ -52,6 +54,17 @@ def run(config: Config) -> int:
         teacher_size=teacher.vocab_size,
     )
     plan = plan_teaching(settings, teacher.fingerprint, datasets[0], usable)
+    check_sizes(
+        load_model_config(teacher.directory, error=TeacherError, name="teacher.model"),
+        ids=len(read_pieces(teacher.directory)),
+        longest=len(plan.prefix_ids) + max(int(rows.lengths.max(initial=0)) for rows in datasets),
+        error=ConfigError,
+        name="teacher.model",
+    )
+    if datasets[0].template.note:
+        display.console.print(
+            f"[yellow]chat template[/yellow]: {escape(datasets[0].template.note)}", highlight=False
+        )
     with _rust.TeacherWriter.open(
         settings.store, plan.fingerprint, k=settings.k, vocab_size=usable, samples=settings.samples
     ) as writer:

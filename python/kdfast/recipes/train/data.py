@@ -13,6 +13,7 @@ from kdfast.data import KDDataset
 from kdfast.distributed.ranks import Ranks
 from kdfast.errors import ConfigError, DataError
 from kdfast.recipes.train.inputs import check_inputs
+from kdfast.recipes.train.overlap import check_overlap
 from kdfast.student import check_vocabulary, read_pieces
 from kdfast.teacher import model_directory, model_fingerprint, model_vocab_size
 from kdfast.teacher.local.plan import plan_teaching
@@ -62,6 +63,10 @@ def open_data(config: Config, ranks: Ranks, console: Console) -> RunData:
     if ranks.main and train.template.note:
         console.print(f"[yellow]chat template[/yellow]: {escape(train.template.note)}", highlight=False)
     _check(config, ranks, train, console)
+    if validation is not None:
+        warning = check_overlap(train, validation)
+        if warning and ranks.main:
+            console.print(f"[yellow]warning[/yellow]: {escape(warning)}", highlight=False)
     return RunData(train, validation)
 
 

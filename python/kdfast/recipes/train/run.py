@@ -14,8 +14,10 @@ from torch.nn.parallel import DistributedDataParallel
 from kdfast.config import Config
 from kdfast.display import Display
 from kdfast.distributed.ranks import Ranks, join
+from kdfast.errors import ConfigError
 from kdfast.exit_codes import DONE, INTERRUPTED
 from kdfast.losses import LossSettings
+from kdfast.pretrained import check_sizes
 from kdfast.recipes.train.data import open_data
 from kdfast.recipes.train.evaluation import evaluate_once
 from kdfast.recipes.train.gates import FinalGates, blessed_reports
@@ -25,6 +27,7 @@ from kdfast.recipes.train.same_inputs import check_same_inputs, input_fingerprin
 from kdfast.recipes.train.speed import SpeedProbe
 from kdfast.recipes.train.step import Runner, StudentLoss
 from kdfast.recipes.train.summary import print_evaluation, print_losses, print_paths
+from kdfast.recipes.train.trial_save import try_saving
 from kdfast.recipes.train.verdict import judge_gates, judge_valid_calls
 from kdfast.runs.checkpoint import Checkpoints, load_checkpoint, read_state
 from kdfast.runs.folder import RunFolder, open_run_folder
@@ -86,6 +89,7 @@ class Run:
         self.inputs = input_fingerprints(config, data)
         self._compare_inputs()
         self._build()
+        self._check_student()
 
     def run(self) -> int:
         """Evaluates, trains, evaluates again; returns the exit code."""
@@ -151,6 +155,30 @@ class Run:
             self.display.console.print(f"going on from step {step}: {self.checkpoint}", soft_wrap=True)
         if self.ranks.main:
             cut_metrics(self.folder.metrics, step if self.checkpoint is not None else -1)
+        self.ranks.wait()
+
+    def _check_student(self) -> None:
+        """What would fail later: sizes that do not fit, and a student that cannot be saved."""
+        data = [self.train_data, *([self.validation_data] if self.validation_data is not None else [])]
+        check_sizes(
+            self.student.config,
+            ids=self.train_data.tokenizer.vocab_size,
+            longest=max(int(rows.lengths.max(initial=0)) for rows in data),
+            error=ConfigError,
+            name="arch",
+        )
+        if self.ranks.main:
+            terms, keep_last = self.model.terms, self.config.train.keep_last
+            note = try_saving(
+                self.student,
+                self.optimizer,
+                self.folder.path,
+                self._write_student,
+                keep_last=keep_last,
+                terms=terms,
+            )
+            if note:
+                self.display.console.print(f"[yellow]warning[/yellow]: {escape(note)}", highlight=False)
         self.ranks.wait()
 
     def _objective(self) -> Objective:
@@ -232,8 +260,8 @@ class Run:
             "turn_end": data.tokenizer.decode(data.turn_end_ids[-1:]),
         }
 
-    def _write_student(self, student: Any, directory: Path) -> None:
-        write_student(student, directory, **self._saving())
+    def _write_student(self, student: Any, directory: Path, *, weights: bool = True) -> None:
+        write_student(student, directory, **self._saving(), weights=weights)
 
 
 def _adamw(model: nn.Module, config: Config) -> torch.optim.AdamW:
