@@ -178,6 +178,12 @@ class BuildReport:
     @property
     def invalid_calls(self) -> int: ...
     @property
+    def escaped(self) -> int: ...
+    @property
+    def ended_already(self) -> int: ...
+    @property
+    def raw_text(self) -> int: ...
+    @property
     def record_teacher_rows(self) -> int: ...
 
 @final
@@ -193,6 +199,7 @@ class TokenStore:
         prefix_tokens: int,
         formats: Sequence[str],
         invalid_calls: str,
+        content_tokens: str,
         on_error: str,
         max_rejected_fraction: float,
         max_line_bytes: int,

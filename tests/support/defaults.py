@@ -10,7 +10,12 @@ from kdfast.scoring import FORMATS
 _READING = ("on_error", "max_rejected_fraction", "max_line_bytes", "allow_reasoning", "threads")
 _READ = {name: getattr(DataConfig, name) for name in _READING}
 _BUILD = _READ | {"supervise": DataConfig.supervise, "prefix_tokens": DataConfig.prefix_tokens}
-_BUILD |= {"formats": FORMATS, "invalid_calls": DataConfig.invalid_calls, "record_k": 32}
+_BUILD |= {
+    "formats": FORMATS,
+    "invalid_calls": DataConfig.invalid_calls,
+    "content_tokens": DataConfig.content_tokens,
+    "record_k": 32,
+}
 
 
 def read_jsonl(path: Path, **options: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -81,6 +81,14 @@ class DataConfig(Section):
             " 'keep' learns it and counts it."
         ),
     ] = "reject"
+    content_tokens: Annotated[
+        Literal["escape", "refuse", "allow"],
+        Key(
+            "Control tokens (such as <|im_end|>) in what people wrote in messages and tools: 'escape' learns them as"
+            " text, 'refuse' makes them an error of their line, 'allow' makes tokens of them. Raw prompts and texts are"
+            " left as they are."
+        ),
+    ] = "escape"
     max_line_bytes: Annotated[int, Key("A longer line is an error, not a memory problem.", minimum=1)] = (
         64 * 1024 * 1024
     )

@@ -24,6 +24,7 @@ from kdfast.errors import DataError
 
 DEFAULT_SHAPES = DataConfig.shapes
 
+_COUNTS = ("invalid_calls", "escaped", "ended_already", "raw_text")
 _RECORD_K = 32  # log-probabilities of a record's own that are kept for each token: the likeliest
 
 PathLike = str | os.PathLike[str]
@@ -44,7 +45,9 @@ class KDDataset(Dataset[dict[str, Any]]):
         shapes: padded lengths in tokens, ascending.
         tool_call_format: the format of the calls, one of `kdfast._rust.tool_call_formats()`.
         reused: whether the token store existed already.
-        invalid_calls: number of rows with a call that breaks its tool's schema (0 unless these are kept).
+        counts: how many rows have a call that breaks its schema (`invalid_calls`), control tokens in their content
+            (`escaped`), an answer that came with its turn end (`ended_already`), a prompt or answer as text
+            (`raw_text`).
         rejected: number of bad lines that were set aside (only with `on_error="quarantine"`).
         too_long: lines of the records that were left out because they do not fit (only with `on_error="quarantine"`).
 
@@ -70,6 +73,7 @@ class KDDataset(Dataset[dict[str, Any]]):
         allow_reasoning: bool = DataConfig.allow_reasoning,
         invalid_calls: str = DataConfig.invalid_calls,
         tool_call_format: str = DataConfig.tool_call_format,
+        content_tokens: str = DataConfig.content_tokens,
         cache: PathLike | None = None,
         teacher_store: PathLike | None = None,
         threads: int = DataConfig.threads,
@@ -90,6 +94,7 @@ class KDDataset(Dataset[dict[str, Any]]):
             allow_reasoning: accept `teacher_reasoning_content`.
             tool_call_format: one of `kdfast._rust.tool_call_formats()`; "auto" = the one that the template writes, and
                 "hermes" if it writes none.
+            content_tokens: control tokens in the content of messages and tools: "escape", "refuse" or "allow" them.
             invalid_calls: "reject" a record with a call that breaks its tool's schema, or "keep" it.
             cache: directory of token stores; None = `.kdfast` beside the file.
             teacher_store: file of the teacher store; None = the log-probabilities that the records carry, if any.
@@ -117,6 +122,7 @@ class KDDataset(Dataset[dict[str, Any]]):
             prefix_tokens=prefix_tokens,
             formats=self.formats,
             invalid_calls=invalid_calls,
+            content_tokens=content_tokens,
             on_error=on_error,
             max_rejected_fraction=max_rejected_fraction,
             max_line_bytes=max_line_bytes,
@@ -125,7 +131,7 @@ class KDDataset(Dataset[dict[str, Any]]):
             threads=threads,
         )
         self.reused, self.rejected = report.reused, report.rejected
-        self.invalid_calls = report.invalid_calls
+        self.counts = {name: int(getattr(report, name)) for name in _COUNTS}
         self.store = _rust.TokenStore.open(report.path)
         teacher = teacher_store if teacher_store is not None else self.store.record_teacher_path
         self.teacher = _rust.TeacherStore.open(teacher) if teacher is not None else None
@@ -150,6 +156,7 @@ class KDDataset(Dataset[dict[str, Any]]):
             allow_reasoning=data.allow_reasoning,
             invalid_calls=data.invalid_calls,
             tool_call_format=data.tool_call_format,
+            content_tokens=data.content_tokens,
             cache=data.cache,
             teacher_store=teacher_store,
             threads=data.threads,

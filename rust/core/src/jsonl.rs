@@ -50,7 +50,7 @@ pub struct Summary {
 
 /// Reads the dataset at `path`, giving `sink` the lines of each block in file order, parsed or rejected.
 ///
-/// Lines end in LF or CRLF; a byte order mark on line 1 is skipped; blank lines are skipped but counted; the last line
+/// Lines end in LF or CRLF; a byte order mark at the start of a line is skipped; blank lines are skipped but counted; the last line
 /// needs no newline. `sink` decides whether a rejected line fails the load (see [`Quarantine`]).
 ///
 /// Errors: `Io` when the file cannot be read; `Data` for a line beyond the limit and for a file that holds no records.
@@ -61,10 +61,16 @@ pub fn read(
 ) -> Result<Summary> {
     let pool = threads::pool(options.threads)?;
     let mut blocks = Blocks::open(path, options.max_line_bytes)?;
+    let mut first = true;
     let mut summary = Summary::default();
     let mut next_line = 1;
     let mut opening = true;
     while let Some(block) = blocks.next()? {
+        if std::mem::take(&mut first)
+            && let Some(what) = no_json_lines(block)
+        {
+            return Err(Error::data(format!("holds no JSON lines (one record a line, UTF-8): {what}")).in_file(path));
+        }
         let mut lines = split(block, &mut next_line, options.max_line_bytes);
         if opening && let Some(first) = lines.kept.first() {
             opening = false;
@@ -164,6 +170,32 @@ impl<'p> Blocks<'p> {
     }
 }
 
+/// What a file is whose first block is not JSON lines, and what to do; `None` where it may be.
+fn no_json_lines(block: &[u8]) -> Option<&'static str> {
+    const MAGIC: [(&[u8], &str); 7] = [
+        (b"\x1f\x8b", "it is compressed with gzip; unpack it (gunzip)"),
+        (b"\x28\xb5\x2f\xfd", "it is compressed with zstd; unpack it (unzstd)"),
+        (b"PK\x03\x04", "it is a zip archive; unpack it (unzip)"),
+        (b"PAR1", "it is a Parquet table; write it as JSON lines (pandas: to_json(orient='records', lines=True))"),
+        (b"ARROW1", "it is an Arrow table; write it as JSON lines (pandas: to_json(orient='records', lines=True))"),
+        (b"\xff\xfe", UTF_16),
+        (b"\xfe\xff", UTF_16),
+    ];
+    const UTF_16: &str = "it is UTF-16; save it as UTF-8 (iconv -f UTF-16 -t UTF-8)";
+    if let Some((_, what)) = MAGIC.iter().find(|(magic, _)| block.starts_with(magic)) {
+        return Some(what);
+    }
+    if matches!(block, [b'{', 0, ..] | [0, b'{', ..]) {
+        return Some(UTF_16);
+    }
+    let text = block.strip_prefix(BOM).unwrap_or(block).trim_ascii_start();
+    if text.starts_with(b"[") {
+        return Some("it is one JSON array; write an object a line (jq -c '.[]')");
+    }
+    let line = text.split(|&byte| byte == b'\n').next()?.trim_ascii_end();
+    (line == b"{").then_some("it is pretty-printed JSON, a record over many lines; write an object a line (jq -c .)")
+}
+
 /// A line that is not blank.
 struct Line {
     /// From 1.
@@ -184,7 +216,7 @@ fn split(block: &[u8], next_line: &mut u64, max_line_bytes: usize) -> Lines {
     while start < block.len() && lines.too_long.is_none() {
         let length = memchr(b'\n', &block[start..]).unwrap_or(block.len() - start);
         let line = Line { number: *next_line, range: start..start + length };
-        let content = content(&block[line.range.clone()], line.number);
+        let content = content(&block[line.range.clone()]);
         if content.1.len() > max_line_bytes {
             lines.too_long = Some(line.number);
         } else if !content.1.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r')) {
@@ -196,18 +228,17 @@ fn split(block: &[u8], next_line: &mut u64, max_line_bytes: usize) -> Lines {
     lines
 }
 
-/// How many bytes to skip at the start of a line (a byte order mark on line 1), and the line without them and without
+/// How many bytes to skip at the start of a line (a byte order mark: on line 1, or where files were joined), and the line without them and without
 /// its carriage return.
-fn content(line: &[u8], number: u64) -> (usize, &[u8]) {
-    let marked = number == 1 && line.starts_with(BOM);
-    let skipped = if marked { BOM.len() } else { 0 };
+fn content(line: &[u8]) -> (usize, &[u8]) {
+    let skipped = if line.starts_with(BOM) { BOM.len() } else { 0 };
     let line = &line[skipped..];
     (skipped, line.strip_suffix(b"\r").unwrap_or(line))
 }
 
 fn parse(block: &[u8], line: &Line, allow_reasoning: bool) -> std::result::Result<Record, Rejected> {
     let raw = &block[line.range.clone()];
-    let (skipped, content) = content(raw, line.number);
+    let (skipped, content) = content(raw);
     let parsed = utf8(content).and_then(|text| fields::parse(text, line.number, allow_reasoning));
     parsed.map_err(|error| Rejected {
         line: line.number,
@@ -278,6 +309,22 @@ mod tests {
         assert_eq!((bad[0].line, bad[0].column, bad[0].raw.as_slice()), (5, Some(1), &b"nope"[..]));
         assert_eq!((summary.records, summary.rejected), (3, 1));
         assert_eq!(summary.content_hash, *blake3::hash(text.as_bytes()).as_bytes());
+    }
+
+    #[test]
+    fn other_files_are_named_as_what_they_are() {
+        for (bytes, what) in [
+            (&b"\x1f\x8b\x08\x00"[..], "gzip"),
+            (b"\xff\xfe{\x00", "UTF-16"),
+            (b"\x00{\x00\"", "UTF-16"),
+            (b" \n[\n{}]", "JSON array"),
+            (b"\xef\xbb\xbf{\n  \"prompt\": 1\n}", "pretty-printed"),
+            (b"PAR1", "Parquet"),
+        ] {
+            assert!(load(bytes, &options()).unwrap_err().message.contains(what), "{what}");
+        }
+        let joined = format!("{GOOD}\n\u{feff}{GOOD}");
+        assert_eq!(load(joined.as_bytes(), &options()).unwrap().1.len(), 2);
     }
 
     #[test]

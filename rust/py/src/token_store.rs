@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use kdfast_core::annotate::{InvalidCalls, Options, Supervise};
+use kdfast_core::annotate::{ContentTokens, InvalidCalls, Options, Supervise};
 use kdfast_core::jsonl::ReadOptions;
 use kdfast_core::token_store::{self, BuildOptions, CutRow, List, SPANS};
 use kdfast_core::{Error, Result};
@@ -29,6 +29,9 @@ pub struct BuildReport {
     rejected: u64,
     prompt_lossy: u64,
     invalid_calls: u64,
+    escaped: u64,
+    ended_already: u64,
+    raw_text: u64,
     record_teacher_rows: u64,
 }
 
@@ -39,7 +42,7 @@ pub struct TokenStore(pub token_store::TokenStore);
 #[pymethods]
 impl TokenStore {
     #[staticmethod]
-    #[pyo3(signature = (path, directory, tokenizer, template, *, supervise, prefix_tokens, formats, invalid_calls, on_error,
+    #[pyo3(signature = (path, directory, tokenizer, template, *, supervise, prefix_tokens, formats, invalid_calls, content_tokens, on_error,
         max_rejected_fraction, max_line_bytes, allow_reasoning, record_k, threads))]
     #[allow(clippy::too_many_arguments)] // one a keyword of the Python call
     fn build(
@@ -52,6 +55,7 @@ impl TokenStore {
         prefix_tokens: usize,
         formats: Vec<String>,
         invalid_calls: &str,
+        content_tokens: &str,
         on_error: &str,
         max_rejected_fraction: f64,
         max_line_bytes: usize,
@@ -77,11 +81,21 @@ impl TokenStore {
                 )));
             }
         };
+        let content_tokens = match content_tokens {
+            "escape" => ContentTokens::Escape,
+            "refuse" => ContentTokens::Refuse,
+            "allow" => ContentTokens::Allow,
+            other => {
+                return Err(PyValueError::new_err(format!(
+                    "content_tokens must be 'escape', 'refuse' or 'allow', got '{other}'"
+                )));
+            }
+        };
         let on_error = on_error_named(on_error)?;
         let formats = formats_named(Some(formats))?;
         let options = BuildOptions {
             read: ReadOptions { on_error, max_rejected_fraction, max_line_bytes, allow_reasoning, threads },
-            annotate: Options { supervise, prefix_tokens, formats, invalid_calls },
+            annotate: Options { supervise, prefix_tokens, formats, invalid_calls, content_tokens },
             record_k,
         };
         let report = enter(py, || {
@@ -95,6 +109,9 @@ impl TokenStore {
             rejected: report.rejected,
             prompt_lossy: report.prompt_lossy,
             invalid_calls: report.invalid_calls,
+            escaped: report.escaped,
+            ended_already: report.ended_already,
+            raw_text: report.raw_text,
             record_teacher_rows: report.record_teacher_rows,
         })
     }

@@ -90,12 +90,26 @@ def _print_counts(console: Console, path: Path, dataset: KDDataset, rows: list[d
     supervised = sum(int((row["supervised"][:, 1] - row["supervised"][:, 0]).sum()) for row in rows)
     total = int(dataset.lengths.sum())
     table.add_row("supervised tokens", f"{supervised} of {total} ({supervised / total:.1%})")
+    _add_counts(table, dataset)
     lossy = sum(bool(row["prompt_lossy"]) for row in rows)
     if lossy:
         table.add_row(
             "prompts with bytes lost", f"{lossy}: the tokenizer has no token for some of their bytes"
         )
     console.print(table)
+
+
+def _add_counts(table: Table, dataset: KDDataset) -> None:
+    """What was read otherwise than it was written, where there is any."""
+    counts = dataset.counts
+    if counts["escaped"]:
+        text = f"in {counts['escaped']} rows: learned as text (data.content_tokens)"
+        table.add_row("control tokens in content", text)
+    if counts["ended_already"]:
+        table.add_row("answers with a turn end", f"{counts['ended_already']}: it is learned once")
+    if counts["raw_text"]:
+        text = f"{counts['raw_text']}: their control tokens are left as they are"
+        table.add_row("prompts or answers as text", text)
 
 
 def _validity(calling: list[dict[str, Any]]) -> str:

@@ -5,10 +5,12 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::content_tokens::{Guard, is_marked, unmarked, unmarked_position};
 use super::forms::Forms;
 use super::options::{Options, Supervise};
 use super::said;
 use crate::fields::Record;
+use crate::json::node::Node;
 use crate::template::ChatTemplate;
 use crate::tokenize::Tokenizer;
 use crate::{Error, Result};
@@ -20,7 +22,7 @@ const SENTINEL: &str = "kdfast-sentinel-answer";
 pub struct TurnEnd {
     /// Up to and including the first special token after the content.
     pub ids: Vec<u32>,
-    text: String,
+    pub text: String,
     /// The turn end and what the template writes after it.
     suffix: String,
 }
@@ -70,7 +72,18 @@ pub struct Rendering<'a> {
     pub template: &'a ChatTemplate,
     pub turn_end: TurnEnd,
     pub forms: Forms,
+    pub guard: Guard,
     pub options: Options,
+}
+
+impl Rendering<'_> {
+    /// Messages or a message in the forms that the template takes, with control tokens in their content marked.
+    fn marked<'j>(&self, json: &'j str) -> Result<Cow<'j, str>> {
+        Ok(match self.forms.apply(json) {
+            Cow::Borrowed(json) => self.guard.mark(json)?,
+            Cow::Owned(json) => Cow::Owned(self.guard.mark(&json)?.into_owned()),
+        })
+    }
 }
 
 /// Everything before the answer.
@@ -79,6 +92,8 @@ pub struct Prompt<'a> {
     pub pieces: Vec<Piece>,
     /// The bytes at which droppable groups begin, and the byte at which the last one ends.
     pub boundaries: Vec<usize>,
+    /// Control tokens in its content are marked.
+    pub escaped: bool,
     rendering: &'a Rendering<'a>,
     text: String,
     messages: Option<String>,
@@ -87,8 +102,12 @@ pub struct Prompt<'a> {
 
 impl<'a> Prompt<'a> {
     pub fn of(record: &Record, rendering: &'a Rendering<'a>) -> Result<Self> {
-        let tools = record.tools.as_deref();
-        let messages = record.messages.as_deref().map(|messages| rendering.forms.apply(messages));
+        let tools = record.tools.as_deref().map(|tools| rendering.guard.mark(tools)).transpose()?;
+        let tools = tools.as_deref();
+        let messages = match record.messages.as_deref() {
+            Some(messages) => Some(rendering.marked(messages)?),
+            None => None,
+        };
         let (text, pieces, boundaries) = match (&record.prompt, &messages) {
             (Some(prompt), _) => (prompt.clone(), vec![Piece::Prompt(prompt.clone())], Vec::new()),
             (None, Some(messages)) => {
@@ -98,6 +117,8 @@ impl<'a> Prompt<'a> {
                     Supervise::All => conversation.pieces(rendering)?,
                 };
                 let boundaries = conversation.boundaries();
+                let unmarked = |at: usize| unmarked_position(&conversation.text, at);
+                let boundaries = boundaries.into_iter().map(unmarked).collect();
                 (conversation.text, pieces, boundaries)
             }
             (None, None) => {
@@ -105,14 +126,16 @@ impl<'a> Prompt<'a> {
             }
         };
         let messages = messages.filter(|_| record.prompt.is_none()).map(Cow::into_owned);
-        Ok(Self { pieces, boundaries, rendering, text, messages, tools: record.tools.clone() })
+        let escaped = is_marked(&text);
+        Ok(Self { pieces, boundaries, escaped, rendering, text, messages, tools: tools.map(str::to_owned) })
     }
 
     /// The text of an answer, without its turn end: as given, or rendered from a message.
     pub fn answer(&self, text: Option<&str>, message: Option<&str>) -> Result<Option<String>> {
         let Some(message) = message else { return Ok(text.map(str::to_owned)) };
-        let Rendering { template, turn_end, forms, options } = self.rendering;
-        let message = forms.apply(message);
+        let Rendering { template, turn_end, options, .. } = self.rendering;
+        let message = turn_end.taken_off_message(message);
+        let message = self.rendering.marked(&message)?;
         let tools = self.tools.as_deref();
         let rendered;
         let (before, prompt) = if let Some(messages) = &self.messages {
@@ -127,12 +150,33 @@ impl<'a> Prompt<'a> {
         all.push(&message);
         let whole = template.render(&joined(&all), tools, false)?;
         let content = turn_end.content(&whole, prompt)?;
-        said::check(&message, &content, options.formats)?;
+        said::check(&unmarked(&message), &unmarked(&content), options.formats)?;
         Ok(Some(content))
     }
 }
 
 impl TurnEnd {
+    /// An answer without the turn end that it came with, and whether it did.
+    pub fn taken_off<'t>(&self, answer: &'t str) -> (&'t str, bool) {
+        let suffixes = [self.suffix.as_str(), self.suffix.trim_end(), self.text.as_str()];
+        let found = suffixes.iter().filter(|suffix| !suffix.is_empty()).find_map(|suffix| answer.strip_suffix(suffix));
+        found.map_or((answer, false), |rest| (rest, true))
+    }
+
+    /// The same for a message: its content.
+    fn taken_off_message<'j>(&self, message: &'j str) -> Cow<'j, str> {
+        let parsed = if message.contains(&self.text) { Node::parse(message).ok() } else { None };
+        let Some(mut parsed) = parsed else { return Cow::Borrowed(message) };
+        let Some(content) = parsed.get_mut("content") else { return Cow::Borrowed(message) };
+        let Some(text) = content.text() else { return Cow::Borrowed(message) };
+        let (rest, ended) = self.taken_off(&text);
+        if !ended {
+            return Cow::Borrowed(message);
+        }
+        *content = Node::string(rest);
+        Cow::Owned(parsed.json())
+    }
+
     /// What `whole` adds to `prompt`, without the turn end.
     fn content(&self, whole: &str, prompt: &str) -> Result<String> {
         let turn = whole
@@ -199,7 +243,7 @@ impl<'a> Conversation<'a> {
                 return Err(unstable("a later turn changes how an earlier one is rendered"));
             }
             let content = turn_end.content(&whole, &before)?;
-            said::check(self.messages[index], &content, rendering.options.formats)
+            said::check(&unmarked(self.messages[index]), &unmarked(&content), rendering.options.formats)
                 .map_err(|error| Error::data(format!("messages[{index}]: {}", error.message)))?;
             pieces.push(Piece::Prompt(self.text[done..before.len()].to_owned()));
             done = before.len() + content.len() + turn_end.text.len();

@@ -4,6 +4,7 @@
 //! boundaries are exact. Spans are found as bytes of the text and turned into token indices; ids are never searched
 //! for. Nothing is shifted here: collation shifts the targets, once.
 
+mod content_tokens;
 mod conversation;
 mod fields;
 mod forms;
@@ -21,6 +22,8 @@ use crate::tool_call::find_tool_calls;
 use crate::{Error, Result};
 
 use conversation::{Piece, Prompt, Rendering, TurnEnd};
+pub use content_tokens::ContentTokens;
+use content_tokens::{Guard, unmarked};
 use forms::Forms;
 pub use options::{InvalidCalls, Options, Supervise};
 pub use row::{Row, Source};
@@ -40,7 +43,8 @@ impl<'a> Annotator<'a> {
     pub fn new(tokenizer: &'a Tokenizer, template: &'a ChatTemplate, options: Options) -> Result<Self> {
         let turn_end = TurnEnd::find(tokenizer, template)?;
         let forms = Forms::of(template);
-        Ok(Self { tokenizer, rendering: Rendering { template, turn_end, forms, options } })
+        let guard = Guard::new(tokenizer, template, options.content_tokens, options.formats);
+        Ok(Self { tokenizer, rendering: Rendering { template, turn_end, forms, guard, options } })
     }
 
     /// The ids that end an assistant turn.
@@ -50,17 +54,21 @@ impl<'a> Annotator<'a> {
 
     /// A row for the teacher's answer, and one for the ground truth if that has other tokens.
     pub fn annotate(&self, record: &Record) -> Result<Vec<Row>> {
+        for text in [&record.prompt, &record.teacher_text, &record.truth_text] {
+            content_tokens::check_raw(text.as_deref())?;
+        }
         let prompt = Prompt::of(record, &self.rendering)?;
         let teacher = prompt.answer(record.teacher_text.as_deref(), record.teacher_message.as_deref())?;
         let truth = prompt.answer(record.truth_text.as_deref(), record.truth_message.as_deref())?;
         let mut rows = Vec::with_capacity(2);
         if let Some(answer) = &teacher {
-            rows.push(self.row(record, &prompt, answer, Source::Teacher)?);
+            let raw = record.teacher_message.is_none();
+            rows.push(self.row(record, &prompt, answer, Source::Teacher, raw)?);
         } else if record.teacher_topk.is_some() {
             return Err(Error::data("teacher_topk needs the answer it belongs to: give teacher_text"));
         }
         if let Some(answer) = &truth {
-            let row = self.row(record, &prompt, answer, Source::Truth)?;
+            let row = self.row(record, &prompt, answer, Source::Truth, record.truth_message.is_none())?;
             if rows.first().is_none_or(|teacher| teacher.ids != row.ids) {
                 rows.push(row);
             }
@@ -73,8 +81,16 @@ impl<'a> Annotator<'a> {
         Ok(rows)
     }
 
-    fn row(&self, record: &Record, prompt: &Prompt<'_>, answer: &str, source: Source) -> Result<Row> {
-        let cut = source == Source::Teacher && record.finish_reason.as_deref() == Some("length");
+    fn row(
+        &self,
+        record: &Record,
+        prompt: &Prompt<'_>,
+        answer: &str,
+        source: Source,
+        raw_answer: bool,
+    ) -> Result<Row> {
+        let (answer, ended_already) = self.rendering.turn_end.taken_off(answer);
+        let cut = source == Source::Teacher && record.finish_reason.as_deref() == Some("length") && !ended_already;
         let options = &self.rendering.options;
         let mut tokens = Tokens::default();
         for piece in &prompt.pieces {
@@ -110,6 +126,9 @@ impl<'a> Annotator<'a> {
             tool_should_be_used: false,
             required_fields_present: false,
             call_valid: true,
+            escaped: prompt.escaped || content_tokens::is_marked(answer),
+            ended_already,
+            raw_text: raw_answer || record.prompt.is_some(),
             teacher_attention_mask: None,
             teacher_length: 0,
             validated_arguments: None,
@@ -139,8 +158,15 @@ impl Tokens {
     fn push_piece(&mut self, piece: &Piece, annotator: &Annotator) -> Result<()> {
         match piece {
             Piece::Prompt(text) => {
-                let ids = annotator.tokenizer.encode(text)?;
-                self.prompt_lossy |= !annotator.tokenizer.covers(text, &ids);
+                // A turn end may take the white space after it along (`rstrip`): it must be there to do so.
+                let before = if self.ids.is_empty() { "" } else { &annotator.rendering.turn_end.text };
+                let ids = content_tokens::encode(annotator.tokenizer, &format!("{before}{text}"))?;
+                let skipped = if before.is_empty() { 0 } else { annotator.turn_end_ids().len() };
+                if !ids.starts_with(&annotator.turn_end_ids()[..skipped]) {
+                    return Err(Error::data("the tokenizer joins the end of a turn with what follows: set data.supervise to last"));
+                }
+                let ids = &ids[skipped..];
+                self.prompt_lossy |= !annotator.tokenizer.covers(&unmarked(text), ids);
                 self.ids.extend(ids);
                 Ok(())
             }
@@ -151,11 +177,18 @@ impl Tokens {
     fn push_answer(&mut self, text: &str, ends: bool, annotator: &Annotator) -> Result<()> {
         let tokenizer = annotator.tokenizer;
         let first = self.ids.len() as u32;
-        let ids = tokenizer.encode(text)?;
+        let ids = content_tokens::encode(tokenizer, text)?;
+        let text = &*unmarked(text);
         if let Some(at) = tokenizer.first_difference(text, &ids) {
+            let composed = if tokenizer.normalises() {
+                "; this tokenizer composes letters and their accents (NFC): write the answer so, in Python by \
+                 unicodedata.normalize('NFC', text)"
+            } else {
+                ""
+            };
             return Err(Error::data(format!(
                 "the answer does not survive the tokenizer: its byte {at} is lost or changed (the vocabulary lacks \
-                 it, or a normaliser is at work), near {:?}",
+                 it, or a normaliser is at work), near {:?}{composed}",
                 quote(text, at)
             )));
         }

@@ -1,5 +1,6 @@
 //! How records become rows.
 
+use super::content_tokens::ContentTokens;
 use crate::tool_call::Formats;
 
 /// Which assistant turns are targets.
@@ -45,4 +46,5 @@ pub struct Options {
     /// What counts as a tool call in an answer.
     pub formats: Formats,
     pub invalid_calls: InvalidCalls,
+    pub content_tokens: ContentTokens,
 }

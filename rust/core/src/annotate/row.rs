@@ -36,6 +36,12 @@ pub struct Row {
     pub finish_reason: Option<String>,
     pub tools: Option<String>,
     pub metadata: String,
+    /// Control tokens in its messages or tools were encoded as text.
+    pub escaped: bool,
+    /// The answer came with its own turn end, which is learned once.
+    pub ended_already: bool,
+    /// Its prompt or its answer was given as text: whatever control tokens these have are tokens.
+    pub raw_text: bool,
     /// The prompt's tokens do not give back all of its bytes.
     pub prompt_lossy: bool,
     /// The record's own log-probabilities, for the teacher store.

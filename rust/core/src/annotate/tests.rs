@@ -3,7 +3,7 @@ use crate::fields::TopK;
 use crate::tokenize::tests::byte_tokenizer;
 use crate::tool_call::Formats;
 
-const OPTIONS: Options = Options { supervise: Supervise::Last, prefix_tokens: 4, formats: Formats::HERMES, invalid_calls: InvalidCalls::Keep };
+const OPTIONS: Options = Options { supervise: Supervise::Last, prefix_tokens: 4, formats: Formats::HERMES, invalid_calls: InvalidCalls::Keep, content_tokens: ContentTokens::Escape };
 
 const CHATML: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content or '' }}\
     {% for c in m.tool_calls or [] %}<tool_call>\n{{ c.function | tojson }}\n</tool_call>{% endfor %}<|im_end|>\n{% endfor %}\

@@ -43,19 +43,28 @@ pub struct BuildReport {
     pub prompt_lossy: u64,
     /// Rows with a call that breaks its tool's schema.
     pub invalid_calls: u64,
+    /// Rows in whose messages or tools control tokens were encoded as text.
+    pub escaped: u64,
+    /// Rows whose answer came with its own turn end.
+    pub ended_already: u64,
+    /// Rows whose prompt or answer was given as text.
+    pub raw_text: u64,
     /// Rows whose records have log-probabilities.
     pub record_teacher_rows: u64,
 }
 
 impl BuildReport {
     /// The counts as header entries of fixed width: they are written over zeros when they are known.
-    fn entries(&self) -> [(&'static str, String); 6] {
+    fn entries(&self) -> [(&'static str, String); 9] {
         [
             ("records", self.records),
             ("rows", self.rows),
             ("rejected", self.rejected),
             ("prompt_lossy", self.prompt_lossy),
             ("invalid_call_rows", self.invalid_calls),
+            ("escaped_rows", self.escaped),
+            ("ended_already_rows", self.ended_already),
+            ("raw_text_rows", self.raw_text),
             ("record_teacher_rows", self.record_teacher_rows),
         ]
         .map(|(name, count)| (name, format!("{count:020}")))
@@ -70,6 +79,9 @@ impl BuildReport {
             rejected: store.header("rejected")?,
             prompt_lossy: store.header("prompt_lossy")?,
             invalid_calls: store.header("invalid_call_rows")?,
+            escaped: store.header("escaped_rows")?,
+            ended_already: store.header("ended_already_rows")?,
+            raw_text: store.header("raw_text_rows")?,
             record_teacher_rows: store.header("record_teacher_rows")?,
         })
     }
@@ -154,6 +166,7 @@ fn identity(
         ("layout", ipc::SCHEMA_VERSION.to_string()),
         ("annotation", ANNOTATION_VERSION.to_string()),
         ("formats", options.annotate.formats.names().collect::<Vec<_>>().join(" ")),
+        ("content_tokens", options.annotate.content_tokens.name().to_owned()),
         ("invalid_calls", options.annotate.invalid_calls.name().to_owned()),
     ]
 }
@@ -249,6 +262,9 @@ impl Builder {
             self.report.rows += 1;
             self.report.prompt_lossy += u64::from(row.prompt_lossy);
             self.report.invalid_calls += u64::from(!row.call_valid);
+            self.report.escaped += u64::from(row.escaped);
+            self.report.ended_already += u64::from(row.ended_already);
+            self.report.raw_text += u64::from(row.raw_text);
             self.report.record_teacher_rows += u64::from(row.topk.is_some());
             self.tokens += row.ids.len();
             self.rows.push(row);

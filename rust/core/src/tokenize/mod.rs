@@ -32,6 +32,8 @@ pub struct Tokenizer {
     /// Made when the first text comes: filling its tables takes longer than opening a prepared dataset, which may
     /// encode nothing.
     fast: OnceLock<Option<fastokens::Tokenizer>>,
+    /// The same without added tokens: every text is just text to it. Made when it is first needed.
+    plain: OnceLock<Option<tokenizers::Tokenizer>>,
     document: Value,
     /// The bytes of all tokens end to end; token `id` is `bytes[starts[id]..starts[id + 1]]`.
     bytes: Vec<u8>,
@@ -76,6 +78,7 @@ impl Tokenizer {
         document["padding"] = Value::Null;
         Ok(Self {
             fast: OnceLock::new(),
+            plain: OnceLock::new(),
             document,
             vocab_size: starts.len() - 1,
             bytes,
@@ -101,9 +104,57 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// The fast encoder; `None` when it cannot read this tokenizer: then `tokenizers` encodes every text.
+    /// The ids of `text`, in which no added token is recognised, special or not.
+    pub fn encode_plain(&self, text: &str) -> Result<Vec<u32>> {
+        let made = self.plain.get_or_init(|| {
+            let mut document = self.document.clone();
+            document["added_tokens"] = Value::Array(Vec::new());
+            tokenizers::Tokenizer::from_bytes(document.to_string()).ok()
+        });
+        let plain = made.as_ref().ok_or_else(|| {
+            Error::data("this tokenizer cannot encode its special tokens as text: set data.content_tokens to refuse or allow")
+        })?;
+        let encoding = plain
+            .encode_fast(text, false)
+            .map_err(|e| Error::data(format!("the tokenizer cannot encode this text: {e}")))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The fast encoder; `None` when it cannot read this tokenizer, or reads its added tokens in another way: then
+    /// `tokenizers` encodes every text.
     fn fast(&self) -> Option<&fastokens::Tokenizer> {
-        self.fast.get_or_init(|| fastokens::Tokenizer::from_json(self.document.clone()).ok()).as_ref()
+        let make = || {
+            let fast = fastokens::Tokenizer::from_json(self.document.clone()).ok()?;
+            self.agrees_on_added_tokens(&fast).then_some(fast)
+        };
+        self.fast.get_or_init(make).as_ref()
+    }
+
+    /// Whether both encoders give the same ids around every added token, with spaces, lines and words beside it.
+    fn agrees_on_added_tokens(&self, fast: &fastokens::Tokenizer) -> bool {
+        self.inner.get_added_tokens_decoder().values().all(|token| {
+            // Flags that move where a token ends: seldom used, and never needed for speed.
+            if token.lstrip || token.rstrip || token.single_word {
+                return false;
+            }
+            let content = &token.content;
+            let text = format!("a {content} b{content}c\n{content}\n\n{content}{content} 1");
+            let standard = self.inner.encode_fast(text.as_str(), false);
+            let quick = fast.encode_with_special_tokens(&text, false);
+            matches!((standard, quick), (Ok(standard), Ok(quick)) if *standard.get_ids() == *quick)
+        })
+    }
+
+    /// Whether it changes texts before it encodes them.
+    pub fn normalises(&self) -> bool {
+        !self.document["normalizer"].is_null()
+    }
+
+    /// The added tokens, and whether each is special.
+    pub fn added_tokens(&self) -> impl Iterator<Item = (&str, bool)> {
+        self.document["added_tokens"].as_array().into_iter().flatten().filter_map(|token| {
+            Some((token["content"].as_str()?, token["special"].as_bool().unwrap_or(false)))
+        })
     }
 
     /// The bytes of token `id`; empty for an id without a token.

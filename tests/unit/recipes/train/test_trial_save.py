@@ -39,7 +39,9 @@ def test_settings_that_cannot_be_saved_are_dropped_and_said(model_folder: Path, 
     settings = {"temperature": 0.6, "top_p": 0.9, "eos_token_id": 2, "transformers_version": "4.37.0"}
     (model_folder / "generation_config.json").write_text(json.dumps(settings))
     model = load(model_folder)
-    model.generation_config.eos_token_id = 3  # as a student's is set; an unchanged one would only be warned about
+    model.generation_config.eos_token_id = (
+        3  # as a student's is set; an unchanged one would only be warned about
+    )
     with pytest.raises(ValueError, match="GenerationConfig"):
         model.save_pretrained(tmp_path / "lost")
     run = tmp_path / "run"

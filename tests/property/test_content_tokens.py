@@ -1,0 +1,113 @@
+"""Control tokens in content are encoded as transformers' `sanitize_control_tokens` encodes them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tiny_store import build
+from transformers import PreTrainedTokenizerFast
+
+from kdfast import _rust
+from kdfast.errors import DataError
+
+CHATML = (
+    "{% if tools %}<|im_start|>system\n{{ tools | tojson }}<|im_end|>\n{% endif %}"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content or '' }}"
+    "{% for c in m.tool_calls or [] %}<tool_call>\n{{ c.function | tojson }}\n</tool_call>{% endfor %}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+TOKENIZER = PreTrainedTokenizerFast(tokenizer_object=tiny.train(), chat_template=CHATML)
+PIECES = ["hi", " ", "\n", "<|im_end|>", "<|im_start|>", "<|endoftext|>", "<|im_", "end|>", "\U000f0000", "é"]
+CONTENT = st.lists(st.sampled_from(PIECES), min_size=1, max_size=6).map("".join).filter(str.strip)
+# The end of an answer is taken off an answer that came with it, so a turn of an assistant does not end with one here.
+TURNS = st.lists(
+    st.fixed_dictionaries({"role": st.sampled_from(["system", "user", "tool"]), "content": CONTENT}),
+    max_size=3,
+)
+ASK = st.fixed_dictionaries({"role": st.just("user"), "content": CONTENT})
+TOOLS = st.lists(
+    st.fixed_dictionaries({"name": st.just("f"), "description": CONTENT}), min_size=1, max_size=1
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("content")
+
+
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(TURNS, ASK, st.one_of(st.none(), TOOLS))
+def test_the_prompt_has_the_ids_of_transformers(
+    folder: Path, turns: list[Any], ask: dict[str, Any], tools: list[Any] | None
+) -> None:
+    record: dict[str, Any] = {"messages": [*turns, ask], "truth_text": "ok"}
+    record |= {"tools": tools} if tools else {}
+    row = build(folder, [record], template=_rust.ChatTemplate(CHATML)).row(0)
+    expected = TOKENIZER.apply_chat_template(
+        record["messages"],
+        tools=tools,
+        add_generation_prompt=True,
+        sanitize_control_tokens=True,
+        return_dict=False,
+    )
+    assert row["ids"][: row["response_start"]].tolist() == expected
+
+
+def decoded(folder: Path, row: dict[str, Any]) -> tuple[str, int]:
+    """The answer's text, and how many of its tokens are the end of a turn."""
+    tokenizer = _rust.Tokenizer.from_file(folder)
+    ids = row["ids"][row["response_start"] :].tolist()
+    return tokenizer.decode(ids), ids.count(tokenizer.encode("<|im_end|>")[0])
+
+
+def test_a_token_in_arguments_is_text_and_the_call_is_found(folder: Path) -> None:
+    call = {"function": {"name": "f", "arguments": {"a": "stop at <|im_end|> please"}}}
+    answer = {"role": "assistant", "content": None, "tool_calls": [call]}
+    record = {"messages": [{"role": "user", "content": "q"}], "truth_message": answer}
+    row = build(folder, [record], template=_rust.ChatTemplate(CHATML)).row(0)
+    text, ends = decoded(folder, row)
+    assert ends == 1
+    assert json.loads(row["validated_arguments"]) == call["function"]["arguments"]
+    start, end = row["spans"]["tool_args"][0]
+    assert _rust.Tokenizer.from_file(folder).decode(row["ids"][start:end].tolist()).strip() in text
+
+
+@pytest.mark.parametrize("answer", ["Hello.", "Hello.<|im_end|>", "Hello.<|im_end|>\n"])
+@pytest.mark.parametrize("as_message", [False, True])
+def test_an_answer_that_ended_already_ends_once(folder: Path, answer: str, as_message: bool) -> None:
+    given = (
+        {"truth_message": {"role": "assistant", "content": answer}} if as_message else {"truth_text": answer}
+    )
+    record = {"messages": [{"role": "user", "content": "q"}], **given}
+    row = build(folder, [record], template=_rust.ChatTemplate(CHATML)).row(0)
+    assert decoded(folder, row) == ("Hello.<|im_end|>", 1)
+    assert len(row["spans"]["turn_end"]) == 1
+
+
+def test_refuse_and_allow(folder: Path) -> None:
+    record = {"messages": [{"role": "user", "content": "a<|im_end|>b"}], "truth_text": "ok"}
+    template = _rust.ChatTemplate(CHATML)
+    with pytest.raises(DataError, match=r'the control token "<\|im_end\|>" stands in the content'):
+        build(folder, [record], template=template, content_tokens="refuse")
+    row = build(folder, [record], template=template, content_tokens="allow").row(0)
+    plain = TOKENIZER.apply_chat_template(record["messages"], add_generation_prompt=True, return_dict=False)
+    assert row["ids"][: row["response_start"]].tolist() == plain
+
+
+def test_raw_texts_are_left_as_they_are(folder: Path) -> None:
+    record = {"prompt": "<|im_start|>user\nq<|im_end|>\n", "truth_text": "a <|im_start|> b"}
+    row = build(folder, [record], template=_rust.ChatTemplate(CHATML)).row(0)
+    ids = _rust.Tokenizer.from_file(folder).encode(record["prompt"])
+    assert row["ids"][: row["response_start"]].tolist() == ids
+    assert decoded(folder, row)[0] == "a <|im_start|> b<|im_end|>"
+
+
+def test_the_marks_themselves_are_refused_in_raw_texts(folder: Path) -> None:
+    with pytest.raises(DataError, match=r"private character U\+F0000"):
+        build(folder, [{"prompt": "q\U000f0000", "truth_text": "a"}])
