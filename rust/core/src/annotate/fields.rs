@@ -51,8 +51,11 @@ pub fn fill(row: &mut Row, record: &Record, calls: &[CallTokens], options: &Opti
 
 /// Why the first call that breaks its schema does so.
 fn invalid<'c>(mut calls: impl Iterator<Item = &'c ToolCall>, schema: Option<&ToolSchema>) -> Error {
-    let found = calls.find_map(|call| Some((call, schema?.issues(&call.name, &call.arguments).into_iter().next()?)));
-    let what = found.map_or_else(String::new, |(call, issue)| format!("{}: {} {}", call.name, issue.instance_path, issue.message));
+    let found =
+        calls.find_map(|call| Some((call, schema?.issues(&call.name, &call.arguments).into_iter().next()?)));
+    let what = found.map_or_else(String::new, |(call, issue)| {
+        format!("{}: {} {}", call.name, issue.instance_path, issue.message)
+    });
     Error::data(format!(
         "a call of the answer breaks its tool's schema ({what}): mend the record, or set data.invalid_calls to keep"
     ))

@@ -52,7 +52,11 @@ impl Forms {
         let parsed = if calls || parts { Node::parse(json).ok() } else { None };
         let Some(mut parsed) = parsed else { return Cow::Borrowed(json) };
         let mut changed = false;
-        let messages = if let Node::Array(messages) = &mut parsed { messages } else { std::slice::from_mut(&mut parsed) };
+        let messages = if let Node::Array(messages) = &mut parsed {
+            messages
+        } else {
+            std::slice::from_mut(&mut parsed)
+        };
         for message in messages {
             if let Some(calls) = message.get_mut("tool_calls") {
                 for call in calls.items_mut() {
@@ -98,8 +102,10 @@ impl Forms {
 /// Turns a list of text parts into their text; whether it was one.
 fn join_parts(content: &mut Node<'_>) -> bool {
     let Node::Array(parts) = content else { return false };
-    let texts: Option<Vec<String>> =
-        parts.iter().map(|part| part.text().or_else(|| part.get("text")?.text()).map(Cow::into_owned)).collect();
+    let texts: Option<Vec<String>> = parts
+        .iter()
+        .map(|part| part.text().or_else(|| part.get("text")?.text()).map(Cow::into_owned))
+        .collect();
     let Some(texts) = texts.filter(|texts| !texts.is_empty()) else { return false };
     *content = Node::string(&texts.concat());
     true
@@ -114,7 +120,9 @@ fn probe_arguments(template: &ChatTemplate, arguments: &str) -> bool {
     let tools = r#"[{"type":"function","function":{"name":"kdfast_call","description":"","parameters":{"type":"object","properties":{}}}}]"#;
     let Ok(text) = template.render(&messages, Some(tools), false) else { return false };
     let Some(at) = text.rfind(ARGUMENT) else { return false };
-    !text[..at].ends_with(['\\', '\'']) && !text[..at].ends_with("\\\"") && !text[at + ARGUMENT.len()..].starts_with('\'')
+    !text[..at].ends_with(['\\', '\''])
+        && !text[..at].ends_with("\\\"")
+        && !text[at + ARGUMENT.len()..].starts_with('\'')
 }
 
 /// Whether a user's `content` (JSON) comes out as its text, rather than as a list.
@@ -128,7 +136,8 @@ fn probe_content(template: &ChatTemplate, content: &str) -> bool {
 mod tests {
     use super::*;
 
-    const CALLS: &str = "{% for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}CALL{% endfor %}{% endfor %}";
+    const CALLS: &str =
+        "{% for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}CALL{% endfor %}{% endfor %}";
 
     fn forms(call: &str) -> Forms {
         Forms::of(&ChatTemplate::new(&CALLS.replace("CALL", call), None, &[]).unwrap())
@@ -143,7 +152,9 @@ mod tests {
     fn text_becomes_an_object_where_the_template_writes_json() {
         let tojson = forms("{{ c.function.arguments | tojson }}");
         assert_eq!(tojson.arguments, Form::Object);
-        assert!(arguments(&tojson, r#", "arguments": "{\"a\": 1.0}""#).contains(r#""arguments": {"a": 1.0}"#));
+        assert!(
+            arguments(&tojson, r#", "arguments": "{\"a\": 1.0}""#).contains(r#""arguments": {"a": 1.0}"#)
+        );
         for nothing in ["", r#", "arguments": null"#, r#", "arguments": " ""#] {
             assert!(arguments(&tojson, nothing).contains(r#""arguments": {}"#), "{nothing}");
         }
@@ -153,9 +164,13 @@ mod tests {
     fn an_object_becomes_text_where_the_template_joins_strings() {
         let joined = forms("{{ '(' + c.function.arguments + ')' }}");
         assert_eq!(joined.arguments, Form::Text);
-        assert!(arguments(&joined, r#", "arguments": {"a": 1.0}"#).contains(r#""arguments": "{\"a\": 1.0}""#));
+        assert!(
+            arguments(&joined, r#", "arguments": {"a": 1.0}"#).contains(r#""arguments": "{\"a\": 1.0}""#)
+        );
         assert!(arguments(&joined, "").contains(r#""arguments": "{}""#));
-        let both = forms("{% if c.function.arguments is string %}{{ c.function.arguments }}{% else %}{{ c.function.arguments | tojson }}{% endif %}");
+        let both = forms(
+            "{% if c.function.arguments is string %}{{ c.function.arguments }}{% else %}{{ c.function.arguments | tojson }}{% endif %}",
+        );
         assert_eq!(both.arguments, Form::Given);
     }
 

@@ -4,6 +4,7 @@
 //! boundaries are exact. Spans are found as bytes of the text and turned into token indices; ids are never searched
 //! for. Nothing is shifted here: collation shifts the targets, once.
 
+mod blame;
 mod content_tokens;
 mod conversation;
 mod fields;
@@ -21,9 +22,9 @@ use crate::tokenize::Tokenizer;
 use crate::tool_call::find_tool_calls;
 use crate::{Error, Result};
 
-use conversation::{Piece, Prompt, Rendering, TurnEnd};
 pub use content_tokens::ContentTokens;
 use content_tokens::{Guard, unmarked};
+use conversation::{Piece, Prompt, Rendering, TurnEnd};
 use forms::Forms;
 pub use options::{InvalidCalls, Options, Supervise};
 pub use row::{Row, Source};
@@ -58,8 +59,13 @@ impl<'a> Annotator<'a> {
             content_tokens::check_raw(text.as_deref())?;
         }
         let prompt = Prompt::of(record, &self.rendering)?;
-        let teacher = prompt.answer(record.teacher_text.as_deref(), record.teacher_message.as_deref())?;
-        let truth = prompt.answer(record.truth_text.as_deref(), record.truth_message.as_deref())?;
+        let teacher = prompt.answer(
+            record.teacher_text.as_deref(),
+            record.teacher_message.as_deref(),
+            "teacher_message",
+        )?;
+        let truth =
+            prompt.answer(record.truth_text.as_deref(), record.truth_message.as_deref(), "truth_message")?;
         let mut rows = Vec::with_capacity(2);
         if let Some(answer) = &teacher {
             let raw = record.teacher_message.is_none();
@@ -90,7 +96,8 @@ impl<'a> Annotator<'a> {
         raw_answer: bool,
     ) -> Result<Row> {
         let (answer, ended_already) = self.rendering.turn_end.taken_off(answer);
-        let cut = source == Source::Teacher && record.finish_reason.as_deref() == Some("length") && !ended_already;
+        let cut =
+            source == Source::Teacher && record.finish_reason.as_deref() == Some("length") && !ended_already;
         let options = &self.rendering.options;
         let mut tokens = Tokens::default();
         for piece in &prompt.pieces {
@@ -163,7 +170,9 @@ impl Tokens {
                 let ids = content_tokens::encode(annotator.tokenizer, &format!("{before}{text}"))?;
                 let skipped = if before.is_empty() { 0 } else { annotator.turn_end_ids().len() };
                 if !ids.starts_with(&annotator.turn_end_ids()[..skipped]) {
-                    return Err(Error::data("the tokenizer joins the end of a turn with what follows: set data.supervise to last"));
+                    return Err(Error::data(
+                        "the tokenizer joins the end of a turn with what follows: set data.supervise to last",
+                    ));
                 }
                 let ids = &ids[skipped..];
                 self.prompt_lossy |= !annotator.tokenizer.covers(&unmarked(text), ids);

@@ -16,7 +16,8 @@ pub fn check(message: &str, text: &str, formats: Formats) -> Result<()> {
         return Ok(());
     }
     let found = find_tool_calls(text, formats);
-    let wrong = said.iter().zip(&found).enumerate().find_map(|(index, (said, found))| difference(index, said, found));
+    let wrong =
+        said.iter().zip(&found).enumerate().find_map(|(index, (said, found))| difference(index, said, found));
     let reason = match wrong {
         Some(reason) => reason,
         None if found.len() == said.len() => return Ok(()),
@@ -40,9 +41,16 @@ fn number(said: usize, text: &str, found: &[ToolCall]) -> String {
         return format!("its {said} call(s) are written in the format {}", others[0].format.name());
     }
     if found.is_empty() && said == 1 {
-        return format!("its call is not found in the text that the chat template makes of it: {}", start(text));
+        return format!(
+            "its call is not found in the text that the chat template makes of it: {}",
+            start(text)
+        );
     }
-    format!("it has {said} call(s), and {} are found in the text that the chat template makes of it: {}", found.len(), start(text))
+    format!(
+        "it has {said} call(s), and {} are found in the text that the chat template makes of it: {}",
+        found.len(),
+        start(text)
+    )
 }
 
 /// How a call that was found differs from the one that the message has.
@@ -61,7 +69,11 @@ fn difference(index: usize, said: &Node<'_>, found: &ToolCall) -> Option<String>
     let equal = Node::parse(&found.arguments).is_ok_and(|read| same(&given, &read));
     let differ = || {
         let (given, read) = (given.json(), &found.arguments);
-        format!("the arguments of its call {index} ({name}) are {}, and are read as {}", start(&given), start(read))
+        format!(
+            "the arguments of its call {index} ({name}) are {}, and are read as {}",
+            start(&given),
+            start(read)
+        )
     };
     (!equal).then(differ)
 }
@@ -78,7 +90,8 @@ fn start(text: &str) -> String {
 mod tests {
     use super::*;
 
-    const MESSAGE: &str = r#"{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {"a": 1}}}]}"#;
+    const MESSAGE: &str =
+        r#"{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {"a": 1}}}]}"#;
 
     fn reason(text: &str) -> String {
         check(MESSAGE, text, Formats::HERMES).map_or_else(|error| error.message, |()| "equal".to_owned())
@@ -98,6 +111,8 @@ mod tests {
         ] {
             assert!(reason(&text).contains(words), "{}", reason(&text));
         }
-        assert!(check(r#"{"role": "assistant", "content": "x", "tool_calls": []}"#, "x", Formats::HERMES).is_ok());
+        assert!(
+            check(r#"{"role": "assistant", "content": "x", "tool_calls": []}"#, "x", Formats::HERMES).is_ok()
+        );
     }
 }

@@ -3,7 +3,13 @@ use crate::fields::TopK;
 use crate::tokenize::tests::byte_tokenizer;
 use crate::tool_call::Formats;
 
-const OPTIONS: Options = Options { supervise: Supervise::Last, prefix_tokens: 4, formats: Formats::HERMES, invalid_calls: InvalidCalls::Keep, content_tokens: ContentTokens::Escape };
+const OPTIONS: Options = Options {
+    supervise: Supervise::Last,
+    prefix_tokens: 4,
+    formats: Formats::HERMES,
+    invalid_calls: InvalidCalls::Keep,
+    content_tokens: ContentTokens::Escape,
+};
 
 const CHATML: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content or '' }}\
     {% for c in m.tool_calls or [] %}<tool_call>\n{{ c.function | tojson }}\n</tool_call>{% endfor %}<|im_end|>\n{% endfor %}\
@@ -60,7 +66,9 @@ fn a_call_that_lacks_a_required_argument_is_seen() {
     let lacking = CALL.replace(", \"b\": 22", "");
     let given = Record { teacher_text: Some(lacking), tool_should_be_used: Some(true), ..record() };
     for should in [Some(true), None] {
-        let row = rows(&Record { tool_should_be_used: should, ..given.clone() }, Supervise::Last).unwrap().remove(0);
+        let row = rows(&Record { tool_should_be_used: should, ..given.clone() }, Supervise::Last)
+            .unwrap()
+            .remove(0);
         assert!(row.tool_should_be_used && !row.required_fields_present && !row.call_valid);
         assert_eq!(row.validated_arguments, None);
     }

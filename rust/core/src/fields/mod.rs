@@ -6,8 +6,8 @@ mod record;
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use crate::json::{Cursor, JsonError, Kind, quote};
 use crate::dialects;
+use crate::json::{Cursor, JsonError, Kind, quote};
 use crate::messages::{self, Rule};
 use reader::Reader;
 pub use record::{Record, TopK};

@@ -37,7 +37,8 @@ pub fn call(state: &mut State<'_, '_>, value: &Value, method: &str, args: &[Valu
         }
         "removeprefix" | "removesuffix" => {
             let (part,): (&str,) = from_args(args)?;
-            let cut = if method == "removeprefix" { text.strip_prefix(part) } else { text.strip_suffix(part) };
+            let cut =
+                if method == "removeprefix" { text.strip_prefix(part) } else { text.strip_suffix(part) };
             Ok(Value::from(cut.unwrap_or(text)))
         }
         "rsplit" => {

@@ -19,8 +19,8 @@ mod values;
 use std::io::{self, Write};
 
 use indexmap::IndexMap;
-use minijinja::{Environment, ErrorKind};
 use minijinja::value::Value;
+use minijinja::{Environment, ErrorKind};
 
 use crate::{Error, Result};
 use values::Dict;
@@ -120,10 +120,14 @@ fn failure(error: &minijinja::Error) -> Error {
     }
     let line = error.line().map_or(String::new(), |line| format!(", line {line}"));
     if error.kind() == ErrorKind::OutOfFuel {
-        return Error::data(format!("the chat template ran away{line}: it takes more than {MAX_STEPS} steps"));
+        return Error::data(format!(
+            "the chat template ran away{line}: it takes more than {MAX_STEPS} steps"
+        ));
     }
     if error.kind() == ErrorKind::WriteFailure {
-        return Error::data(format!("the chat template ran away{line}: it writes more than {MAX_OUTPUT} bytes"));
+        return Error::data(format!(
+            "the chat template ran away{line}: it writes more than {MAX_OUTPUT} bytes"
+        ));
     }
     let what = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
     Error::data(format!("the chat template failed{line}: {what}"))
@@ -134,7 +138,8 @@ mod tests {
     use super::*;
 
     fn render(source: &str, messages: &str) -> Result<String> {
-        ChatTemplate::new(source, None, &[("bos_token", "<s>"), ("eos_token", "")])?.render(messages, None, true)
+        ChatTemplate::new(source, None, &[("bos_token", "<s>"), ("eos_token", "")])?
+            .render(messages, None, true)
     }
 
     #[test]
@@ -166,7 +171,8 @@ mod tests {
 
     #[test]
     fn a_template_that_runs_away_ends_with_an_error() {
-        let nested = "{% for a in range(9999) %}{% for b in range(9999) %}{% set c = a %}{% endfor %}{% endfor %}";
+        let nested =
+            "{% for a in range(9999) %}{% for b in range(9999) %}{% set c = a %}{% endfor %}{% endfor %}";
         assert!(render(nested, "[]").unwrap_err().message.contains("ran away, line 1"));
         let long = "{% set x = 'abcdefgh' * 99999 %}{% for a in range(99) %}{{ x }}{% endfor %}";
         assert!(render(long, "[]").unwrap_err().message.contains("more than"));

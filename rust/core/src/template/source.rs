@@ -114,8 +114,10 @@ impl<'a> Tag<'a> {
             return;
         }
         if let Some(start) = self.looped.take() {
-            let end =
-                self.out.trim_end_matches(|sign: char| sign.is_whitespace() || matches!(sign, '-' | '+')).len();
+            let end = self
+                .out
+                .trim_end_matches(|sign: char| sign.is_whitespace() || matches!(sign, '-' | '+'))
+                .len();
             self.out.insert_str(end, &format!(")|{ITERABLE}"));
             self.out.insert_str(start, " (");
             // No second `in` of this tag begins anything.
@@ -157,7 +159,8 @@ impl<'a> Tag<'a> {
         let mut end = 0;
         while let Some(tag) = rest[end..].find("{%") {
             end += tag;
-            let inner = rest[end + 2..].trim_start_matches(|sign: char| sign.is_whitespace() || matches!(sign, '-' | '+'));
+            let inner = rest[end + 2..]
+                .trim_start_matches(|sign: char| sign.is_whitespace() || matches!(sign, '-' | '+'));
             if inner.starts_with("endraw") {
                 break;
             }
@@ -255,16 +258,30 @@ mod tests {
     fn loops_get_the_filter_and_nothing_else_does() {
         let looped = |inner: &str| format!("{{% for x in ( {inner})|{ITERABLE} %}}");
         assert_eq!(prepare("{% for x in a.b[0] %}"), looped("a.b[0]"));
-        assert_eq!(prepare("{%- for x in [y for y in 'in'] -%}"), format!("{{%- for x in ( [y for y in 'in'])|{ITERABLE} -%}}"));
-        assert_eq!(prepare("{% for x in a if x in b %}"), format!("{{% for x in ( a)|{ITERABLE} if x in b %}}"));
-        for same in ["{% if 'for x in y' in z %}", "{{ x in y }}", "{# for x in y #}", "{% raw %}{% for x in y %}{% endraw %}"] {
+        assert_eq!(
+            prepare("{%- for x in [y for y in 'in'] -%}"),
+            format!("{{%- for x in ( [y for y in 'in'])|{ITERABLE} -%}}")
+        );
+        assert_eq!(
+            prepare("{% for x in a if x in b %}"),
+            format!("{{% for x in ( a)|{ITERABLE} if x in b %}}")
+        );
+        for same in [
+            "{% if 'for x in y' in z %}",
+            "{{ x in y }}",
+            "{# for x in y #}",
+            "{% raw %}{% for x in y %}{% endraw %}",
+        ] {
             assert_eq!(prepare(same), same);
         }
     }
 
     #[test]
     fn lines_and_generation_blocks() {
-        assert_eq!(prepare("a\r\n{%- generation -%}\rb{% endgeneration %}"), "a\n{%- with -%}\nb{% endwith %}");
+        assert_eq!(
+            prepare("a\r\n{%- generation -%}\rb{% endgeneration %}"),
+            "a\n{%- with -%}\nb{% endwith %}"
+        );
         assert_eq!(prepare("{{ '%}' }}{% set x = {'a': {}} %}{ {"), "{{ '%}' }}{% set x = {'a': {}} %}{ {");
     }
 }
