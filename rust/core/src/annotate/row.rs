@@ -11,6 +11,7 @@ pub enum Source {
 }
 
 /// One row: whole and untruncated.
+#[expect(clippy::struct_excessive_bools, reason = "the columns of a row")]
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
     pub line: u64,

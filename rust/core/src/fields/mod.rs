@@ -31,9 +31,9 @@ type Read = fn(&mut Reader<'_, '_>, &mut Record) -> Result<(), JsonError>;
 const FIELDS: &[(&str, Read)] = &[
     ("prompt", |reader, record| reader.text().map(|text| record.prompt = Some(text))),
     ("messages", |reader, record| reader.messages().map(|json| record.messages = Some(json))),
-    ("tools", |reader, record| reader.tools().map(|json| record.tools = Some(json))),
+    ("tools", take_tools),
     // OpenAI's name for tools before there were other kinds than functions.
-    ("functions", |reader, record| reader.tools().map(|json| record.functions = Some(json))),
+    ("functions", take_tools),
     ("teacher_text", |reader, record| reader.text().map(|text| record.teacher_text = Some(text))),
     ("teacher_message", |reader, record| reader.answer().map(|json| record.teacher_message = Some(json))),
     ("truth_text", |reader, record| reader.text().map(|text| record.truth_text = Some(text))),
@@ -54,6 +54,15 @@ const FIELDS: &[(&str, Read)] = &[
     ("teacher_topk", |reader, record| reader.topk().map(|topk| record.teacher_topk = Some(topk))),
     ("finish_reason", |reader, record| reader.text().map(|text| record.finish_reason = Some(text))),
 ];
+
+fn take_tools(reader: &mut Reader<'_, '_>, record: &mut Record) -> Result<(), JsonError> {
+    if record.tools.is_some() {
+        let offset = reader.cursor.position();
+        return Err(reader.cursor.error_at(offset, "both tools and functions: give one of them"));
+    }
+    record.tools = Some(reader.tools()?);
+    Ok(())
+}
 
 const HEADER: &str = "__header__";
 const METADATA: &str = "metadata";
@@ -103,12 +112,6 @@ pub fn parse(text: &str, line: u64, allow_reasoning: bool) -> Result<Record, Fie
         Ok(())
     })?;
     cursor.end()?;
-    if let Some(functions) = record.functions.take() {
-        if record.tools.is_some() {
-            return Err(fault("both tools and functions: give one of them"));
-        }
-        record.tools = Some(functions);
-    }
     take_last_answer(&mut record, allow_reasoning)?;
     check_together(&record, unknown.iter().map(|(name, _)| &**name))?;
     record.metadata = merge_metadata(own.unwrap_or("{}"), &unknown)?;
@@ -178,7 +181,7 @@ const OTHER_HOUSES: [(&str, &str); 5] = [
 ];
 
 /// The rules between keys; `unknown` are the record's keys that kdfast does not know.
-fn check_together<'k>(record: &Record, unknown: impl Iterator<Item = &'k str>) -> Result<(), FieldError> {
+fn check_together<'k>(record: &Record, mut unknown: impl Iterator<Item = &'k str>) -> Result<(), FieldError> {
     let wrong = |reason: &str| Err(fault(reason));
     let answers = [
         ("teacher_text", "teacher_message", record.teacher_text.is_some(), record.teacher_message.is_some()),
@@ -186,7 +189,7 @@ fn check_together<'k>(record: &Record, unknown: impl Iterator<Item = &'k str>) -
     ];
     match (record.prompt.is_some(), record.messages.is_some()) {
         (false, false) => {
-            let house = unknown.filter_map(|key| OTHER_HOUSES.iter().find(|(name, _)| *name == key)).next();
+            let house = unknown.find_map(|key| OTHER_HOUSES.iter().find(|(name, _)| *name == key));
             let hint = house.map_or(String::new(), |(_, what)| format!("; this looks like {what}"));
             return wrong(&format!("no prompt: one of prompt and messages is required{hint}"));
         }

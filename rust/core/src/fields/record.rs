@@ -17,8 +17,6 @@ pub struct Record {
     pub messages: Option<String>,
     /// JSON array of tool definitions.
     pub tools: Option<String>,
-    /// The same under `OpenAI`'s old name, while the record is read.
-    pub(super) functions: Option<String>,
     pub teacher_text: Option<String>,
     /// JSON object: an assistant message.
     pub teacher_message: Option<String>,

@@ -151,7 +151,7 @@ fn same_number(a: &str, b: &str) -> bool {
     let exact = |text: &str| !text.contains(['.', 'e', 'E']);
     match (a.parse::<f64>(), b.parse::<f64>()) {
         // Two different spellings of integers are equal only as -0 and 0: fractions lose digits of long ones.
-        (Ok(one), Ok(two)) => one == two && (!(exact(a) && exact(b)) || one == 0.0),
+        (Ok(one), Ok(two)) => one - two == 0.0 && (!(exact(a) && exact(b)) || one == 0.0),
         _ => false,
     }
 }
