@@ -1,4 +1,4 @@
-"""`kdfast data`: import, look at, prepare, audit and export records."""
+"""`kdfast data`: import, look at, split, prepare, audit and export records."""
 
 # ruff: noqa: D301 (click's mark for a paragraph to leave alone is a real backspace)
 
@@ -23,7 +23,7 @@ from kdfast.config import DataConfig, load_config
 
 @click.group()
 def data() -> None:
-    """Import, look at, prepare, audit and export records."""
+    """Import, look at, split, prepare, audit and export records."""
 
 
 data.add_command(import_group)
@@ -101,6 +101,44 @@ def prepare(config_file: Path, overrides: tuple[str, ...]) -> int | None:
     from kdfast.recipes import data as prepare
 
     return prepare.prepare(config)
+
+
+@data.command()
+@click.argument("file", type=PATH)
+@click.option("--out", type=PATH, required=True, help="Directory for train.jsonl and validation.jsonl.")
+@click.option(
+    "--fraction",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.1,
+    show_default=True,
+    help="Share of the records to hold out.",
+)
+@click.option(
+    "--by",
+    type=click.Choice(["prompt,tools", "prompt"]),
+    default="prompt,tools",
+    show_default=True,
+    help="What training and held-out records must not share.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which are held out.")
+def split(file: Path, out: Path, fraction: float, by: str, seed: int) -> int | None:
+    """Split FILE, a JSONL file of records, into training and held-out records without a leak.
+
+    Records that ask the same (up to case, spaces and punctuation) or offer the same set of tools, directly or through
+    others, go to the same side: what is held out is new to the student. Where all records share one set of
+    tools, as on a device with fixed ones, take --by prompt. Lines are copied unchanged; the same file,
+    options and seed give the same bytes.
+
+    \b
+    Example:
+      kdfast data split data/all.jsonl --out data --fraction 0.1
+
+    \b
+    Exit codes: 0 split; 1 the machine failed or a bug; 2 bad data, or records that cannot be split.
+    """
+    from kdfast.recipes import data as prepare
+
+    return prepare.split(file, out, fraction=fraction, by=by, seed=seed)
 
 
 @data.command()

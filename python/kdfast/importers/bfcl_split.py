@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kdfast.data.components import components as connected
 from kdfast.errors import DataError
 
 _NO_WORD = re.compile(r"[\W_]+")
@@ -51,23 +52,9 @@ def components(records: Sequence[dict[str, Any]]) -> list[list[int]]:
         >>> components([record("Hi?", "a"), record("Bye", "b"), record("hi", "c"), record("yo", "c")])
         [[0, 2, 3], [1]]
     """
-    parent = list(range(len(records)))
-
-    def root(index: int) -> int:
-        while parent[index] != index:
-            parent[index] = parent[parent[index]]
-            index = parent[index]
-        return index
-
-    first: dict[tuple[str, str], int] = {}
-    for index, record in enumerate(records):
-        for key in (("question", _question_key(record)), ("functions", _functions_key(record))):
-            a, b = root(first.setdefault(key, index)), root(index)
-            parent[max(a, b)] = min(a, b)
-    groups: dict[int, list[int]] = defaultdict(list)
-    for index in range(len(records)):
-        groups[root(index)].append(index)
-    return list(groups.values())
+    return connected(
+        [[("question", _question_key(one)), ("functions", _functions_key(one))] for one in records]
+    )
 
 
 def split(

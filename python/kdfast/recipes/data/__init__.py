@@ -49,6 +49,14 @@ def prepare(config: Config) -> int:
     return 0
 
 
+def split(path: Path, out: Path, *, fraction: float, by: str, seed: int) -> int:
+    """Splits records into training and held-out ones without a leak; see `kdfast.recipes.data.splitting`."""
+    from kdfast.recipes.data.splitting import split as write
+
+    print(write(path, out, fraction=fraction, by=by, seed=seed))
+    return 0
+
+
 def audit(path: Path) -> int:
     """Reads every byte of a store, or of all stores in a directory, and compares the checksums.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,8 @@ _STYLES = {
     "name": "bold magenta",
     "turn end": "bold red",
 }
-_MOST_REASONS = 10
+_MOST_KINDS = 10
+_NAMES = re.compile(r'"(?:[^"\\]|\\.)*"|\d+|\([^)]*\)')
 
 
 def inspect(
@@ -154,13 +156,23 @@ def _print_rejected(console: Console, path: Path, dataset: KDDataset) -> None:
         return
     console.print(f"[red]{dataset.rejected} lines were rejected[/red]; they are in {path}.rejected.jsonl")
     reasons = path.with_name(path.name + ".rejected.reasons.jsonl").read_text(encoding="utf-8").splitlines()
-    for number, text in enumerate(reasons):
-        if number == _MOST_REASONS:
-            console.print(f"  ... and {len(reasons) - number} more")
-            break
-        entry = json.loads(text)
-        place = ":".join(str(part) for part in (entry["line"], entry["column"]) if part is not None)
-        console.print(f"  line {place}: {entry['reason']}", highlight=False, markup=False)
+    kinds = _kinds([json.loads(text) for text in reasons])
+    for entries in kinds[:_MOST_KINDS]:
+        first = entries[0]
+        place = ":".join(str(part) for part in (first["line"], first["column"]) if part is not None)
+        more = f" (and {len(entries) - 1} more of this kind)" if len(entries) > 1 else ""
+        console.print(f"  line {place}{more}: {first['reason']}", highlight=False, markup=False)
+    if len(kinds) > _MOST_KINDS:
+        console.print(f"  ... and {len(kinds) - _MOST_KINDS} more kinds")
+
+
+def _kinds(entries: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Rejected lines with the same reason but for names and numbers, in the order of the first of each."""
+    kinds: dict[str, list[dict[str, Any]]] = {}
+    for entry in entries:
+        words = str(entry["reason"]).partition("; near: ")[0]
+        kinds.setdefault(_NAMES.sub("*", words), []).append(entry)
+    return list(kinds.values())
 
 
 def _print_example(
