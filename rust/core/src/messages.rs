@@ -162,7 +162,7 @@ fn arguments_text(text: &str) -> Result<(), String> {
         Ok(Kind::Object) => Ok(()),
         Ok(Kind::String) => Err(format!("the text is encoded twice: {WANTED}, got {}", excerpt(text))),
         Ok(kind) => {
-            Err(format!("the text is the JSON of a {}: {WANTED}, got {}", kind.name(), excerpt(text)))
+            Err(format!("the text is JSON, but of type {}: {WANTED}, got {}", kind.name(), excerpt(text)))
         }
         Err(error) => Err(format!(
             "the text is no JSON ({} at its byte {}): {WANTED}, got {}",

@@ -144,13 +144,13 @@ mod tests {
 
     #[test]
     fn values_print_as_in_python() {
-        let messages = r#"[{"b": true, "n": null, "f": 1e22, "i": 123456789012345678901234567890123456789012, "l": ["it's", 1.0, {"é": "\n"}]}]"#;
-        let printed = render("{{ messages[0] }}", messages).unwrap();
+        let messages = r#"[{"m": {"b": true, "n": null, "f": 1e22, "i": 123456789012345678901234567890123456789012, "l": ["it's", 1.0, {"é": "\n"}]}}]"#;
+        let printed = render("{{ messages[0].m }}", messages).unwrap();
         assert_eq!(
             printed,
             "{'b': True, 'n': None, 'f': 1e+22, 'i': 123456789012345678901234567890123456789012, 'l': [\"it's\", 1.0, {'é': '\\n'}]}"
         );
-        let json = render("{{ messages[0]|tojson }}", messages).unwrap();
+        let json = render("{{ messages[0].m|tojson }}", messages).unwrap();
         assert_eq!(
             json,
             r#"{"b": true, "n": null, "f": 1e+22, "i": 123456789012345678901234567890123456789012, "l": ["it's", 1.0, {"é": "\n"}]}"#
