@@ -137,6 +137,8 @@ def test_corners_that_the_engine_alone_gets_wrong(expression: str, expected: str
         "{% for x in none %}x{% endfor %}",
         "{% for x in messages[0].absent.absent %}x{% endfor %}",
         "{{ '%02d' % 3 }}",
+        r"{{ '\N{BULLET}' }}",
+        "{% autoescape true %}{{ '<' }}{% endautoescape %}",
         "{{ 'abc'.startswith('b', 1) }}",
     ],
 )

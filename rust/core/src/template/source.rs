@@ -93,6 +93,8 @@ impl<'a> Tag<'a> {
             let new = match name {
                 "generation" => "with",
                 "endgeneration" => "endwith",
+                // Known to the engine, which would escape nothing: better an unknown statement.
+                "autoescape" => "autoescape_block",
                 same => same,
             };
             self.out.push_str(new);
@@ -139,7 +141,9 @@ impl<'a> Tag<'a> {
             return;
         };
         let Some(text) = unescape(&rest[..end]) else {
-            self.push(end + 2);
+            // The engine would print some of these as they stand: give it an escape that it refuses.
+            self.out.push_str("'\\x'");
+            self.at += end + 2;
             return;
         };
         self.out.push(quote);
@@ -251,6 +255,7 @@ mod tests {
         assert_eq!(unescape(r"a\U0001F600\x41\101\/\q\t").unwrap(), "a\u{1F600}AA\\/\\q\t");
         assert_eq!(unescape(r"\ud83d\ude00").unwrap(), "\u{1F600}");
         assert_eq!(unescape(r"\ud83d"), None);
+        assert_eq!(prepare(r"{{ '\N{BULLET}' }}"), r"{{ '\x' }}");
         assert_eq!(prepare(r#"{{ 'it\'s' + "\\n" }}"#), r#"{{ 'it\'s' + "\\n" }}"#);
     }
 
