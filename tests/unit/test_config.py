@@ -294,7 +294,8 @@ def test_from_scratch_needs_its_sizes(missing):
 def test_required_keys(section, key):
     values = {name: dict(keys) for name, keys in SMALLEST.items()}
     del values[section][key]
-    assert refusal(values=values).startswith(f"{section}.{key}: required; set it to a path (")
+    kind = "a path or a list of paths" if key == "train" else "a path"
+    assert refusal(values=values).startswith(f"{section}.{key}: required; set it to {kind} (")
 
 
 def test_sizes_are_refused_where_a_loaded_model_decides_them():

@@ -26,7 +26,13 @@ class DataConfig(Section):
 
     section: ClassVar[str] = "data"
 
-    train: Annotated[Path, Key("Training records, a JSONL file.", on_resume=True)]
+    train: Annotated[
+        Path | tuple[Path, ...],
+        Key(
+            "Training records: a JSONL file, or a list of files that are read one after the other.",
+            on_resume=True,
+        ),
+    ]
     validation: Annotated[
         Path | None,
         Key("Held-out records, a JSONL file; null = neither validation nor evaluation.", on_resume=True),
@@ -116,6 +122,11 @@ class DataConfig(Section):
         Key("Where prepared token stores are kept; null = beside each dataset.", on_resume=True),
     ] = None
 
+    @property
+    def train_files(self) -> tuple[Path, ...]:
+        """The files of training records."""
+        return (self.train,) if isinstance(self.train, Path) else self.train
+
     def check(self) -> None:
         """Checks shapes, their weights, the template, and that validation is not the training data."""
         if not self.shapes:
@@ -137,5 +148,9 @@ class DataConfig(Section):
         if not named and (not self.template.endswith(".jinja") or "\0" in self.template):
             allowed = "'auto', 'hermes', 'tokenizer' or the path of a .jinja file"
             raise invalid("data.template", allowed, self.template)
-        if self.validation == self.train:
+        if not self.train_files:
+            raise invalid("data.train", "a file, or a list of at least one", [])
+        if len(set(self.train_files)) < len(self.train_files):
+            raise invalid("data.train", "files that are named once", [str(file) for file in self.train_files])
+        if self.validation in self.train_files:
             raise invalid("data.validation", "another file than data.train", self.validation)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, overload
 
@@ -31,7 +31,7 @@ PathLike = str | os.PathLike[str]
 
 
 class KDDataset(Dataset[dict[str, Any]]):
-    """Rows of a distillation dataset, ready for a plain torch DataLoader (workers and fork included).
+    """Rows of a distillation dataset, one file or several, ready for a plain torch DataLoader (workers, fork).
 
     The first use parses, renders, tokenises and annotates the file and writes a token store beside it. Later uses map
     that store into memory and start at once. A record with a teacher's answer and a different ground truth gives two
@@ -59,7 +59,7 @@ class KDDataset(Dataset[dict[str, Any]]):
 
     def __init__(  # noqa: PLR0913 - a dataset's settings, each with its name and default
         self,
-        path: PathLike,
+        path: PathLike | Sequence[PathLike],
         tokenizer_path: PathLike,
         max_seq_length: int = 2048,
         *,
@@ -81,7 +81,7 @@ class KDDataset(Dataset[dict[str, Any]]):
         """Opens the file's token store, building it if it does not exist.
 
         Args:
-            path: records, JSONL.
+            path: records, JSONL; or several such files, whose rows follow each other.
             tokenizer_path: tokenizer.json, or a directory that holds it.
             max_seq_length: longest row in tokens; the largest of `shapes` when these are given.
             shapes: padded lengths, ascending; None = 512, 1024, 2048, 4096 up to `max_seq_length`.
@@ -104,7 +104,8 @@ class KDDataset(Dataset[dict[str, Any]]):
             DataError: a bad record, tokenizer, template or store; the message names file, line and remedy.
             OSError: a file cannot be read or written.
         """
-        self.path, self.threads = Path(path), threads
+        self.paths = tuple(map(Path, [path] if isinstance(path, str | os.PathLike) else path))
+        self.path, self.threads = self.paths[0], threads
         self.shapes = _shapes(shapes, max_seq_length)
         self.template = load_template(template, Path(tokenizer_path))
         self.tokenizer_path = Path(tokenizer_path)
@@ -113,11 +114,10 @@ class KDDataset(Dataset[dict[str, Any]]):
         if tool_call_format == "auto":
             tool_call_format = call_format(compiled) or "hermes"
         self.tool_call_format = tool_call_format
-        report = _rust.TokenStore.build(
-            path,
-            cache if cache is not None else self.path.parent / ".kdfast",
-            self.tokenizer,
-            compiled,
+        build = partial(
+            _rust.TokenStore.build,
+            tokenizer=self.tokenizer,
+            template=compiled,
             supervise=supervise,
             prefix_tokens=prefix_tokens,
             formats=self.formats,
@@ -130,9 +130,13 @@ class KDDataset(Dataset[dict[str, Any]]):
             record_k=_RECORD_K,
             threads=threads,
         )
-        self.reused, self.rejected = report.reused, report.rejected
-        self.counts = {name: int(getattr(report, name)) for name in _COUNTS}
-        self.store = _rust.TokenStore.open(report.path)
+        reports = [
+            build(file, cache if cache is not None else file.parent / ".kdfast") for file in self.paths
+        ]
+        self.reused, self.rejected = all(r.reused for r in reports), sum(r.rejected for r in reports)
+        self.counts = {name: sum(int(getattr(r, name)) for r in reports) for name in _COUNTS}
+        self.store_paths = [report.path for report in reports]
+        self.store = _rust.TokenStore.open_all(self.store_paths)
         teacher = teacher_store if teacher_store is not None else self.store.record_teacher_path
         self.teacher = _rust.TeacherStore.open(teacher) if teacher is not None else None
         fitted = self.store.fit(self.shapes[-1])
@@ -141,8 +145,10 @@ class KDDataset(Dataset[dict[str, Any]]):
         self.too_long = self._check_fit(fitted, on_error, max_rejected_fraction)
 
     @classmethod
-    def from_config(cls, data: DataConfig, path: Path, teacher_store: Path | None = None) -> KDDataset:
-        """The dataset of a config's `data` section: its `train` or `validation` file."""
+    def from_config(
+        cls, data: DataConfig, path: Path | Sequence[Path], teacher_store: Path | None = None
+    ) -> KDDataset:
+        """The dataset of a config's `data` section: its `train` files or its `validation` file."""
         return cls(
             path,
             data.tokenizer,
@@ -174,9 +180,21 @@ class KDDataset(Dataset[dict[str, Any]]):
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of the file of records, computed when first needed."""
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        """SHA-256 (hex) of the file of records (of several: of theirs), computed when first needed."""
+        digests = []
+        for path in self.paths:
+            with path.open("rb") as file:
+                digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+        return digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()
+
+    @cached_property
+    def content(self) -> str:
+        """Blake3 (hex) of the file of records, as its token store knows it; of several, one after the other."""
+        return " ".join(_rust.TokenStore.open(path).header()["kdfast.content"] for path in self.store_paths)
+
+    def place(self, row: int) -> tuple[Path, int]:
+        """The file and the line of a row of the token store."""
+        return self.paths[self.store.file(row)], self.store.line(row)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -226,11 +244,11 @@ class KDDataset(Dataset[dict[str, Any]]):
 
     def one_row_a_record(self) -> list[int]:
         """One row of each record, in the order of the file. If a record gave two, it is the ground truth's row."""
-        chosen: dict[int, int] = {}
+        chosen: dict[tuple[Path, int], int] = {}
         for index, row in enumerate(self.rows.tolist()):
-            line = self.store.line(row)
-            if line not in chosen or self.store.row(row)["source"] == SOURCES["truth"]:
-                chosen[line] = index
+            record = self.place(row)
+            if record not in chosen or self.store.row(row)["source"] == SOURCES["truth"]:
+                chosen[record] = index
         return list(chosen.values())
 
     def encode(self, text: str) -> list[int]:
@@ -257,7 +275,7 @@ class KDDataset(Dataset[dict[str, Any]]):
     def __getstate__(self) -> dict[str, Any]:
         """Leaves out the stores; the process that unpickles the copy (a spawned DataLoader worker) maps them again."""
         return self.__dict__ | {
-            "store": self.store.path,
+            "store": None,
             "teacher": self.teacher.path if self.teacher is not None else None,
             "tokenizer": None,
         }
@@ -265,24 +283,24 @@ class KDDataset(Dataset[dict[str, Any]]):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Maps the stores again, see `__getstate__`."""
         self.__dict__.update(state)
-        self.store = _rust.TokenStore.open(state["store"])
+        self.store = _rust.TokenStore.open_all(self.store_paths)
         self.teacher = _rust.TeacherStore.open(state["teacher"]) if state["teacher"] is not None else None
         self.tokenizer = _rust.Tokenizer.from_file(self.tokenizer_path)
 
     def _check_fit(self, fitted: np.ndarray[Any, Any], on_error: str, limit: float) -> list[int]:
         """The lines of the rows that do not fit; raises DataError unless these may be left out."""
         outside = np.flatnonzero(fitted < 0)
-        lines = sorted({self.store.line(int(row)) for row in outside})
-        if not lines:
+        places = sorted({self.place(int(row)) for row in outside})
+        if not places:
             return []
-        first = int(outside[0])
+        first, lines = int(outside[0]), [line for _, line in places]
         message = (
             f"{len(lines)} record(s) do not fit the largest shape even without the middle turns of their "
             f"conversations (the first has {self.store.lengths()[first]} tokens); add a larger shape, shorten them, or "
             f"set on_error to 'quarantine' to leave them out: {self.shapes[-1]}"
         )
         if on_error == "raise" or len(lines) > limit * len(fitted):
-            raise DataError(message, str(self.path), lines[0])
+            raise DataError(message, str(places[0][0]), lines[0])
         return lines
 
 

@@ -121,6 +121,17 @@ impl TokenStore {
         enter(py, || token_store::TokenStore::open(&path)).map(Self)
     }
 
+    /// Several stores as one.
+    #[staticmethod]
+    fn open_all(py: Python<'_>, paths: Vec<PathBuf>) -> PyResult<Self> {
+        enter(py, || token_store::TokenStore::open_all(&paths)).map(Self)
+    }
+
+    /// Which of the files a row is in.
+    fn file(&self, index: usize) -> usize {
+        self.0.file(index)
+    }
+
     fn __len__(&self) -> usize {
         self.0.len()
     }

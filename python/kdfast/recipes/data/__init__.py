@@ -39,7 +39,7 @@ def prepare(config: Config) -> int:
     """
     from kdfast.data import KDDataset
 
-    for file in (config.data.train, config.data.validation):
+    for file in (*config.data.train_files, config.data.validation):
         if file is not None:
             dataset = KDDataset.from_config(config.data, file)
             state = "was there already" if dataset.reused else "built"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,8 +45,12 @@ def run(config: Config) -> int:
             "teacher.model: needed by `kdfast teach`; set it to a Hugging Face directory or a .gguf file"
         )
     display = Display()
-    files = [file for file in (config.data.train, config.data.validation) if file is not None]
-    datasets = [KDDataset.from_config(config.data, file) for file in files]
+    held_out = config.data.validation
+    sides: list[tuple[Path, ...]] = [
+        config.data.train_files,
+        *([(held_out,)] if held_out is not None else []),
+    ]
+    datasets = [KDDataset.from_config(config.data, files) for files in sides]
     teacher = LocalTeacher(settings.model, device=settings.device, dtype=settings.dtype)
     usable = check_vocabulary(
         config.data.tokenizer,

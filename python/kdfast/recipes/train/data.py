@@ -49,7 +49,7 @@ def open_data(config: Config, ranks: Ranks, console: Console) -> RunData:
     if not ranks.main:
         ranks.wait()
     data, store = config.data, config.teacher.store
-    train = KDDataset.from_config(data, data.train)
+    train = KDDataset.from_config(data, data.train_files)
     taught = config.kd.kl_weight > 0 or config.kd.sampled_kl_weight > 0
     if taught and store is not None:
         train.open_teacher(_teacher_file(config, store, train))
@@ -72,7 +72,7 @@ def open_data(config: Config, ranks: Ranks, console: Console) -> RunData:
 
 def _check(config: Config, ranks: Ranks, train: KDDataset, console: Console) -> None:
     if not len(train):
-        raise DataError("no record is left to train on", str(config.data.train))
+        raise DataError("no record is left to train on", ", ".join(map(str, config.data.train_files)))
     rows = config.train.batch_size
     if rows < ranks.world:
         raise ConfigError(

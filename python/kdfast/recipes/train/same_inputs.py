@@ -35,7 +35,7 @@ def input_fingerprints(config: Config, data: RunData) -> dict[str, str]:
     header = data.train.store.header()
     teacher = data.train.teacher
     return {
-        "data.train": header["kdfast.content"],
+        "data.train": data.train.content,
         "data.validation": _content(data.validation),
         "data.tokenizer": header["kdfast.tokenizer"],
         "data.template": header["kdfast.template"],
@@ -84,7 +84,7 @@ def _short(fingerprint: str) -> str:
 
 
 def _content(dataset: KDDataset | None) -> str:
-    return _NONE if dataset is None else dataset.store.header()["kdfast.content"]
+    return _NONE if dataset is None else dataset.content
 
 
 def _first_weights(config: Config) -> str:

@@ -14,6 +14,9 @@ use crate::{Error, Result, ipc};
 /// The kind of store, as its header names it.
 pub(super) const KIND: &str = "token_store";
 
+/// The header entries that stores must share to be read as one.
+const IDENTITY: [&str; 5] = ["tokenizer", "template", "supervise", "formats", "turn_end_ids"];
+
 /// The file beside a token store that holds its records' own log-probabilities.
 pub(super) fn record_teacher_path(store: &Path) -> PathBuf {
     store.with_extension("").with_extension("record-teacher.arrow")
@@ -27,9 +30,46 @@ pub struct TokenStore {
     batches: Vec<Columns>,
     /// The index of each batch's first row; at the end the number of rows.
     starts: Vec<usize>,
+    /// The index of the first row of each file; at the end the number of rows.
+    file_starts: Vec<usize>,
 }
 
 impl TokenStore {
+    /// Opens several stores as one, whose rows follow each other. They must be of the same tokenizer, template and
+    /// settings: only their contents may differ.
+    pub fn open_all(paths: &[PathBuf]) -> Result<Self> {
+        let [first, others @ ..] = paths else {
+            return Err(Error::data("no token store was named"));
+        };
+        let mut all = Self::open(first)?;
+        for path in others {
+            let other = Self::open(path)?;
+            for key in IDENTITY {
+                let (mine, theirs): (String, String) = (all.header(key)?, other.header(key)?);
+                if mine != theirs {
+                    let what = format!("the token stores differ in {key} ({mine}, {theirs}): build both anew");
+                    return Err(Error::data(what).in_file(path));
+                }
+            }
+            if all.header::<u64>("record_teacher_rows")? + other.header::<u64>("record_teacher_rows")? > 0 {
+                return Err(Error::data(
+                    "records with teacher_topk must stand in one file: join the files of data.train",
+                )
+                .in_file(path));
+            }
+            let rows = all.len();
+            all.starts.extend(other.starts[1..].iter().map(|start| rows + start));
+            all.file_starts.push(rows + other.len());
+            all.batches.extend(other.batches);
+        }
+        Ok(all)
+    }
+
+    /// Which of the files row `index` is in.
+    pub fn file(&self, index: usize) -> usize {
+        self.file_starts.partition_point(|&start| start <= index) - 1
+    }
+
     /// Opens a store file.
     pub fn open(path: &Path) -> Result<Self> {
         let segment = ipc::open(path, KIND, |_| Ok(columns::schema(HashMap::new())))?;
@@ -47,7 +87,8 @@ impl TokenStore {
             row::check(&columns).map_err(|e| e.in_file(path))?;
             batches.push(columns);
         }
-        let store = Self { path: path.to_owned(), schema: segment.schema, batches, starts };
+        let file_starts = vec![0, starts[starts.len() - 1]];
+        let store = Self { path: path.to_owned(), schema: segment.schema, batches, starts, file_starts };
         let rows: usize = store.header("rows")?;
         if rows == store.len() { Ok(store) } else { Err(damaged(&format!("{} rows of {rows}", store.len()))) }
     }
