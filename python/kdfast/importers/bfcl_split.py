@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kdfast.data.components import components as connected
 from kdfast.errors import DataError
+from kdfast.importers.components import components as connected
 
 _NO_WORD = re.compile(r"[\W_]+")
 

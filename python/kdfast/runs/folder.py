@@ -45,6 +45,11 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def trial(self) -> Path:
+        """Where a checkpoint is written on trial; gone again before the first step."""
+        return self.path / "trial"
+
+    @property
     def student(self) -> Path:
         """The final student, a Hugging Face directory."""
         return self.path / "student"

@@ -197,11 +197,17 @@ fn no_json_lines(block: &[u8]) -> Option<&'static str> {
         return Some(UTF_16);
     }
     let text = block.strip_prefix(BOM).unwrap_or(block).trim_ascii_start();
-    if text.starts_with(b"[") {
+    let mut lines = text.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii_end);
+    let (first, second) = (lines.next()?, lines.next().unwrap_or_default());
+    if first
+        .strip_prefix(b"[")
+        .is_some_and(|rest| [rest, second].concat().trim_ascii_start().starts_with(b"{"))
+    {
         return Some("it is one JSON array; write an object a line (jq -c '.[]')");
     }
-    let line = text.split(|&byte| byte == b'\n').next()?.trim_ascii_end();
-    (line == b"{")
+    let indented =
+        second.trim_ascii_start().starts_with(b"\"") && second.starts_with(b" ") | second.starts_with(b"\t");
+    (first == b"{" && indented)
         .then_some("it is pretty-printed JSON, a record over many lines; write an object a line (jq -c .)")
 }
 

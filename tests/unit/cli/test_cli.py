@@ -59,6 +59,7 @@ def test_the_commands_that_exist():
         "data import bfcl",
         "data inspect",
         "data prepare",
+        "data split",
         "eval",
         "gate",
         "measure",

@@ -10,9 +10,9 @@ from typing import Any
 
 from kdfast import _rust
 from kdfast.config import DataConfig
-from kdfast.data.components import components
 from kdfast.errors import ConfigError, DataError
 from kdfast.files import write_text_whole
+from kdfast.importers.components import components
 
 _NO_WORD = re.compile(r"[\W_]+")
 BY = ("prompt,tools", "prompt")

@@ -172,7 +172,7 @@ class Run:
             note = try_saving(
                 self.student,
                 self.optimizer,
-                self.folder.path,
+                self.folder,
                 self._write_student,
                 keep_last=keep_last,
                 terms=terms,

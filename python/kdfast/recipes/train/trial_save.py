@@ -13,6 +13,7 @@ from torch import nn
 from kdfast.errors import ConfigError
 from kdfast.pretrained import check_readable, make_savable
 from kdfast.runs.checkpoint import Checkpoints
+from kdfast.runs.folder import RunFolder
 
 TRIAL_BYTES = 1_000_000_000
 """A checkpoint below this size is written whole on trial; of a larger one, all but the weights."""
@@ -21,7 +22,7 @@ TRIAL_BYTES = 1_000_000_000
 def try_saving(
     student: Any,
     optimizer: torch.optim.Optimizer,
-    folder: Path,
+    folder: RunFolder,
     write_student: Callable[..., None],
     *,
     keep_last: int,
@@ -46,9 +47,10 @@ def try_saving(
     """
     note = make_savable(student)
     size = checkpoint_bytes(student)
-    there = len(Checkpoints(folder / "checkpoints", write_student).steps())
-    check_room(bytes_needed(size, keep_last=keep_last, there=there), shutil.disk_usage(folder).free, folder)
-    trial = folder / "trial"
+    there = len(Checkpoints(folder.checkpoints, write_student).steps())
+    needed = bytes_needed(size, keep_last=keep_last, there=there)
+    check_room(needed, shutil.disk_usage(folder.path).free, folder.path)
+    trial = folder.trial
     shutil.rmtree(trial, ignore_errors=True)
     trial.mkdir()
     try:

@@ -47,7 +47,8 @@ impl TokenStore {
             for key in IDENTITY {
                 let (mine, theirs): (String, String) = (all.header(key)?, other.header(key)?);
                 if mine != theirs {
-                    let what = format!("the token stores differ in {key} ({mine}, {theirs}): build both anew");
+                    let what =
+                        format!("the token stores differ in {key} ({mine}, {theirs}): build both anew");
                     return Err(Error::data(what).in_file(path));
                 }
             }

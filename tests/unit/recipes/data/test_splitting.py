@@ -11,7 +11,7 @@ from commands import exit_code, run_command
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdfast.data.components import components
+from kdfast.importers.components import components
 from kdfast.recipes.data.splitting import choose
 
 

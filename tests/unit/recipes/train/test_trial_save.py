@@ -14,6 +14,7 @@ from tiny_run import write_teacher
 from kdfast.errors import ConfigError
 from kdfast.pretrained import check_readable, check_sizes, load_causal_lm, make_savable
 from kdfast.recipes.train.trial_save import bytes_needed, check_room, checkpoint_bytes, try_saving
+from kdfast.runs.folder import RunFolder
 from kdfast.student import write_student
 
 
@@ -44,12 +45,12 @@ def test_settings_that_cannot_be_saved_are_dropped_and_said(model_folder: Path, 
     )
     with pytest.raises(ValueError, match="GenerationConfig"):
         model.save_pretrained(tmp_path / "lost")
-    run = tmp_path / "run"
-    run.mkdir()
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
     note = try_saving(model, torch.optim.AdamW(model.parameters()), run, writer(model_folder), keep_last=1)
     assert "all but its token ids is left out" in note
     assert "temperature" in note
-    assert list(run.iterdir()) == []
+    assert list(run.path.iterdir()) == []
     model.save_pretrained(tmp_path / "saved")
     assert model.generation_config.eos_token_id == 2  # the end of a turn
     assert make_savable(model) == ""
@@ -71,8 +72,8 @@ def test_a_large_model_is_tried_without_its_weights(
         writer(model_folder)(student, directory, weights=weights)
         written.extend(file.name for file in directory.iterdir())
 
-    run = tmp_path / "run"
-    run.mkdir()
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
     assert try_saving(model, torch.optim.AdamW(model.parameters()), run, write, keep_last=1) == ""
     assert {"config.json", "generation_config.json", "tokenizer.json", "chat_template.jinja"} <= set(written)
     assert "model.safetensors" not in written
