@@ -64,7 +64,11 @@ def test_formats_that_count(folder: Path, tmp_path: Path, capsys: pytest.Capture
     assert json.loads(out.read_text())["decoding"]["formats"] == tool_call_formats()
     assert evaluate(folder, out, "--formats=xml") == 2
     assert "must be 'auto', 'all' or some of hermes, " in capsys.readouterr().err
-    fails(capsys, evaluate(folder, out, "--formats=object", "--constrained"), "formats: must name hermes")
+    fails(
+        capsys,
+        evaluate(folder, out, "--formats=object", "--constrained"),
+        "formats: must name hermes, mistral, llama3",
+    )
 
 
 def test_the_numbers_follow_from_the_answers(folder: Path, tmp_path: Path) -> None:

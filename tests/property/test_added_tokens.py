@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tiny_store import build
 
 from kdfast import _rust
+from kdfast.errors import DataError
 
 FLAGS = st.fixed_dictionaries(
     {name: st.booleans() for name in ("lstrip", "rstrip", "single_word", "normalized", "special")}
@@ -56,3 +57,13 @@ def test_all_turns_have_the_ids_of_the_last_where_a_turn_end_strips(tmp_path: Pa
     whole = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     text = _rust.Tokenizer.from_file(tmp_path).decode(rows[0]["ids"].tolist())
     assert rows[0]["ids"].tolist() == whole.encode(text, add_special_tokens=False).ids
+
+
+def test_decomposed_letters_under_a_composing_normaliser_are_named(tmp_path: Path) -> None:
+    file = tiny.write_tokenizer(tmp_path) / "tokenizer.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"normalizer": {"type": "NFC"}}))
+    with pytest.raises(
+        DataError, match=r"byte 3 is lost or changed .* unicodedata\.normalize\('NFC', text\)"
+    ):
+        build(tmp_path, [{"prompt": "q", "truth_text": "cafe\u0301"}])
+    assert len(build(tmp_path, [{"prompt": "q", "truth_text": "caf\u00e9"}])) == 1

@@ -157,3 +157,51 @@ def test_the_shipped_template_is_stable_from_turn_to_turn(
         except DataError:
             return
     assert all(later.startswith(earlier) for earlier, later in itertools.pairwise(texts))
+
+
+OPENAI_CALL = st.fixed_dictionaries(
+    {
+        "type": st.just("function"),
+        "function": st.fixed_dictionaries(
+            {
+                "name": STRINGS,
+                "arguments": st.one_of(st.dictionaries(STRINGS, JSON, max_size=2), STRINGS, st.just("{}")),
+            }
+        ),
+    },
+    optional={"id": STRINGS},
+)
+PARTS = st.lists(st.fixed_dictionaries({"type": st.just("text"), "text": STRINGS}), min_size=1, max_size=2)
+NULLS = {
+    "name": st.none(),
+    "tool_calls": st.none(),
+    "refusal": st.none(),
+    "weight": st.sampled_from([None, 0, 1]),
+}
+WRITTEN = st.one_of(
+    st.fixed_dictionaries({"role": ROLE, "content": st.one_of(STRINGS, PARTS, st.none())}, optional=NULLS),
+    st.fixed_dictionaries({"role": st.just("assistant"), "tool_calls": st.lists(OPENAI_CALL, max_size=2)}),
+    st.fixed_dictionaries(
+        {
+            "role": st.just("assistant"),
+            "content": st.one_of(st.none(), STRINGS),
+            "tool_calls": st.lists(OPENAI_CALL),
+        },
+        optional={"reasoning_content": st.one_of(st.none(), STRINGS)},
+    ),
+    st.fixed_dictionaries({"role": st.just("tool"), "content": st.one_of(STRINGS, JSON)}, optional=NULLS),
+)
+
+
+@pytest.mark.slow
+@settings(max_examples=150)
+@given(
+    st.sampled_from([HERMES, *(text for name, text in chat_templates.ALL.items() if name != "printing")]),
+    st.lists(WRITTEN, min_size=1, max_size=4),
+    TOOLS,
+    st.booleans(),
+)
+def test_messages_as_users_write_them_render_as_in_transformers(
+    source: str, messages: list[Any], tools: list[Any] | None, prompt: bool
+) -> None:
+    assert_equal(source, messages, tools, prompt)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from kdfast.errors import ConfigError, SchemaError
-from kdfast.evaluate.grammar import CLOSING, OPENING, answer_grammar
+from kdfast.evaluate.grammar import FRAMES, answer_grammar
 from kdfast.evaluate.prompts import EvalPrompt
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class SchemaConstraint:
         tokenizer: the text of tokenizer.json.
         eos_ids: token ids that end an answer.
         prompts: the prompts, in the order in which `generate` gets them.
+        tool_call_format: how calls are written, a key of `kdfast.evaluate.grammar.FRAMES`.
 
     Attributes:
         warnings: the parts of schemas that a grammar leaves out; each once, with the line of its first prompt.
@@ -36,13 +37,20 @@ class SchemaConstraint:
         SchemaError: a prompt's tools cannot be made a grammar; the message names its line.
     """
 
-    def __init__(self, tokenizer: str, eos_ids: Sequence[int], prompts: Sequence[EvalPrompt]) -> None:
+    def __init__(
+        self,
+        tokenizer: str,
+        eos_ids: Sequence[int],
+        prompts: Sequence[EvalPrompt],
+        tool_call_format: str = "hermes",
+    ) -> None:
         require_llguidance()
         from llguidance import LLTokenizer
 
         self._tokenizer = LLTokenizer(tokenizer, eos_token=list(eos_ids))
         self._prompts = prompts
-        self._special = all(self._is_special(mark) for mark in (OPENING, CLOSING))
+        self._format, frame = tool_call_format, FRAMES[tool_call_format]
+        self._special = all(self._is_special(mark) for mark in (frame.opening, frame.closing) if mark)
         self._running: dict[int, LLMatcher] = {}
         self.warnings: list[str] = []
         seen: set[str] = set()
@@ -111,7 +119,9 @@ class SchemaConstraint:
 
     def _grammar(self, prompt: EvalPrompt) -> str | None:
         tools = json.loads(prompt.tools or "[]")
-        return answer_grammar(tools, special=self._special) if tools else None
+        if not tools:
+            return None
+        return answer_grammar(tools, special=self._special, tool_call_format=self._format)
 
     def _is_special(self, text: str) -> bool:
         ids = self._tokenizer.tokenize_str(text, parse_special=True)

@@ -4,10 +4,33 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-OPENING, CLOSING = "<tool_call>", "</tool_call>"
-"""The text before and after a call, in the format that students are trained to write."""
+
+@dataclass(frozen=True)
+class Frame:
+    """What is around the calls of a format.
+
+    Attributes:
+        opening: the text before a call; it means a call and nothing else.
+        closing: the text after it ("" = none).
+        arguments: the key of a call's arguments.
+        listed: whether calls stand in a JSON array.
+    """
+
+    opening: str
+    closing: str = ""
+    arguments: str = "arguments"
+    listed: bool = False
+
+
+FRAMES = {
+    "hermes": Frame("<tool_call>", "</tool_call>"),
+    "mistral": Frame("[TOOL_CALLS]", listed=True),
+    "llama3": Frame("<|python_tag|>", arguments="parameters"),
+}
+"""The formats that a grammar can hold: those with an opening mark. Bare JSON cannot be told from prose in time."""
 
 # The white space between two parts of a call: enough for every usual style. Without a limit a weak model could write
 # white space for ever.
@@ -18,15 +41,18 @@ _JSON_OPTIONS: dict[str, Any] = {"whitespace_flexible": True, "whitespace_patter
 _COMPOSING = {"allOf", "anyOf", "oneOf", "if", "$ref", "$dynamicRef", "unevaluatedProperties"}
 
 
-def answer_grammar(tools: Sequence[Mapping[str, Any]], *, special: bool = False) -> str:
+def answer_grammar(
+    tools: Sequence[Mapping[str, Any]], *, special: bool = False, tool_call_format: str = "hermes"
+) -> str:
     r"""The grammar of an answer: prose with any number of valid calls of these tools, maybe none.
 
-    After `<tool_call>` only a whole, valid call is possible: first its name, then its arguments in the order of the
-    schema's properties, and only arguments that the tool defines.
+    After the opening mark (`<tool_call>`) only a whole, valid call is possible: first its name, then its arguments in
+    the order of the schema's properties, and only arguments that the tool defines.
 
     Args:
         tools: the tool definitions, plain or in OpenAI's form; at least one.
-        special: whether `<tool_call>` and `</tool_call>` are special tokens of the tokenizer; False = they are text.
+        special: whether the marks of the format are special tokens of the tokenizer; False = they are text.
+        tool_call_format: how calls are written, a key of `FRAMES`.
 
     Returns:
         The grammar's text.
@@ -45,13 +71,17 @@ def answer_grammar(tools: Sequence[Mapping[str, Any]], *, special: bool = False)
         raise ValueError("tools must have at least one definition, got none")
     definitions = [tool.get("function", tool) for tool in tools]
     choices = " | ".join(f"tool_{number}" for number in range(len(definitions)))
-    closing = CLOSING if special else json.dumps(CLOSING)
-    opening = f"opening: TEXT {OPENING}" if special else f"opening[lazy]: TEXT {json.dumps(OPENING)}"
-    rules = [f"call: opening SPACE ({choices}) SPACE {closing}", opening]
+    frame = FRAMES[tool_call_format]
+    closing = frame.closing if special or not frame.closing else json.dumps(frame.closing)
+    mark = f"opening: TEXT {frame.opening}" if special else f"opening[lazy]: TEXT {json.dumps(frame.opening)}"
+    body = (
+        f'"[" SPACE ({choices}) (SPACE "," SPACE ({choices}))* SPACE "]"' if frame.listed else f"({choices})"
+    )
+    rules = [f"call: opening SPACE {body} SPACE {closing}".removesuffix(" SPACE "), mark]
     for number, definition in enumerate(definitions):
-        parts = ("{", '"name"', ":", _json(definition["name"]), ",", '"arguments"', ":")
-        frame = " SPACE ".join(_json(part) for part in parts)
-        rules.append(f'tool_{number}: {frame} SPACE arguments_{number} SPACE "}}"')
+        parts = ("{", '"name"', ":", _json(definition["name"]), ",", _json(frame.arguments), ":")
+        before = " SPACE ".join(_json(part) for part in parts)
+        rules.append(f'tool_{number}: {before} SPACE arguments_{number} SPACE "}}"')
         rules.append(f"arguments_{number}: %json {_json(_arguments(definition))}")
     return "\n".join(
         ("%llguidance {}", "start: call* TEXT", *rules, r"TEXT: /(.|\n)*/", f"SPACE: /{_SPACE}/", "")

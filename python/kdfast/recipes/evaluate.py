@@ -19,6 +19,7 @@ from kdfast.evaluate import (
     evaluate,
 )
 from kdfast.evaluate.constrained import SchemaConstraint, require_llguidance
+from kdfast.evaluate.grammar import FRAMES
 from kdfast.evaluate.table import category_table, evaluation_table, not_counted_text, wrong_answers_table
 from kdfast.files import check_file, write_document
 from kdfast.recipes import loaded_model
@@ -44,10 +45,6 @@ def run(request: EvaluateRequest) -> int:
     model_folder(request.model)
     check_file(request.out)
     loaded = loaded_model.load(request.model, request)
-    if request.constrained and "hermes" not in loaded.formats:
-        raise ConfigError(
-            f"formats: must name hermes: constrained calls are written so, got {list(loaded.formats)}"
-        )
     prompts = eval_prompts(loaded.dataset, request.limit)
     constraint = _constraint(loaded, prompts) if request.constrained else None
     display = Display()
@@ -83,9 +80,15 @@ def _head(request: EvaluateRequest, loaded: LoadedModel) -> dict[str, Any]:
 
 
 def _constraint(loaded: LoadedModel, prompts: list[EvalPrompt]) -> SchemaConstraint:
+    written = next((name for name in loaded.formats if name in FRAMES), None)
+    if written is None:
+        raise ConfigError(
+            f"formats: must name {', '.join(FRAMES)}: constrained calls are written in one of these, got "
+            f"{list(loaded.formats)}"
+        )
     tokenizer = (loaded.directory / "tokenizer.json").read_text(encoding="utf-8")
     try:
-        return SchemaConstraint(tokenizer, loaded.options.eos_ids, prompts)
+        return SchemaConstraint(tokenizer, loaded.options.eos_ids, prompts, written)
     except ValueError as error:
         error.add_note(f"of {loaded.settings.prompts}")
         raise

@@ -141,3 +141,35 @@ def test_no_tools():
     with pytest.raises(ValueError, match="at least one definition"):
         answer_grammar([])
     assert len(byte_pieces()) == 256
+
+
+WRITTEN = {
+    "hermes": "<tool_call>{}</tool_call>",
+    "mistral": "[TOOL_CALLS] [{}]",
+    "llama3": "<|python_tag|>{}",
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_every_format_with_an_opening_mark(tokenizer, name):
+    key = "parameters" if name == "llama3" else "arguments"
+    right = json.dumps({"name": "get.weather", key: {"city": "Rome", "days": 2}})
+    text = "I look. " + WRITTEN[name].replace("{}", right)
+    assert follows(tokenizer, text, tool_call_format=name) == (True, True)
+    (call,) = find_tool_calls(text, [name])
+    assert ToolSchema(TOOLS).is_valid(call)
+    for wrong in (
+        text.replace('"Rome"', "3"),
+        text.replace("get.weather", "weather"),
+        text.replace(key, "given"),
+    ):
+        assert follows(tokenizer, wrong, tool_call_format=name) == (False, False)
+    assert follows(tokenizer, "No tool.", tool_call_format=name) == (True, True)
+
+
+def test_a_list_of_calls(tokenizer):
+    call = '{"name": "bare", "arguments": {}}'
+    two = f"[TOOL_CALLS] [{call}, {call}]"
+    assert follows(tokenizer, two, tool_call_format="mistral") == (True, True)
+    assert len(find_tool_calls(two, ["mistral"])) == 2
+    assert follows(tokenizer, "[TOOL_CALLS] []", tool_call_format="mistral") == (False, False)
