@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 def compute_required_fields_present(
     texts: Sequence[str | ToolCall | Mapping[str, Any]],
     tools: Tools | Sequence[Tools | None] | None,
+    formats: Sequence[str] = FORMATS,
 ) -> list[bool]:
     """For each answer, whether all its calls are whole and have every required argument.
 
@@ -26,6 +27,7 @@ def compute_required_fields_present(
         texts: the answers; each a text, or one parsed call: a `ToolCall`, or an object with `name` and `arguments`.
         tools: the tool definitions for all texts (a list, its JSON text or a `ToolSchema`); or a list with one entry
             per text. None, as a whole or as an entry, = no definitions: then any well-formed call is complete.
+        formats: the formats of calls that count, see `kdfast.find_tool_calls`; a dataset's are `KDDataset.formats`.
 
     Returns:
         One bool per text. False if the text has no call, or a call that is cut off, malformed or of an unknown tool.
@@ -49,7 +51,7 @@ def compute_required_fields_present(
         raise TypeError(
             f"texts must be a sequence with one entry for each answer, got one {type(texts).__name__}"
         )
-    return required_fields_present_each(list(texts), _tools_of_each(tools, len(texts)), FORMATS)
+    return required_fields_present_each(list(texts), _tools_of_each(tools, len(texts)), formats)
 
 
 def _tools_of_each(

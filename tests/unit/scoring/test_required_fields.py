@@ -203,3 +203,9 @@ def test_equal_to_the_slow_twin(
     parsed = [{"name": found["name"], "arguments": found["arguments"]} for found in calls]
     again = [f"<tool_call>{json.dumps(found)}</tool_call>" for found in parsed]
     assert compute_required_fields_present(parsed, shared) == compute_required_fields_present(again, shared)
+
+
+def test_another_format_counts_where_it_is_named():
+    text = '[TOOL_CALLS][{"name": "f", "arguments": {}}]'
+    assert compute_required_fields_present([text], None) == [False]
+    assert compute_required_fields_present([text], None, ["mistral"]) == [True]
