@@ -111,3 +111,29 @@ def test_raw_texts_are_left_as_they_are(folder: Path) -> None:
 def test_the_marks_themselves_are_refused_in_raw_texts(folder: Path) -> None:
     with pytest.raises(DataError, match=r"private character U\+F0000"):
         build(folder, [{"prompt": "q\U000f0000", "truth_text": "a"}])
+
+
+@pytest.mark.parametrize(
+    ("name", "opening", "text"),
+    [
+        ("hermes", "<tool_call>", '<tool_call>{"name": "f", "arguments": {"a": "<tool_call>"}}</tool_call>'),
+        ("mistral", "[TOOL_CALLS]", '[TOOL_CALLS][{"name": "f", "arguments": {"a": "[TOOL_CALLS]"}}]'),
+    ],
+)
+def test_the_marks_of_a_call_in_content_stay_tokens(
+    tmp_path: Path, name: str, opening: str, text: str
+) -> None:
+    file = tiny.write_tokenizer(tmp_path) / "tokenizer.json"
+    document = json.loads(file.read_text())
+    for number, content in enumerate((opening, "</tool_call>")):
+        flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+        document["added_tokens"].append({"id": 900 + number, "content": content, "special": True, **flags})
+    file.write_text(json.dumps(document))
+    answer = {"role": "assistant", "content": text}
+    record = {"messages": [{"role": "user", "content": f"write {opening}"}], "truth_message": answer}
+    row = build(tmp_path, [record], template=_rust.ChatTemplate(CHATML), formats=[name]).row(0)
+    start, (mark,) = row["response_start"], _rust.Tokenizer.from_file(file).encode(opening)
+    assert row["ids"][:start].tolist().count(mark) == 0
+    assert row["ids"][start:].tolist().count(mark) == 1
+    assert len(row["spans"]["tool_args"]) == 1
+    assert json.loads(row["validated_arguments"]) == {"a": opening}

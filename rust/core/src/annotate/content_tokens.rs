@@ -42,6 +42,8 @@ const END: char = '\u{F0001}';
 pub struct Guard {
     /// Longest first: a token goes before those that it contains. None where tokens are allowed.
     tokens: Vec<String>,
+    /// The characters with which these begin, each once.
+    first: Vec<char>,
     rule: ContentTokens,
     formats: Formats,
 }
@@ -63,7 +65,10 @@ impl Guard {
             .map(|(content, _)| content.to_owned())
             .collect();
         tokens.sort_by(|a, b| b.len().cmp(&a.len()).then(a.cmp(b)));
-        Self { tokens, rule, formats }
+        let mut first: Vec<char> = tokens.iter().filter_map(|token| token.chars().next()).collect();
+        first.sort_unstable();
+        first.dedup();
+        Self { tokens, first, rule, formats }
     }
 
     /// Messages, a message or tools (valid JSON), with their control tokens between marks. Borrowed when they have none.
@@ -106,25 +111,27 @@ impl Guard {
         }
     }
 
-    /// `text` with its control tokens between marks. In an `answer`, the tokens around a whole call are not content.
+    /// `text` with its control tokens between marks. In an `answer` that has a whole call, the tokens that open and close
+    /// calls are not content, unless they stand inside a call.
     fn mark_text(&self, text: &str, answer: bool) -> Result<String> {
         let clean = text.replace([START, END], "");
-        let frames: Vec<_> = if answer { find_tool_calls(&clean, self.formats) } else { Vec::new() };
-        let around_call = |at: usize, end: usize| {
-            frames.iter().any(|call| {
-                call.span.start <= at
-                    && end <= call.span.end
-                    && (end <= call.body.start || call.body.end <= at)
-            })
+        let calls = if answer { find_tool_calls(&clean, self.formats) } else { Vec::new() };
+        let around_call = |at: usize, token: &str| {
+            !calls.is_empty()
+                && self.formats.marks().any(|mark| mark == token)
+                && calls.iter().all(|call| at + token.len() <= call.body.start || call.body.end <= at)
         };
         let mut out = String::with_capacity(clean.len() + 8);
         let mut at = 0;
-        while let Some(next) = clean[at..].chars().next() {
+        while let Some(plain) = clean[at..].find(&self.first[..]) {
+            out.push_str(&clean[at..at + plain]);
+            at += plain;
             let rest = &clean[at..];
             let token = self.tokens.iter().find(|token| rest.starts_with(token.as_str()));
-            let Some(token) = token.filter(|token| !around_call(at, at + token.len())) else {
-                out.push(next);
-                at += next.len_utf8();
+            let Some(token) = token.filter(|token| !around_call(at, token)) else {
+                let next = rest.chars().next().map_or(0, char::len_utf8);
+                out.push_str(&rest[..next]);
+                at += next;
                 continue;
             };
             if self.rule == ContentTokens::Refuse {
@@ -138,6 +145,7 @@ impl Guard {
             out.push(END);
             at += token.len();
         }
+        out.push_str(&clean[at..]);
         Ok(out)
     }
 }

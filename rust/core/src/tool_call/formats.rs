@@ -84,6 +84,11 @@ impl Formats {
         self.rows().map(|row| row.name)
     }
 
+    /// The texts that open and close calls in these formats.
+    pub fn marks(self) -> impl Iterator<Item = &'static str> {
+        self.rows().flat_map(|row| [row.opening, row.closing]).filter(|mark| !mark.is_empty())
+    }
+
     fn has(self, format: Format) -> bool {
         self.0 & 1 << format as u8 != 0
     }
