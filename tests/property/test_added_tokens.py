@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,18 @@ def plain() -> dict[str, Any]:
     return document
 
 
+def ids_or_refused(encode: Callable[[str], list[int]], text: str) -> list[int] | str:
+    """The ids; "refused" where two added tokens take the same white space along: there the library panics."""
+    try:
+        return encode(text)
+    except DataError as error:
+        assert "take the same white space along" in str(error)  # noqa: PT017 - the other side raises something else
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+    return "refused"
+
+
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(st.sampled_from(CONTENTS), FLAGS, max_size=3), NORMALIZERS, st.lists(TEXT, max_size=4))
 def test_ids_are_those_of_hugging_face(
@@ -42,7 +55,8 @@ def test_ids_are_those_of_hugging_face(
     file.write_text(json.dumps(document))
     mine, theirs = _rust.Tokenizer.from_file(file), tokenizers.Tokenizer.from_file(str(file))
     for text in texts:
-        assert mine.encode(text) == theirs.encode(text, add_special_tokens=False).ids, text
+        expected = ids_or_refused(lambda text: theirs.encode(text, add_special_tokens=False).ids, text)
+        assert ids_or_refused(mine.encode, text) == expected, text
 
 
 def test_all_turns_have_the_ids_of_the_last_where_a_turn_end_strips(tmp_path: Path) -> None:
