@@ -88,6 +88,19 @@ def test_an_answer_that_ended_already_ends_once(folder: Path, answer: str, as_me
     row = build(folder, [record], template=_rust.ChatTemplate(CHATML)).row(0)
     assert decoded(folder, row) == ("Hello.<|im_end|>", 1)
     assert len(row["spans"]["turn_end"]) == 1
+    counted = build(folder, [record], template=_rust.ChatTemplate(CHATML)).header()[
+        "kdfast.ended_already_rows"
+    ]
+    assert int(counted) == (answer != "Hello.")
+
+
+def test_earlier_turns_that_ended_already_end_once(folder: Path) -> None:
+    turns = [("user", "q"), ("assistant", "Hello.<|im_end|>"), ("user", "r")]
+    record = {"messages": [{"role": role, "content": text} for role, text in turns], "truth_text": "ok"}
+    row = build(folder, [record], template=_rust.ChatTemplate(CHATML), supervise="all").row(0)
+    tokenizer = _rust.Tokenizer.from_file(folder)
+    assert row["ids"].tolist().count(tokenizer.encode("<|im_end|>")[0]) == 4
+    assert tokenizer.decode(row["ids"].tolist()).count("<|im_end|>") == 4
 
 
 def test_refuse_and_allow(folder: Path) -> None:

@@ -123,7 +123,8 @@ def _tokens(directory: Path, settings: Mapping[str, Any]) -> dict[str, str]:
     """The named tokens as transformers hands them to a template.
 
     These are the seven standard ones, every other key of the settings that ends in `_token`, and the names in
-    `extra_special_tokens`. special_tokens_map.json goes first where the settings hold no `added_tokens_decoder`.
+    `extra_special_tokens`. The entries of special_tokens_map.json win where the settings hold no
+    `added_tokens_decoder`.
     """
     read = dict(settings)
     if "added_tokens_decoder" not in settings:

@@ -27,6 +27,7 @@ def try_saving(
     *,
     keep_last: int,
     terms: nn.Module | None = None,
+    whole_below: int = TRIAL_BYTES,
 ) -> str:
     """Writes a checkpoint on trial, lets transformers read it, and removes it.
 
@@ -37,6 +38,7 @@ def try_saving(
         write_student: `write_student(model, directory, weights=...)` writes the student's files.
         keep_last: how many checkpoints the run keeps.
         terms: parameters that loss terms learn; None = none.
+        whole_below: a checkpoint of fewer bytes is written whole, a larger one without the weights.
 
     Returns:
         what had to be changed so that the student can be saved; "" = nothing.
@@ -54,7 +56,7 @@ def try_saving(
     shutil.rmtree(trial, ignore_errors=True)
     trial.mkdir()
     try:
-        if size < TRIAL_BYTES:
+        if size < whole_below:
             written = Checkpoints(trial, write_student).save(0, student, optimizer, {}, terms=terms)
         else:
             written = trial

@@ -106,7 +106,10 @@ impl<'a> Prompt<'a> {
         let tools = record.tools.as_deref().map(|tools| rendering.guard.mark(tools)).transpose()?;
         let tools = tools.as_deref();
         let messages = match record.messages.as_deref() {
-            Some(messages) => Some(rendering.marked(messages)?),
+            Some(messages) => {
+                let (messages, _) = rendering.turn_end.taken_off_messages(messages);
+                Some(rendering.marked(&messages)?.into_owned())
+            }
             None => None,
         };
         let (text, pieces, boundaries) = match (&record.prompt, &messages) {
@@ -126,16 +129,26 @@ impl<'a> Prompt<'a> {
                 return Err(Error::data("the record has neither prompt nor messages: give one of them"));
             }
         };
-        let messages = messages.filter(|_| record.prompt.is_none()).map(Cow::into_owned);
+        let messages = messages.filter(|_| record.prompt.is_none());
         let escaped = is_marked(&text);
         Ok(Self { pieces, boundaries, escaped, rendering, text, messages, tools: tools.map(str::to_owned) })
     }
 
-    /// The text of an answer, without its turn end: as given, or rendered from a message, which errors call `name`.
-    pub fn answer(&self, text: Option<&str>, message: Option<&str>, name: &str) -> Result<Option<String>> {
-        let Some(message) = message else { return Ok(text.map(str::to_owned)) };
+    /// The text of an answer, and whether it came with its turn end, which is taken off. The text is as given, or
+    /// rendered from a message, which errors call `name`.
+    pub fn answer(
+        &self,
+        text: Option<&str>,
+        message: Option<&str>,
+        name: &str,
+    ) -> Result<Option<(String, bool)>> {
         let Rendering { template, turn_end, options, .. } = self.rendering;
-        let message = turn_end.taken_off_message(message);
+        let Some(message) = message else {
+            return Ok(text
+                .map(|text| turn_end.taken_off(text))
+                .map(|(text, ended)| (text.to_owned(), ended)));
+        };
+        let (message, ended) = turn_end.taken_off_messages(message);
         let message = self.rendering.marked(&message)?;
         let tools = self.tools.as_deref();
         let rendered;
@@ -154,7 +167,7 @@ impl<'a> Prompt<'a> {
         let whole = blame::render(template, &all, tools, false, place)?;
         let content = turn_end.content(&whole, prompt)?;
         said::check(&unmarked(&message), &unmarked(&content), options.formats)?;
-        Ok(Some(content))
+        Ok(Some((content, ended)))
     }
 }
 
@@ -169,18 +182,28 @@ impl TurnEnd {
         found.map_or((answer, false), |rest| (rest, true))
     }
 
-    /// The same for a message: its content.
-    fn taken_off_message<'j>(&self, message: &'j str) -> Cow<'j, str> {
-        let parsed = if message.contains(&self.text) { Node::parse(message).ok() } else { None };
-        let Some(mut parsed) = parsed else { return Cow::Borrowed(message) };
-        let Some(content) = parsed.get_mut("content") else { return Cow::Borrowed(message) };
-        let Some(text) = content.text() else { return Cow::Borrowed(message) };
-        let (rest, ended) = self.taken_off(&text);
-        if !ended {
-            return Cow::Borrowed(message);
+    /// The same for a message, or an array of messages (valid JSON): the content of the assistant's.
+    fn taken_off_messages<'j>(&self, json: &'j str) -> (Cow<'j, str>, bool) {
+        let parsed = if json.contains(&self.text) { Node::parse(json).ok() } else { None };
+        let Some(mut parsed) = parsed else { return (Cow::Borrowed(json), false) };
+        let messages = if let Node::Array(messages) = &mut parsed {
+            messages
+        } else {
+            std::slice::from_mut(&mut parsed)
+        };
+        let mut any = false;
+        for message in messages {
+            let assistant = message.get("role").and_then(Node::text).as_deref() == Some("assistant");
+            if let Some(content) = message.get_mut("content").filter(|_| assistant)
+                && let Some(text) = content.text()
+                && let (rest, true) = self.taken_off(&text)
+            {
+                let rest = Node::string(rest);
+                *content = rest;
+                any = true;
+            }
         }
-        *content = Node::string(rest);
-        Cow::Owned(parsed.json())
+        if any { (Cow::Owned(parsed.json()), true) } else { (Cow::Borrowed(json), false) }
     }
 
     /// What `whole` adds to `prompt`, without the turn end.

@@ -67,14 +67,15 @@ impl<'a> Annotator<'a> {
         let truth =
             prompt.answer(record.truth_text.as_deref(), record.truth_message.as_deref(), "truth_message")?;
         let mut rows = Vec::with_capacity(2);
-        if let Some(answer) = &teacher {
+        if let Some((answer, ended)) = &teacher {
             let raw = record.teacher_message.is_none();
-            rows.push(self.row(record, &prompt, answer, Source::Teacher, raw)?);
+            rows.push(self.row(record, &prompt, (answer, *ended), Source::Teacher, raw)?);
         } else if record.teacher_topk.is_some() {
             return Err(Error::data("teacher_topk needs the answer it belongs to: give teacher_text"));
         }
-        if let Some(answer) = &truth {
-            let row = self.row(record, &prompt, answer, Source::Truth, record.truth_message.is_none())?;
+        if let Some((answer, ended)) = &truth {
+            let row =
+                self.row(record, &prompt, (answer, *ended), Source::Truth, record.truth_message.is_none())?;
             if rows.first().is_none_or(|teacher| teacher.ids != row.ids) {
                 rows.push(row);
             }
@@ -91,11 +92,10 @@ impl<'a> Annotator<'a> {
         &self,
         record: &Record,
         prompt: &Prompt<'_>,
-        answer: &str,
+        (answer, ended_already): (&str, bool),
         source: Source,
         raw_answer: bool,
     ) -> Result<Row> {
-        let (answer, ended_already) = self.rendering.turn_end.taken_off(answer);
         let cut =
             source == Source::Teacher && record.finish_reason.as_deref() == Some("length") && !ended_already;
         let options = &self.rendering.options;
