@@ -20,7 +20,7 @@ BY = ("prompt,tools", "prompt")
 
 
 def split(path: Path, out: Path, *, fraction: float, by: str, seed: int) -> str:
-    """Writes `out/train.jsonl` and `out/validation.jsonl`; every line goes to one of them, unchanged.
+    """Writes `out/train.jsonl` and `out/validation.jsonl`; every record's line goes to one of them, a header to both.
 
     Records that ask the same (up to case, spaces and punctuation) or offer the same set of tools, directly or through
     others, go to the same side.
@@ -44,7 +44,7 @@ def split(path: Path, out: Path, *, fraction: float, by: str, seed: int) -> str:
     for file in files.values():
         if file.exists():
             raise ConfigError(f"--out: is there already; remove it or choose another directory: {file}")
-    records, lines = _read(path)
+    records, lines, header = _read(path)
     groups = components([_keys(record, by) for record in records])
     held_out = choose(groups, round(fraction * len(records)), seed)
     if not held_out or len(held_out) == len(records):
@@ -57,7 +57,7 @@ def split(path: Path, out: Path, *, fraction: float, by: str, seed: int) -> str:
     out.mkdir(parents=True, exist_ok=True)
     for side, file in files.items():
         chosen = [line for index, line in enumerate(lines) if (index in held_out) == (side == "validation")]
-        write_text_whole(file, "".join(line + "\n" for line in chosen))
+        write_text_whole(file, "".join(line + "\n" for line in [*header, *chosen]))
     return (
         f"{files['train']}: {len(records) - len(held_out)} records, {files['validation']}: {len(held_out)} records; "
         f"{len(groups)} groups, none on both sides"
@@ -85,8 +85,8 @@ def choose(groups: list[list[int]], count: int, seed: int) -> set[int]:
     return chosen
 
 
-def _read(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """The records and their lines, which must all be good."""
+def _read(path: Path) -> tuple[list[dict[str, Any]], list[str], list[str]]:
+    """The records, which must all be good, their lines, and the header's line if there is one."""
     records, _ = _rust.read_jsonl(
         path,
         on_error="raise",
@@ -95,11 +95,13 @@ def _read(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
         allow_reasoning=True,
         threads=0,
     )
-    text = path.read_text(encoding="utf-8").removeprefix("\ufeff").split("\n")
-    lines = [text[record["line"] - 1].removeprefix("\ufeff").rstrip("\r") for record in records]
+    # not read_text: it takes a lone carriage return for the end of a line
+    text = [line.removeprefix("\ufeff").rstrip("\r") for line in path.read_bytes().decode().split("\n")]
+    lines = [text[record["line"] - 1] for record in records]
+    header = [line for line in text[: records[0]["line"] - 1] if line.strip()]
     if len(records) < 2:
         raise DataError("holds one record: there is nothing to split", str(path))
-    return records, lines
+    return records, lines, header
 
 
 def _keys(record: dict[str, Any], by: str) -> list[tuple[str, str]]:

@@ -61,6 +61,18 @@ def test_one_set_of_tools_needs_another_rule(tmp_path: Path) -> None:
     assert "is there already" in run_command("data", "split", file, "--out", tmp_path / "out").stderr
 
 
+def test_headers_and_odd_line_ends(tmp_path: Path) -> None:
+    header = json.dumps({"__header__": {"v": 1}})
+    lines = [json.dumps(record(f"q{n}")).replace(" ", "\r", 1) for n in range(4)]
+    file = tmp_path / "all.jsonl"
+    file.write_bytes(("\ufeff" + "\r\n".join([header, "", *lines])).encode())
+    assert exit_code("data", "split", file, "--out", tmp_path / "out", "--fraction", "0.25") == 0
+    texts = [(tmp_path / "out" / f"{name}.jsonl").read_bytes().decode() for name in ("train", "validation")]
+    split = [text.removesuffix("\n").split("\n") for text in texts]
+    assert [side[0] for side in split] == [header, header]
+    assert sorted(split[0][1:] + split[1][1:]) == lines
+
+
 @pytest.mark.parametrize("text", ["", "{}\n", "nope\n"])
 def test_bad_files(tmp_path: Path, text: str) -> None:
     file = tmp_path / "bad.jsonl"
