@@ -20,13 +20,16 @@ __all__ = [
     "ToolCallStream",
     "ToolSchema",
     "collate",
+    "find_attempted_calls",
     "find_tool_calls",
     "is_valid_tool_json",
     "is_valid_tool_json_each",
     "looks_like_tool_json",
+    "modern_parameters",
     "read_jsonl",
     "required_fields_present",
     "required_fields_present_each",
+    "thinking_closing",
     "tool_call_formats",
 ]
 
@@ -81,6 +84,9 @@ class ToolSchema:
     def __new__(cls, tools: list[dict[str, Any]] | str | ToolSchema) -> ToolSchema: ...
     @property
     def names(self) -> list[str]: ...
+    # The forms of older drafts in the tools' parameters: the tool, the place, and how the form is read.
+    @property
+    def notes(self) -> list[str]: ...
     def is_valid(self, call: ToolCall | str) -> bool: ...
     def is_valid_batch(self, calls: Sequence[ToolCall | str]) -> list[bool]: ...
     def issues(self, call: ToolCall | str) -> list[dict[str, str]]: ...
@@ -95,6 +101,8 @@ class ToolCallStream:
         formats: Sequence[str] | None = None,
         tokenizer: Tokenizer | None = None,
         *,
+        tools: ToolSchema | list[dict[str, Any]] | str | None = None,
+        thinking: str = "closed",
         max_call_bytes: int = 1048576,
     ) -> ToolCallStream: ...
     def feed(self, data: bytes) -> bool: ...
@@ -104,6 +112,10 @@ class ToolCallStream:
     def state(self) -> str: ...
     @property
     def calls(self) -> list[ToolCall]: ...
+    @property
+    def attempts(self) -> list[tuple[int, str]]: ...
+    @property
+    def thinking_tokens(self) -> int: ...
     @property
     def complete_at_byte(self) -> int | None: ...
     @property
@@ -116,33 +128,60 @@ class ToolCallStream:
     def more_expected(self) -> bool: ...
 
 def find_tool_calls(
-    text: str, formats: Sequence[str] | None = None, *, unclosed: bool = False
+    text: str,
+    formats: Sequence[str] | None = None,
+    *,
+    unclosed: bool = False,
+    tools: ToolSchema | list[dict[str, Any]] | str | None = None,
+    thinking: str = "closed",
 ) -> list[ToolCall]: ...
+def find_attempted_calls(
+    text: str,
+    formats: Sequence[str] | None = None,
+    *,
+    tools: ToolSchema | list[dict[str, Any]] | str | None = None,
+    thinking: str = "closed",
+) -> list[tuple[int, str]]: ...
+def thinking_closing(prompt: str) -> str | None: ...
 def tool_call_formats() -> list[str]: ...
+
+# A tool's parameters (JSON text) with forms of older drafts rewritten to 2020-12; the same text if it has none.
+def modern_parameters(parameters: str) -> str: ...
 def is_valid_tool_json(
     text: str,
     schema: ToolSchema | list[dict[str, Any]] | str | None = None,
     formats: Sequence[str] | None = None,
+    *,
+    thinking: str = "closed",
 ) -> bool: ...
 def is_valid_tool_json_each(
     texts: Sequence[str],
     schemas: Sequence[ToolSchema | list[dict[str, Any]] | str | None],
     formats: Sequence[str] | None = None,
     *,
+    thinking: str = "closed",
     threads: int = 1,
 ) -> list[bool]: ...
 def looks_like_tool_json(
     prefix: str,
     schema: ToolSchema | list[dict[str, Any]] | str | None = None,
     formats: Sequence[str] | None = None,
+    *,
+    thinking: str = "closed",
 ) -> bool: ...
 def required_fields_present(
-    text: str, schema: ToolSchema | list[dict[str, Any]] | str, formats: Sequence[str]
+    text: str,
+    schema: ToolSchema | list[dict[str, Any]] | str,
+    formats: Sequence[str],
+    *,
+    thinking: str = "closed",
 ) -> bool: ...
 def required_fields_present_each(
     answers: Sequence[str | ToolCall | Mapping[str, Any]],
     tools: Sequence[ToolSchema | list[dict[str, Any]] | str | None],
     formats: Sequence[str],
+    *,
+    thinking: str = "closed",
 ) -> list[bool]: ...
 
 # ------------------------------------------------------------------ tokens: tokenizer, stores, collation

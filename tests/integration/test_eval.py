@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from functools import partial
@@ -149,18 +150,103 @@ def test_constrained_without_llguidance_is_told_first(
     fails(capsys, code, "llguidance", "pip install 'kdfast[constrained]'")
 
 
-def test_tools_that_are_no_grammar_name_file_and_line(
+def test_what_no_grammar_holds_ends_nothing(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    records = [record(48), record(49)]
+    records = [record(48), record(49), record(50)]
     # a valid JSON Schema that llguidance does not know
-    records[1]["tools"] = [
-        {"name": "f", "parameters": {"properties": {"a": {"type": "string", "pattern": "(?=a)b"}}}}
-    ]
+    ahead = {"properties": {"a": {"type": "string", "pattern": "(?=a)b"}}}
+    records[1]["tools"] = records[2]["tools"] = [{"name": "f", "parameters": ahead}]
     prompts = write(tmp_path / "prompts.jsonl", records)
-    code = evaluate(folder, tmp_path / "out.json", "--constrained", prompts=prompts)
-    fails(capsys, code, "prompts.jsonl", "line 2", "without --constrained")
+    assert evaluate(folder, tmp_path / "out.json", "--constrained", prompts=prompts) == 0
+    warning = 'line 2: tool "f": pattern "(?=a)b" is left out of the grammar (2 prompts)'
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert found["constrained"]["warnings"] == [warning]
+    assert len(found["constrained"]["answers"]) == 3
+    assert f"warning            {warning}" in capsys.readouterr().out
+
+
+BAD_TOOLS = [{"name": "bad", "parameters": {"type": "dict"}}]
+BAD_TOOLS_ERROR = (
+    'tool "bad": parameters/type: not a valid JSON Schema: "dict" is not valid under any of the schemas listed in the '
+    "'anyOf' keyword"
+)
+
+
+@pytest.mark.parametrize("options", [(), ("--constrained",)])
+def test_a_bad_tool_costs_its_own_record(
+    folder: Path, tmp_path: Path, options: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = [record(number) for number in range(48, 52)]
+    good = write(tmp_path / "good.jsonl", [*records[:1], *records[2:]])
+    records[1]["tools"] = BAD_TOOLS
+    prompts = write(tmp_path / "prompts.jsonl", records)
+    assert evaluate(folder, tmp_path / "out.json", *options, prompts=prompts) == 0
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert found["left_out"] == [{"line": 2, "error": BAD_TOOLS_ERROR}]
+    assert found["schema_notes"] == []
+    assert [answer["line"] for answer in found["answers"]] == [1, 3, 4]
+    shown = capsys.readouterr().out
+    assert f"warning            line 2 is left out: {BAD_TOOLS_ERROR}" in shown
+    assert "left out           1 of the file's records" in shown
+    # the others are answered as without it, and the fingerprint is that of the user's file
+    assert evaluate(folder, tmp_path / "good.json", prompts=good) == 0
+    expected = json.loads((tmp_path / "good.json").read_text())
+    assert expected["left_out"] == []
+    assert "left out" not in capsys.readouterr().out
+    for name in ("table", "quality", "due"):
+        assert found[name] == expected[name]
+    assert found["fingerprints"]["prompts"] == expected["fingerprints"]["prompts"]
+    assert found["fingerprints"]["dataset"] == hashlib.sha256(prompts.read_bytes()).hexdigest()
+    assert sorted(path.name for path in tmp_path.glob("prompts*")) == ["prompts.jsonl"]
+
+
+def test_many_bad_tools_are_counted(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    records = [record(48), *(record(49) | {"tools": BAD_TOOLS} for _ in range(7))]
+    prompts = write(tmp_path / "prompts.jsonl", records)
+    assert evaluate(folder, tmp_path / "out.json", prompts=prompts) == 0
+    shown = capsys.readouterr().out
+    assert [f"line {line} is left out" in shown for line in range(2, 9)] == [True] * 5 + [False] * 2
+    assert "and 2 more, see the file" in shown
+    assert "left out           7 of the file's records" in shown
+    assert [one["line"] for one in json.loads((tmp_path / "out.json").read_text())["left_out"]] == list(
+        range(2, 9)
+    )
+
+
+def test_bad_tools_and_nothing_else(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prompts = write(
+        tmp_path / "prompts.jsonl", [record(number) | {"tools": BAD_TOOLS} for number in (48, 49)]
+    )
+    code = evaluate(folder, tmp_path / "out.json", prompts=prompts)
+    fails(capsys, code, "prompts.jsonl:1: no record has tools that can be used", BAD_TOOLS_ERROR)
+    # a record that is bad in another way still is an error
+    for other, says in (
+        ({"prompt": "no answer"}, "no answer"),
+        ({"prompt": "\U000f0000", "truth_text": "a"}, "private character"),
+    ):
+        write(prompts, [record(48), record(49) | {"tools": BAD_TOOLS}, other])
+        code = evaluate(folder, tmp_path / "out.json", prompts=prompts)
+        fails(capsys, code, f"error: {prompts}:3: ", says)
     assert not (tmp_path / "out.json").exists()
+
+
+def test_forms_of_older_drafts_are_said(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    older = {"properties": {"city": {"type": "string", "required": True}, "days": {"type": "integer"}}}
+    records = [record(48), record(49), record(50)]
+    records[1]["tools"] = records[2]["tools"] = [{"name": "get_weather", "parameters": older}]
+    prompts = write(tmp_path / "prompts.jsonl", records)
+    assert evaluate(folder, tmp_path / "out.json", "--constrained", prompts=prompts) == 0
+    note = (
+        'line 2: tool "get_weather": parameters/properties/city/required: true is a form of draft 3; read as required: '
+        '["city"] beside properties (2 prompts)'
+    )
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert (found["schema_notes"], found["left_out"], found["constrained"]["warnings"]) == ([note], [], [])
+    assert len(found["answers"]) == 3
+    assert f"warning            {note}" in capsys.readouterr().out
 
 
 def test_models_that_are_none(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -60,14 +60,21 @@ def test_gates_after_training(folder: Path, tmp_path: Path, capsys: pytest.Captu
     assert (tmp_path / "other" / "student" / "model.safetensors").exists()
 
 
-def test_what_was_not_measured_is_skipped(folder: Path, tmp_path: Path) -> None:
+def test_what_was_not_measured_is_skipped_and_that_is_said_once_at_the_start(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     code, report = train(folder, tmp_path / "run", "speed.every_validations=0", "train.fail_on_gate=true")
     assert code == 0
+    shown = capsys.readouterr().out
+    told = "so f1, false_call_rate and missed_call_rate will be skipped as not measured"
+    assert shown.count(told) == 1
+    assert shown.index(told) < shown.index("step 1/2" if "step 1/2" in shown else "step 2/2")
     reasons = {result.name: result.reason for result in report.results}
     assert {result.status for result in report.results} == {"skipped"}
     assert reasons["ttfa_p95"] == "not_measured: speed.every_validations is 0"
     assert reasons["f1"] == "not_measured: train.eval_prompts is 0"
     assert reasons["false_call_rate"] == "not_measured: train.eval_irrelevance_prompts is 0"
+    assert reasons["missed_call_rate"] == "not_measured: train.eval_prompts is 0"
 
 
 @pytest.mark.slow

@@ -135,7 +135,13 @@ def test_a_run_folder_as_candidate(folder: Path, tmp_path: Path) -> None:
     run.mkdir()
     shutil.copyfile(folder / "config.yaml", run / "config.yaml")
     (run / "student").symlink_to(folder / "teacher", target_is_directory=True)
-    assert gate(folder, "--blessed", folder / "teacher", QUALITY, candidate=run) == 0
+    models = ("--candidate", run, "--blessed", folder / "teacher")
+    kept = ("--reports", tmp_path / "reports")
+    assert exit_code("gate", *models, *RUN, *kept, QUALITY) == 0  # on the run's own data.validation
+    own = read_speed_report(tmp_path / "reports" / "candidate.json")
+    assert gate(folder, "--blessed", folder / "teacher", *kept, QUALITY, candidate=run) == 0
+    named = read_speed_report(tmp_path / "reports" / "candidate.json")
+    assert own["fingerprints"] == named["fingerprints"]
 
 
 # ------------------------------------------------------------------ a baseline
@@ -371,7 +377,7 @@ def test_other_prompts_and_other_tokens(
     ("arguments", "line"),
     [
         ([], "Missing option '--candidate' (or '--candidate-report')."),
-        (["--candidate", "m"], "Missing option '--prompts'."),
+        (["--candidate", "m"], "Missing option '--prompts' (only a run folder has its own)."),
         (
             ["--candidate-report", "r", "--candidate", "m"],
             "--candidate: means nothing beside --candidate-report, which runs no model",

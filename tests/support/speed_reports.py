@@ -26,7 +26,11 @@ def report(**changes):
             "ttfa_name_tokens": metric("tokens", p50=8.0, p95=14.0),
             "ttfa_overhead_tokens": metric("tokens", p50=0.0, p95=2.0),
         },
-        "quality": {"f1": {"value": 0.8}, "false_call_rate": {"value": 0.05}},
+        "quality": {
+            "f1": {"value": 0.8},
+            "false_call_rate": {"value": 0.05},
+            "missed_call_rate": {"value": 0.1},
+        },
         "fingerprints": {"prompts": "p", "model": "m"},
     }
     for path, value in changes.items():
@@ -57,7 +61,7 @@ def runs(count=6, **changes):
 
 
 TIMES = ("ttft_p50", "ttft_p95", "tps_p50", "tps_p95")
-RELATIVE = (*TIMES, "f1", "false_call_rate")
+RELATIVE = (*TIMES, "f1", "false_call_rate", "missed_call_rate")
 
 
 def statuses(gate_report):

@@ -10,7 +10,20 @@ from hypothesis import strategies as st
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 AWKWARD = st.sampled_from(
-    ["</tool_call>", "<tool_call>", '"', "\\", "{", "}", "é😀", "\n", "\u2028", "```", "[TOOL_CALLS]"]
+    [
+        "</tool_call>",
+        "<tool_call>",
+        '"',
+        "\\",
+        "{",
+        "}",
+        "é😀",
+        "\n",
+        "\u2028",
+        "```",
+        "[TOOL_CALLS]",
+        "<think>",
+    ]
 )
 STRINGS = st.lists(st.one_of(TEXT, AWKWARD), max_size=3).map("".join)
 JSON = st.recursive(
@@ -36,7 +49,7 @@ def objects(draw: st.DrawFn, name: st.SearchStrategy[str] = STRINGS) -> dict[str
     name_key = draw(st.sampled_from(["name", "name", "name", "tool", "function"]))
     key = draw(st.sampled_from(["arguments", "arguments", "parameters", "args"]))
     body = {name_key: draw(name), key: draw(ARGUMENTS)}
-    match draw(st.integers(0, 9)):
+    match draw(st.integers(0, 11)):
         case 0:
             body |= draw(
                 st.dictionaries(st.one_of(STRINGS, st.sampled_from(["name", "args"])), JSON, max_size=1)
@@ -48,6 +61,10 @@ def objects(draw: st.DrawFn, name: st.SearchStrategy[str] = STRINGS) -> dict[str
         case 3:
             body[key] = json.dumps(body[key], ensure_ascii=draw(st.booleans()))
             body = {"id": "c", "type": "function", "function": body}
+        case 4:
+            body[key] = draw(st.sampled_from([None, "", " \n", 3, []]))
+        case 5:
+            del body[key]
     return body
 
 
@@ -79,6 +96,20 @@ MARKS = [
     '"',
     "{",
     "}",
+]
+MARKS += ["<think>", "</think>", "[THINK]", "[/THINK]", "<|START_THINKING|>", "</seed:think>", "<th", "<|"]
+MARKS += [
+    " tag: ",
+    "f(",
+    "f[ARGS]",
+    "f\n<arg_key>",
+    "<function=f>",
+    "call:f",
+    "</b>",
+    '"{',
+    "`",
+    "and",
+    "</tool_cal>",
 ]
 MARKS += [
     "[",

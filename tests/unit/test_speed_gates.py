@@ -138,6 +138,9 @@ def test_null_beside_a_count_of_infinities_is_infinite():
         ("false_call_rate", 0.0, "passed"),
         ("false_call_rate", math.nan, "failed"),
         ("false_call_rate", None, "failed"),
+        ("missed_call_rate", 0.0, "passed"),
+        ("missed_call_rate", math.nan, "failed"),
+        ("missed_call_rate", None, "failed"),
     ],
 )
 def test_a_quality_that_is_none_fails(name, value, status):
@@ -284,6 +287,7 @@ def test_paired_decisions_stand_above_the_reports():
         "ttfa_p95": "passed",
         "f1": "skipped",
         "false_call_rate": "skipped",
+        "missed_call_rate": "skipped",
     }
     result = made["ttft_p50"]
     assert (result.value, result.limit, result.baseline) == (pytest.approx(1.2), 1.05, 1.0)

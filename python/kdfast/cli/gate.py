@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from kdfast.cli.arguments import PATH
-from kdfast.cli.model_options import max_new_tokens, running_options
+from kdfast.cli.model_options import max_new_tokens, prompts_of, prompts_option, running_options
 from kdfast.config import GatesConfig, load_section
 from kdfast.recipes.requests import GateRequest
 
@@ -34,7 +34,7 @@ _JUDGING = ("strict", "allow_cross_hardware", "json", "junit")
 @click.option(
     "--blessed", type=PATH, help="The model in use, to run against it; without it, times decide nothing."
 )
-@click.option("--prompts", type=PATH, help="Records, JSONL: their prompts are answered.")
+@prompts_option
 @click.option(
     "--candidate-report",
     type=PATH,
@@ -60,17 +60,18 @@ def gate(overrides: tuple[str, ...], **options: Any) -> int:
     """Judge whether a candidate may take the blessed model's place.
 
     Both models answer every prompt once, for the quality and the first action; then they run in pairs, one right after
-    the other on the same prompt, in random order, as many as the noise of this machine asks for. The limits are the
-    section 'gates' of a config; any key can be given another value after the options.
+    the other on the same prompt, in random order, as many as the noise of this machine asks for. A candidate that is a
+    run folder brings its own prompts. The limits are the section 'gates' of a config; any key can be given another
+    value after the options.
 
     With --candidate-report nothing is run. Reports of single runs say little about time (they are report_only); from
     gates.min_runs (6) a side on, taken by turns, they decide.
 
     \b
     Examples:
-      kdfast gate --candidate runs/new --blessed runs/old --prompts held_out.jsonl
+      kdfast gate --candidate runs/new --blessed runs/old
       kdfast gate --candidate runs/new --blessed runs/old --prompts held_out.jsonl --strict --junit gates.xml
-      kdfast gate --candidate runs/new --baseline baseline.json --prompts held_out.jsonl gates.f1_drop=0.02
+      kdfast gate --candidate models/new --baseline baseline.json --prompts held_out.jsonl gates.f1_drop=0.02
       kdfast gate --candidate-report new.json --baseline baseline.json
 
     \b
@@ -79,6 +80,8 @@ def gate(overrides: tuple[str, ...], **options: Any) -> int:
     """
     files = options.pop("candidate_report")
     _check_form(options, files)
+    if not files:
+        options["prompts"] = prompts_of(options["candidate"], options["prompts"])
     limits = load_section(GatesConfig, options.pop("config"), overrides)
     baselines = options.pop("baseline")
     given = {name: options.pop(name) for name in _JUDGING}
@@ -90,7 +93,7 @@ def gate(overrides: tuple[str, ...], **options: Any) -> int:
 
 
 def _check_form(options: dict[str, Any], files: tuple[Path, ...]) -> None:
-    """Checks that the user named either models and prompts, or reports."""
+    """Checks that the user named either models or reports."""
     if files:
         for name in ("candidate", "blessed", "prompts", "reports"):
             if options[name] is not None:
@@ -100,5 +103,3 @@ def _check_form(options: dict[str, Any], files: tuple[Path, ...]) -> None:
         return
     if options["candidate"] is None:
         raise click.UsageError("Missing option '--candidate' (or '--candidate-report').")
-    if options["prompts"] is None:
-        raise click.UsageError("Missing option '--prompts'.")

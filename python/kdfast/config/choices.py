@@ -11,7 +11,12 @@ DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 DEFAULT_FORMATS = ("hermes",)
 """Tool-call formats that count where nothing names one: kdfast's own chat template writes it."""
 
-CallFormat = Literal["auto", "hermes", "mistral", "llama3", "fenced", "array", "object", "openai"]
+CallFormat = Literal[
+    "auto", "hermes", "granite", "mistral", "llama3", "fenced", "array", "object", "openai"
+]  # fmt: skip
 """How calls are written; "auto" = as the chat template writes them."""
 
 CALL_FORMATS: tuple[str, ...] = get_args(CallFormat)
+
+Thinking = Literal["open", "closed"]
+"""Whether an answer begins inside a thinking block, which its prompt opens."""

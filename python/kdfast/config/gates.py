@@ -8,7 +8,9 @@ from typing import Annotated, ClassVar, Literal
 
 from kdfast.config.section import Key, Section, invalid
 
-GATE_NAMES = ("ttft_p50", "ttft_p95", "tps_p50", "tps_p95", "ttfa_p95", "f1", "false_call_rate")
+GATE_NAMES = (
+    "ttft_p50", "ttft_p95", "tps_p50", "tps_p95", "ttfa_p95", "f1", "false_call_rate", "missed_call_rate",
+)  # fmt: skip
 """Every gate, in the order in which they are shown."""
 
 
@@ -23,7 +25,7 @@ class GatesConfig(Section):
         Traceback (most recent call last):
         ...
         kdfast.errors.ConfigError: gates.enabled: must be a list of names out of ttft_p50, ttft_p95, tps_p50,
-        tps_p95, ttfa_p95, f1, false_call_rate, got 'tfta_p95'
+        tps_p95, ttfa_p95, f1, false_call_rate, missed_call_rate, got 'tfta_p95'
     """
 
     section: ClassVar[str] = "gates"
@@ -56,6 +58,9 @@ class GatesConfig(Section):
     ] = 0.01
     false_call_rise: Annotated[
         float, Key("Largest rise of the false-call rate.", minimum=0, maximum=1, on_resume=True)
+    ] = 0.01
+    missed_call_rise: Annotated[
+        float, Key("Largest rise of the missed-call rate.", minimum=0, maximum=1, on_resume=True)
     ] = 0.01
     min_pairs: Annotated[
         int,

@@ -1,4 +1,4 @@
-"""In which format a chat template writes tool calls."""
+"""In which format a chat template writes tool calls, and whether its answers begin inside a thinking block."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import json
 from typing import Any
 
 from kdfast import _rust
+from kdfast.config.choices import Thinking
 from kdfast.errors import DataError
+from kdfast.scoring import thinking_after
 
 OPENINGS: dict[str, tuple[str, ...]] = {
     "hermes": ("<tool_call>",),
+    "granite": ("<tool_call>",),
     "mistral": ("[TOOL_CALLS]",),
     "llama3": ("<|python_tag|>", "{"),
     "fenced": ("```",),
@@ -59,6 +62,24 @@ def call_format(template: _rust.ChatTemplate) -> str | None:
     return None
 
 
+def template_thinking(template: _rust.ChatTemplate) -> Thinking:
+    r"""Whether the generation prompt of a template opens a thinking block: then "open", and the answer has only its end.
+
+    Args:
+        template: a compiled chat template.
+
+    Example:
+        >>> source = "{{ messages[0].content }}{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
+        >>> template_thinking(_rust.ChatTemplate(source))
+        'open'
+    """
+    question = json.dumps([{"role": "user", "content": "Is it raining?"}])
+    try:
+        return thinking_after(template.render(question, None, True))
+    except DataError:
+        return "closed"  # it refuses such messages: each prompt is looked at when it is used
+
+
 def _answer(template: _rust.ChatTemplate, arguments: Any) -> str | None:
     """What the template writes for an answer with one call; None if it refuses such messages."""
     question = {"role": "user", "content": "Is it raining?"}
@@ -69,4 +90,6 @@ def _answer(template: _rust.ChatTemplate, arguments: Any) -> str | None:
         whole = template.render(json.dumps([question, answer]), json.dumps([_TOOL]), False)
     except DataError:
         return None
-    return whole.removeprefix(prompt)
+    # A template with a thinking block in its generation prompt often writes none in a turn that has none.
+    closing = _rust.thinking_closing(prompt)
+    return whole.removeprefix(prompt).split(closing, 1)[-1] if closing else whole.removeprefix(prompt)

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from kdfast import _rust
 from kdfast.batch import SOURCES
 from kdfast.config.data import DataConfig
-from kdfast.data.call_format import OPENINGS, call_format
+from kdfast.data.call_format import OPENINGS, call_format, template_thinking
 from kdfast.data.template import load_template
 from kdfast.errors import DataError
 
@@ -44,6 +44,7 @@ class KDDataset(Dataset[dict[str, Any]]):
         teacher: the store of teacher log-probabilities, if any.
         shapes: padded lengths in tokens, ascending.
         tool_call_format: the format of the calls, one of `kdfast._rust.tool_call_formats()`.
+        thinking: "open" if the template's generation prompt opens a thinking block, else "closed".
         reused: whether the token store existed already.
         counts: how many rows have a call that breaks its schema (`invalid_calls`), control tokens in their content
             (`escaped`), an answer that came with its turn end (`ended_already`), a prompt or answer as text
@@ -114,6 +115,7 @@ class KDDataset(Dataset[dict[str, Any]]):
         if tool_call_format == "auto":
             tool_call_format = call_format(compiled) or "hermes"
         self.tool_call_format = tool_call_format
+        self.thinking = template_thinking(compiled)
         build = partial(
             _rust.TokenStore.build,
             tokenizer=self.tokenizer,

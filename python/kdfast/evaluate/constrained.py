@@ -12,7 +12,8 @@ from torch import Tensor
 
 from kdfast.errors import ConfigError, SchemaError
 from kdfast.evaluate.grammar import FRAMES, answer_grammar
-from kdfast.evaluate.prompts import EvalPrompt
+from kdfast.evaluate.lenient_grammar import LenientGrammar, Tool, one_line
+from kdfast.evaluate.prompts import EvalPrompt, place_of, remarks
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 class SchemaConstraint:
     """Lets answers contain only prose and valid calls of the prompt's tools (see `answer_grammar`).
 
-    The answer to a prompt without tools is not restricted.
+    The answer to a prompt without tools is not restricted. What llguidance cannot make a grammar of, such as a pattern
+    that looks ahead, is left out for its tool.
 
     Args:
         tokenizer: the text of tokenizer.json.
@@ -30,7 +32,8 @@ class SchemaConstraint:
         tool_call_format: how calls are written, a key of `kdfast.evaluate.grammar.FRAMES`.
 
     Attributes:
-        warnings: the parts of schemas that a grammar leaves out; each once, with the line of its first prompt.
+        warnings: the parts of schemas that a grammar leaves out; each once, with the line of its first prompt and the
+            number of prompts that it concerns.
 
     Raises:
         ConfigError: llguidance is not installed.
@@ -52,14 +55,9 @@ class SchemaConstraint:
         self._format, frame = tool_call_format, FRAMES[tool_call_format]
         self._special = all(self._is_special(mark) for mark in (frame.opening, frame.closing) if mark)
         self._running: dict[int, LLMatcher] = {}
-        self.warnings: list[str] = []
-        seen: set[str] = set()
+        self._lenient = LenientGrammar(self._check)
         # Check all grammars now, so that an error does not come after an hour of answers.
-        for prompt in prompts:
-            for warning in self._check(prompt):
-                if warning not in seen:
-                    self.warnings.append(f"{_where(prompt)}: {warning}")
-                    seen.add(warning)
+        self.warnings: list[str] = remarks(prompts, self._left_out)
 
     def restrict(self, places: Sequence[int], logits: Tensor) -> Tensor:
         """Sets the logits of forbidden tokens to -inf.
@@ -92,19 +90,22 @@ class SchemaConstraint:
             self._running[place].consume_token(token)
             self._raise_error(self._running[place], place)
 
-    def _check(self, prompt: EvalPrompt) -> list[str]:
+    def _check(self, tools: Sequence[Tool]) -> tuple[bool, list[str]]:
+        """Whether these tools fail as a grammar, and the error or the warnings."""
         from llguidance import LLMatcher
 
-        grammar = self._grammar(prompt)
-        if grammar is None:
+        return LLMatcher.validate_grammar_with_warnings(self._written(tools), self._tokenizer)
+
+    def _left_out(self, prompt: EvalPrompt) -> list[str]:
+        if not _has_tools(prompt):
             return []
-        failed, messages = LLMatcher.validate_grammar_with_warnings(grammar, self._tokenizer)
-        if failed:
+        try:
+            return self._lenient.held(prompt.tools).left_out
+        except SchemaError as error:
             raise SchemaError(
-                f"{_where(prompt)}: the tools cannot be made a grammar, evaluate without --constrained or simplify "
-                f"their parameters: {_one_line(messages[0])}"
-            )
-        return [_one_line(message) for message in messages]
+                f"{place_of(prompt)}: the tools cannot be made a grammar, evaluate without --constrained or simplify "
+                f"their parameters: {error}"
+            ) from error
 
     def _matcher(self, place: int) -> LLMatcher | None:
         """The grammar's state after the answer so far; None = the prompt has no grammar."""
@@ -118,9 +119,9 @@ class SchemaConstraint:
         return self._running[place]
 
     def _grammar(self, prompt: EvalPrompt) -> str | None:
-        tools = json.loads(prompt.tools or "[]")
-        if not tools:
-            return None
+        return self._written(self._lenient.held(prompt.tools).tools) if _has_tools(prompt) else None
+
+    def _written(self, tools: Sequence[Tool]) -> str:
         return answer_grammar(tools, special=self._special, tool_call_format=self._format)
 
     def _is_special(self, text: str) -> bool:
@@ -130,8 +131,8 @@ class SchemaConstraint:
     def _raise_error(self, matcher: LLMatcher, place: int) -> None:
         if matcher.is_error():
             raise SchemaError(
-                f"{_where(self._prompts[place])}: the grammar of the tools is too complex, evaluate without "
-                f"--constrained or simplify their parameters: {_one_line(matcher.get_error())}"
+                f"{place_of(self._prompts[place])}: the grammar of the tools is too complex, evaluate without "
+                f"--constrained or simplify their parameters: {one_line(matcher.get_error())}"
             )
 
 
@@ -149,9 +150,5 @@ def require_llguidance() -> None:
         ) from error
 
 
-def _where(prompt: EvalPrompt) -> str:
-    return "a prompt" if prompt.line is None else f"line {prompt.line}"
-
-
-def _one_line(message: str) -> str:
-    return " ".join(message.split())[:300]
+def _has_tools(prompt: EvalPrompt) -> bool:
+    return bool(json.loads(prompt.tools or "[]"))

@@ -79,14 +79,14 @@ def evaluate(
     generation_s = time.perf_counter() - started
     answers = []
     for prompt, ids in zip(prompts, generated, strict=True):
-        text = decode(ids)
+        text, cut = decode(ids), len(ids) == decoding.max_new_tokens
         answers.append(
             Answer(
                 text=text,
                 tokens=len(ids),
-                cut=len(ids) == decoding.max_new_tokens,
+                cut=cut,
                 reference_text=prompt.reference_text,
-                score=_score(text, prompt, formats),
+                score=_score(text, prompt, formats, finished=not cut),
                 reference_tokens=prompt.reference_tokens,
                 category=prompt.category,
                 line=prompt.line,
@@ -95,7 +95,7 @@ def evaluate(
     return Evaluation(answers=answers, generation_s=generation_s)
 
 
-def _score(text: str, prompt: EvalPrompt, formats: Sequence[str]) -> Score:
+def _score(text: str, prompt: EvalPrompt, formats: Sequence[str], *, finished: bool) -> Score:
     return score_answer(
         text,
         json.loads(prompt.tools or "[]"),
@@ -103,4 +103,6 @@ def _score(text: str, prompt: EvalPrompt, formats: Sequence[str]) -> Score:
         reference_text=prompt.reference_text,
         should_call=prompt.should_call,
         formats=formats,
+        thinking=prompt.thinking,
+        finished=finished,
     )

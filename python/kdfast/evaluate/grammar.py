@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kdfast.scoring import parameters_of
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -29,6 +31,7 @@ FRAMES = {
     "hermes": Frame("<tool_call>", "</tool_call>"),
     "mistral": Frame("[TOOL_CALLS]", listed=True),
     "llama3": Frame("<|python_tag|>", arguments="parameters"),
+    "granite": Frame("<tool_call>", "</tool_call>"),
 }
 """The formats that a grammar can hold: those with an opening mark. Bare JSON cannot be told from prose in time."""
 
@@ -59,6 +62,7 @@ def answer_grammar(
 
     Raises:
         ValueError: there are no tools.
+        SchemaError: parameters are nested too deeply to be read.
 
     Example:
         >>> grammar = answer_grammar([{"name": "f"}, {"name": "g"}])
@@ -90,7 +94,7 @@ def answer_grammar(
 
 def _arguments(definition: Mapping[str, Any]) -> Any:
     """The schema of a tool's arguments: an object that allows only the properties that the schema names."""
-    schema = definition.get("parameters")
+    schema = parameters_of(definition)
     if schema is None:
         schema = {}
     if not isinstance(schema, Mapping):

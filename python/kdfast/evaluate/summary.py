@@ -28,7 +28,7 @@ def summary(answers: Sequence[Answer]) -> dict[str, Any]:
     scores = [answer.score for answer in answers]
     cut = Share(count=sum(answer.cut for answer in answers), total=len(answers))
     reasons = Counter(
-        "no_call" if score.missed_call else score.mismatch.reason
+        "no_call" if score.missed_call and not score.calls_broken else score.mismatch.reason
         for score in scores
         if score.mismatch is not None
     )

@@ -14,11 +14,22 @@ SHARES = {
     "schema_valid": "valid by its schema",
     "exact_match": "exact match (accepted)",
     "missed_calls": "missed calls",
+    "broken_calls": "broken calls (one due)",
+    "unclosed": "calls not closed",
     "false_calls": "false calls (none due)",
+    "attempted_calls": "attempted calls (none due)",
     "cut": "cut by the token limit",
 }
 """The shares of an evaluation and their labels."""
 
+_OF_CATEGORY = {
+    "valid": "schema_valid",
+    "exact": "exact_match",
+    "missed": "missed_calls",
+    "broken": "broken_calls",
+    "false": "false_calls",
+    "attempted": "attempted_calls",
+}
 _QUALITIES = {"precision": "precision of calls", "recall": "recall of calls", "f1": "F1 of calls"}
 _LENGTHS = {"p50": "length / right's, p50", "p95": "length / right's, p95"}
 _LONGEST_TEXT = 300
@@ -65,13 +76,10 @@ def category_table(evaluation: Json, title: str) -> Table:
     """
     table = Table(title=title, title_justify="left")
     table.add_column("category", overflow="fold")
-    for heading in ("n", "valid", "exact", "missed", "false", "F1 of calls"):
+    for heading in ("n", *_OF_CATEGORY, "F1 of calls"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, found in evaluation["categories"].items():
-        shares = [
-            _fraction(found["table"][key])
-            for key in ("schema_valid", "exact_match", "missed_calls", "false_calls")
-        ]
+        shares = [_fraction(found["table"].get(key)) for key in _OF_CATEGORY.values()]
         f1 = number_text(found["quality"].get("f1"))
         table.add_row(escape(name or "(none)"), str(found["prompts"]), *shares, f1)
     return table
@@ -105,9 +113,10 @@ def why_wrong(score: Json) -> str:
         >>> why_wrong({"false_call": False, "missed_call": False, "mismatch": {"reason": "value", "detail": "n: 3"}})
         'value: n: 3'
     """
+    broken = score.get("calls_broken", 0)
     if score["false_call"]:
-        return "no call is due"
-    if score["missed_call"]:
+        return "no call is due: attempted" if broken and not score["parsed"] else "no call is due"
+    if score["missed_call"] and not broken:
         return "no call"
     mismatch = score["mismatch"]
     return f"{mismatch['reason']}: {mismatch['detail']}" if mismatch else ""
@@ -155,8 +164,8 @@ def not_counted_text(answers: int) -> str:
     return f"{answers} answers hold calls in other formats than --formats names" if answers else ""
 
 
-def _fraction(share: Json) -> str:
-    return "-" if share["fraction"] is None else f"{_percent(share['fraction'])} %"
+def _fraction(share: Json | None) -> str:
+    return "-" if share is None or share["fraction"] is None else f"{_percent(share['fraction'])} %"
 
 
 def _percent(fraction: float) -> str:

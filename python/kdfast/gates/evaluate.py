@@ -19,8 +19,18 @@ GATES: dict[str, Callable[[Evidence], GateResult]] = {
     "tps_p50": TimingGate(name="tps_p50", trial_metric="tps", metric="tps", key="p50"),
     "tps_p95": TimingGate(name="tps_p95", trial_metric="tps", metric="tps", key="p5"),
     "ttfa_p95": ttfa_gate,
-    "f1": QualityGate(name="f1", worse="fall"),
-    "false_call_rate": QualityGate(name="false_call_rate", worse="rise"),
+    "f1": QualityGate(name="f1", worse="fall", limit_key="f1_drop", zero_means="no call was right"),
+    "false_call_rate": QualityGate(
+        name="false_call_rate", worse="rise", limit_key="false_call_rise", part="attempted_call_rate"
+    ),
+    # A report without an F1 has no missed calls either: the gate of the F1 says so, once is enough.
+    "missed_call_rate": QualityGate(
+        name="missed_call_rate",
+        worse="rise",
+        limit_key="missed_call_rise",
+        optional=True,
+        part="broken_call_rate",
+    ),
 }
 """Every gate. To add one, add an entry here and its name in `config/gates.py`."""
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from kdfast.gates.bootstrap import CONFIDENCE, Floats, drawn_counts
 from kdfast.gates.comparable import why_prompts_differ, why_truths_differ
-from kdfast.gates.evidence import Evidence, UnusableError, quality
+from kdfast.gates.evidence import Evidence, Report, UnusableError, quality
 from kdfast.gates.result import GateResult, GateStatus
 
 
@@ -25,19 +25,34 @@ class QualityGate:
     Attributes:
         name: the name of the gate, and of the quality in a report.
         worse: whether a fall or a rise is a change for the worse.
+        limit_key: the key of the section `gates` that has the largest change for the worse, such as `f1_drop`.
+        zero_means: why a candidate with the value 0 fails, whatever the baseline; "" = it does not.
+        optional: the gate is skipped, and does not fail, if no report has the quality.
+        part: the quality in a report that is a part of this one. The reason ends with it if the candidate's report has
+            it. It decides nothing: this quality contains it. "" = none.
     """
 
-    name: Literal["f1", "false_call_rate"]
+    name: str
     worse: Literal["fall", "rise"]
+    limit_key: str
+    zero_means: str = ""
+    optional: bool = False
+    part: str = ""
 
     def __call__(self, evidence: Evidence) -> GateResult:
         """Judges the first report of each side: answers are greedy, so all runs give the same ones."""
+        result = self._judged(evidence)
+        return replace(result, reason=result.reason + self._told_part(evidence))
+
+    def _judged(self, evidence: Evidence) -> GateResult:
+        if self.optional and not self._measured(evidence):
+            return self._result("skipped", f"not_measured: no report has {self.name}")
         try:
             value, per_prompt = quality(evidence.current[0], self.name)
         except UnusableError as error:
             return self._result("failed", f"{error}; measure it, or leave {self.name} out of gates.enabled")
-        if self.name == "f1" and value == 0:
-            return self._result("failed", "f1 is 0: no call was right", value)
+        if self.zero_means and value == 0:
+            return self._result("failed", f"{self.name} is 0: {self.zero_means}", value)
         skipped = why_prompts_differ(evidence) or why_truths_differ(evidence)
         if skipped:
             return self._result("skipped", skipped, value)
@@ -47,12 +62,24 @@ class QualityGate:
         except UnusableError as error:
             return self._result("failed", f"baseline: {error}; bless again", value)
         sign = 1 if self.worse == "fall" else -1
-        allowed = evidence.limits.f1_drop if self.worse == "fall" else evidence.limits.false_call_rise
+        allowed: float = getattr(evidence.limits, self.limit_key)
         change = sign * (blessed - value)
         limit = blessed - sign * allowed
         status, reason = _judge(change, None if worsening is None else sign * worsening, allowed)
         verb = {"fall": ("fell", "rose"), "rise": ("rose", "fell")}[self.worse][change < 0]
         return self._result(status, f"{verb} by {abs(change):.4f}{reason}", value, limit, blessed)
+
+    def _told_part(self, evidence: Evidence) -> str:
+        """Such as `; attempted_call_rate 0.1000 (baseline 0.0500)`; "" if the candidate's report lacks the part."""
+        value = _value(evidence.current, self.part)
+        blessed = _value(evidence.baseline, self.part)
+        if not self.part or value is None:
+            return ""
+        return f"; {self.part} {value:.4f}" + ("" if blessed is None else f" (baseline {blessed:.4f})")
+
+    def _measured(self, evidence: Evidence) -> bool:
+        reports = (*evidence.current, *evidence.baseline)
+        return any((report.get("quality") or {}).get(self.name) is not None for report in reports)
 
     def _result(
         self,
@@ -65,6 +92,14 @@ class QualityGate:
         return GateResult(
             name=self.name, status=status, reason=reason, value=value, limit=limit, baseline=baseline
         )
+
+
+def _value(reports: Sequence[Report], name: str) -> float | None:
+    """A quality in the first report; None if it is missing or no number in [0, 1]."""
+    try:
+        return quality(reports[0], name)[0] if reports else None
+    except UnusableError:
+        return None
 
 
 def _judge(change: float, drawn: Floats | None, allowed: float) -> tuple[GateStatus, str]:

@@ -14,12 +14,15 @@ COLUMNS = {
     "schema_valid": "valid calls",
     "exact_match": "exact matches",
     "f1": "F1",
+    "broken_calls": "broken calls",
     "false_calls": "false calls",
+    "attempted_calls": "attempted calls",
 }
 """The shares that are shown for each category, and their headings."""
 
 _REASONS = {
     "no_call": "no call",
+    "broken_call": "a broken call",
     "no_truth": "no right answer in the data",
     "count": "number of calls",
     "function": "other function",

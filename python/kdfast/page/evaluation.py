@@ -21,13 +21,16 @@ _LABELS = {
     "schema_valid": "valid against its schema",
     "exact_match": "exact match (accepted values)",
     "missed_calls": "missed calls",
+    "broken_calls": "broken calls",
+    "unclosed": "calls that are not closed",
     "false_calls": "false calls (no tool fits)",
+    "attempted_calls": "of these attempted only in part",
     "cut": "cut at the longest length",
     "f1": "F1 of calls",
     "precision": "right calls of those made",
     "recall": "right calls of those due",
 }
-_FEWER_IS_BETTER = ("missed_calls", "false_calls", "cut")
+_FEWER_IS_BETTER = ("missed_calls", "broken_calls", "unclosed", "false_calls", "attempted_calls", "cut")
 _EXAMPLES = 2
 
 

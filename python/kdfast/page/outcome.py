@@ -29,11 +29,15 @@ RIGHT = Outcome("right call", "good", True)
 OTHER_VALUE = Outcome("valid call, other values", "fair", True)
 INVALID = Outcome("right function, arguments break its schema", "weak", True)
 OTHER_FUNCTION = Outcome("other function, or other number of calls", "poor", True)
-NO_CALL = Outcome("no call, or a broken one", "bad", True)
+BROKEN_CALL = Outcome("a broken call", "bad", True)
+NO_CALL = Outcome("no call", "bad", True)
 SILENT = Outcome("no call, rightly", "good", False)
+ATTEMPTED_CALL = Outcome("an attempted call where no tool fits", "poor", False)
 FALSE_CALL = Outcome("a call where no tool fits", "bad", False)
 
-OUTCOMES = (RIGHT, OTHER_VALUE, INVALID, OTHER_FUNCTION, NO_CALL, SILENT, FALSE_CALL)
+OUTCOMES = (
+    RIGHT, OTHER_VALUE, INVALID, OTHER_FUNCTION, BROKEN_CALL, NO_CALL, SILENT, ATTEMPTED_CALL, FALSE_CALL,
+)  # fmt: skip
 """Every outcome, best first; those of prompts that need a call come before the others."""
 
 
@@ -91,13 +95,14 @@ def outcome(score: Node) -> Outcome:
         >>> outcome(Node({"should_call": True, **marks}, "evaluation.json", "make it again")).label
         'right function, arguments break its schema'
     """
-    parsed = score["parsed"].flag()
+    parsed, count = score["parsed"].flag(), score.find("calls_broken")
+    broken = count is not None and count.count() > 0  # a file of an older version does not say
     if not score["should_call"].flag():
-        return FALSE_CALL if parsed else SILENT
+        return FALSE_CALL if parsed else ATTEMPTED_CALL if broken else SILENT
     if score["exact_match"].flag():
         return RIGHT
-    if not parsed:
-        return NO_CALL
+    if broken or not parsed:
+        return BROKEN_CALL if broken else NO_CALL
     if not score["right_function"].flag():
         return OTHER_FUNCTION
     return OTHER_VALUE if score["schema_valid"].flag() else INVALID

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -20,15 +20,21 @@ from kdfast.evaluate import (
 )
 from kdfast.evaluate.constrained import SchemaConstraint, require_llguidance
 from kdfast.evaluate.grammar import FRAMES
+from kdfast.evaluate.prompts import schema_notes
 from kdfast.evaluate.table import category_table, evaluation_table, not_counted_text, wrong_answers_table
 from kdfast.files import check_file, write_document
 from kdfast.recipes import loaded_model
 from kdfast.recipes.loaded_model import LoadedModel, model_folder
 from kdfast.recipes.requests import EvaluateRequest
 
+_MOST_WARNINGS = 5
+"""How many warnings of a kind are shown; the file has all of them."""
+
 
 def run(request: EvaluateRequest) -> int:
     """Evaluates and writes the file: first with the free answers, then again with the constrained ones added.
+
+    A record whose tools are no valid JSON Schema is left out, with a warning.
 
     Returns:
         0.
@@ -37,18 +43,21 @@ def run(request: EvaluateRequest) -> int:
         ConfigError: there is no model; this machine lacks the device; llguidance is needed and not installed; or
             constrained calls would not count.
         DataError: bad records, or none; a prompt that is too long for the model; logits that are NaN.
-        SchemaError: the parameters of a tool are no valid JSON Schema, or cannot be turned into a grammar.
+        SchemaError: the tools of a prompt cannot be turned into a grammar.
         OSError: a file cannot be read or written.
     """
     if request.constrained:
         require_llguidance()
     model_folder(request.model)
     check_file(request.out)
-    loaded = loaded_model.load(request.model, request)
+    loaded = loaded_model.load(request.model, request, leave_out_bad_tools=True)
     prompts = eval_prompts(loaded.dataset, request.limit)
     constraint = _constraint(loaded, prompts) if request.constrained else None
     display = Display()
-    document = _head(request, loaded) | _answers(request, loaded, prompts, display, None)
+    head = _head(request, loaded) | {"schema_notes": schema_notes(prompts)}
+    _warn(display.console, [f"line {one.line} is left out: {one.error}" for one in loaded.left_out])
+    _warn(display.console, head["schema_notes"])
+    document = head | _answers(request, loaded, prompts, display, None)
     write_document(request.out, document)
     if constraint is not None:
         document["constrained"] = _answers(request, loaded, prompts, display, constraint) | {
@@ -74,8 +83,10 @@ def _head(request: EvaluateRequest, loaded: LoadedModel) -> dict[str, Any]:
             "batch_size": request.batch_size,
             "dtype": request.dtype,
             "formats": list(loaded.formats),
+            "thinking": loaded.dataset.thinking,
             "eos_ids": sorted(loaded.options.eos_ids),
         },
+        "left_out": [one.to_json() for one in loaded.left_out],
     }
 
 
@@ -144,12 +155,21 @@ def _show(console: Console, document: Mapping[str, Any], request: EvaluateReques
         _line(console, "no right answer", text)
     for name, reason in document["quality"].get("absent", {}).items():
         _line(console, name, f"absent: {reason}")
-    for warning in document.get("constrained", {}).get("warnings", ()):
-        _line(console, "warning", f"the grammar leaves this to the schema: {warning}")
+    if document["left_out"]:
+        text = f"{len(document['left_out'])} of the file's records, as their tools are no valid JSON Schema"
+        _line(console, "left out", text)
+    _warn(console, document.get("constrained", {}).get("warnings", ()))
     wrong = wrong_answers_table(document["answers"], request.show)
     if wrong is not None:
         console.print(wrong)
     _line(console, "evaluation", str(request.out))
+
+
+def _warn(console: Console, warnings: Sequence[str]) -> None:
+    for warning in warnings[:_MOST_WARNINGS]:
+        _line(console, "warning", warning)
+    if len(warnings) > _MOST_WARNINGS:
+        _line(console, "", f"and {len(warnings) - _MOST_WARNINGS} more, see the file")
 
 
 def _line(console: Console, name: str, text: str) -> None:

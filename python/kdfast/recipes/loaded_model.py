@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import math
+import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,10 @@ import torch
 
 from kdfast._rust import Tokenizer
 from kdfast.config import load_config
-from kdfast.data import DEFAULT_SHAPES, KDDataset
+from kdfast.data import DEFAULT_SHAPES, KDDataset, load_template
+from kdfast.data.call_format import call_format
 from kdfast.errors import ConfigError, DataError
+from kdfast.evaluate.left_out import LeftOut, records_with_bad_tools, write_without
 from kdfast.pretrained import DTYPES, check_sizes, load_causal_lm, resolve_device
 from kdfast.recipes.requests import Settings
 from kdfast.runs.folder import RunFolder
@@ -45,6 +49,7 @@ class LoadedModel:
         dataset: the records, tokenised for this model.
         prompts: the prompts to answer, made from the records.
         settings: how to run the model.
+        left_out: the records that were left out, as their tools are no valid JSON Schema.
     """
 
     named: Path
@@ -53,6 +58,7 @@ class LoadedModel:
     dataset: KDDataset
     prompts: list[SpeedPrompt]
     settings: Settings
+    left_out: tuple[LeftOut, ...] = ()
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -102,13 +108,16 @@ class LoadedModel:
         }
 
 
-def load(named: Path, settings: Settings, *, name: str = "model") -> LoadedModel:
+def load(
+    named: Path, settings: Settings, *, name: str = "model", leave_out_bad_tools: bool = False
+) -> LoadedModel:
     """Loads a model and tokenises the prompts for it. Sets torch's threads.
 
     Args:
         named: a Hugging Face directory, or a run folder.
         settings: how to run it.
         name: how messages call the model, such as "candidate".
+        leave_out_bad_tools: leave out the records whose tools are no valid JSON Schema; else such a record is an error.
 
     Raises:
         ConfigError: there is no model, or this machine lacks the device.
@@ -118,7 +127,7 @@ def load(named: Path, settings: Settings, *, name: str = "model") -> LoadedModel
     if settings.threads:
         torch.set_num_threads(settings.threads)
     directory = model_folder(named, name=name)
-    dataset = _dataset(named, directory, settings, name)
+    dataset, left_out = _dataset(named, directory, settings, name, leave_out_bad_tools)
     prompts = speed_prompts(dataset, settings.limit, formats=settings.formats or dataset.formats)
     if not prompts:
         raise DataError("no records: a prompt is needed to measure on", str(settings.prompts))
@@ -129,7 +138,13 @@ def load(named: Path, settings: Settings, *, name: str = "model") -> LoadedModel
     check_sizes(model.config, ids=dataset.tokenizer.vocab_size, longest=0, error=ConfigError, name=name)
     model.to(device)
     loaded = LoadedModel(
-        named=named, directory=directory, model=model, dataset=dataset, prompts=prompts, settings=settings
+        named=named,
+        directory=directory,
+        model=model,
+        dataset=dataset,
+        prompts=prompts,
+        settings=settings,
+        left_out=tuple(left_out),
     )
     _check_lengths(loaded)
     return loaded
@@ -161,20 +176,47 @@ def model_folder(path: Path, *, name: str = "model") -> Path:
     return path
 
 
-def _dataset(named: Path, directory: Path, settings: Settings, name: str) -> KDDataset:
+def _dataset(
+    named: Path, directory: Path, settings: Settings, name: str, leave_out_bad_tools: bool
+) -> tuple[KDDataset, list[LeftOut]]:
+    """The records, and those that were left out of them."""
     if not (directory / "tokenizer.json").is_file():
         raise ConfigError(f"{name}: has no tokenizer.json; give a Hugging Face model directory: {directory}")
     folder = RunFolder(named)
     shapes = load_config(folder.config).data.shapes if folder.holds_run else DEFAULT_SHAPES
-    named_format = settings.formats[0] if len(settings.formats) == 1 else "auto"
-    return KDDataset(
-        settings.prompts,
-        directory,
+    # The records are read in the format that the template writes; `settings.formats` is about answers.
+    written = call_format(load_template(settings.template, directory).compile())
+    named_format = settings.formats[0] if len(settings.formats) == 1 else "hermes"
+    opened = partial(
+        KDDataset,
+        tokenizer_path=directory,
         shapes=(*shapes, _LONGEST_SHAPE),
         template=settings.template,
-        tool_call_format=named_format,
+        tool_call_format=written or named_format,
         invalid_calls="keep",  # a right answer is shown and compared here, not learned
     )
+    try:
+        return opened(settings.prompts), []
+    except DataError:
+        left_out = records_with_bad_tools(settings.prompts) if leave_out_bad_tools else []
+        if not left_out:
+            raise
+    return _dataset_without(settings.prompts, left_out, opened), left_out
+
+
+def _dataset_without(path: Path, left_out: list[LeftOut], opened: Callable[..., KDDataset]) -> KDDataset:
+    """The other records of the file, read from a copy in which the lines of those left out are blank."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / path.name
+        write_without(path, {one.line for one in left_out}, copy)
+        try:
+            dataset = opened(copy, cache=path.parent / ".kdfast")
+        except DataError as error:
+            source = str(path) if error.source == str(copy) else error.source
+            raise DataError(error.message, source, error.line, error.column) from error
+    # The rows are in the token store. Messages and the fingerprint are about the user's file.
+    dataset.path, dataset.paths = path, (path,)
+    return dataset
 
 
 def _check_lengths(loaded: LoadedModel) -> None:

@@ -46,7 +46,7 @@ class Mismatch:
 
     Attributes:
         reason: one of `count`, `function`, `required`, `unexpected`, `type`, `value`, `missing`; in a score also
-            `no_truth`.
+            `no_truth` and `broken_call`.
         detail: the wrong argument or function, in words.
     """
 

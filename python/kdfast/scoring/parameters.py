@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
@@ -26,6 +27,25 @@ _NAMES_ELSEWHERE = frozenset(
     {"anyOf", "oneOf", "$ref", "$dynamicRef", "$recursiveRef", "if", "dependentSchemas", "dependencies"}
     | {"patternProperties", "additionalProperties"}
 )
+
+
+def parameters_of(tool: Schema) -> Any:
+    """The parameters of a tool as `ToolSchema` reads them: forms of older drafts are rewritten to 2020-12.
+
+    Args:
+        tool: the tool's definition, plain or in OpenAI's form.
+
+    Raises:
+        SchemaError: they are nested too deeply to be read.
+
+    Example:
+        >>> parameters_of({"name": "f", "parameters": {"properties": {"a": {"required": True}}}})
+        {'properties': {'a': {}}, 'required': ['a']}
+    """
+    from kdfast._rust import modern_parameters
+
+    given = tool.get("function", tool).get("parameters")
+    return json.loads(modern_parameters(json.dumps(given))) if isinstance(given, Mapping) else given
 
 
 class Parameters:
@@ -53,7 +73,7 @@ class Parameters:
     """
 
     def __init__(self, tool: Schema) -> None:
-        root = tool.get("function", tool).get("parameters")
+        root = parameters_of(tool)
         self._root: Schema = root if isinstance(root, Mapping) else {}
         flat = self._flat(self._root, set())
         self.required = [name for name in flat.get("required", ()) if isinstance(name, str)]
@@ -79,7 +99,7 @@ class Parameters:
         if "$ref" in found and "type" not in found:
             return None
         kind = {"type": found["type"]} if "type" in found else {}
-        if "items" not in found:
+        if "items" not in found or "prefixItems" in found:  # the entries have types one by one
             return kind
         entries = value if isinstance(value, list) and value else [None]
         kinds = {self._fitting(found["items"], entry).get("type") for entry in entries}

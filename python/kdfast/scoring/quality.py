@@ -14,17 +14,26 @@ from kdfast.scoring.score import Score
 _NONE_DUE = "no prompt needs a call"
 _ALL_DUE = "every prompt needs a call"
 _NONE_MADE = "no call was made"
+_RATES = (
+    ("false_call_rate", "false_call", False),
+    ("attempted_call_rate", "attempted_call", False),
+    ("missed_call_rate", "missed_call", True),
+    ("broken_call_rate", "broken_call", True),
+)
+"""Name of a rate, property of a score, whether it is over the prompts that need a call."""
 
 
 def quality(scores: Sequence[Score], *, seed: int = 0) -> dict[str, Any]:
     """The section `quality` of a report, each number with its 95 % interval (percentile bootstrap over prompts).
 
     - `precision`, `recall`, `f1` are over the *calls* of all prompts: the right calls as a share of those made, as a
-      share of those due, and the harmonic mean of both. A call where none is due is wrong. `f1.per_prompt` has
-      `[right, wrong, missed]` calls for each prompt: true positives, false positives, false negatives.
-    - `false_call_rate`: the share of the *prompts* that need no call, but got one; `per_prompt` has 0 or 1 for each of
-      them.
-    - `missed_call_rate`: the share of the prompts that need a call, but got none.
+      share of those due, and the harmonic mean of both. A call where none is due is wrong, and so is a broken one.
+      `f1.per_prompt` has `[right, wrong, missed]` calls for each prompt: true positives, false positives, false
+      negatives.
+    - `false_call_rate`: the share of the *prompts* that need no call, but got one, whole or broken;
+      `attempted_call_rate`: of these prompts, the share with a broken one. `per_prompt` has 0 or 1 for each of them.
+    - `missed_call_rate`: the share of the prompts that need a call, but got no whole one; `broken_call_rate`: of these
+      prompts, the share with a broken one.
 
     Args:
         scores: the scores of the answers, in the order of the prompts.
@@ -43,10 +52,14 @@ def quality(scores: Sequence[Score], *, seed: int = 0) -> dict[str, Any]:
         >>> section["f1"]
         {'value': 0.5, 'low': 0.5, 'high': 0.5, 'per_prompt': [[1, 1, 1]]}
         >>> section["absent"]
-        {'false_call_rate': 'every prompt needs a call'}
+        {'false_call_rate': 'every prompt needs a call', 'attempted_call_rate': 'every prompt needs a call'}
     """
     per_prompt = [
-        [score.calls_right, score.calls_made - score.calls_right, score.calls_due - score.calls_right]
+        [
+            score.calls_right,
+            score.calls_made + score.calls_broken - score.calls_right,
+            score.calls_due - score.calls_right,
+        ]
         for score in scores
     ]
     table = np.array(per_prompt, dtype=np.float64).reshape(-1, 3)
@@ -62,16 +75,14 @@ def quality(scores: Sequence[Score], *, seed: int = 0) -> dict[str, Any]:
             section["precision"] = _of_calls(table, (1, 1, 0), seed)
         else:
             absent["precision"] = _NONE_MADE
-    false_calls = [int(score.false_call) for score in scores if not score.should_call]
-    if false_calls:
-        section["false_call_rate"] = _of_prompts(false_calls, seed) | {"per_prompt": false_calls}
-    else:
-        absent["false_call_rate"] = _ALL_DUE if len(table) else "no prompts"
-    missed_calls = [int(score.missed_call) for score in scores if score.should_call]
-    if missed_calls:
-        section["missed_call_rate"] = _of_prompts(missed_calls, seed)
-    else:
-        absent["missed_call_rate"] = _NONE_DUE
+    for name, flag, due in _RATES:
+        flags = [int(getattr(score, flag)) for score in scores if score.should_call == due]
+        if flags:
+            section[name] = _of_prompts(flags, seed) | {"per_prompt": flags}
+        elif due:
+            absent[name] = _NONE_DUE
+        else:
+            absent[name] = _ALL_DUE if len(table) else "no prompts"
     return section | ({"absent": absent} if absent else {})
 
 

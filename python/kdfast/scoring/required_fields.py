@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from kdfast.config.choices import Thinking
 from kdfast.scoring.score import FORMATS
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ def compute_required_fields_present(
     texts: Sequence[str | ToolCall | Mapping[str, Any]],
     tools: Tools | Sequence[Tools | None] | None,
     formats: Sequence[str] = FORMATS,
+    *,
+    thinking: Thinking = "closed",
 ) -> list[bool]:
     """For each answer, whether all its calls are whole and have every required argument.
 
@@ -28,6 +31,7 @@ def compute_required_fields_present(
         tools: the tool definitions for all texts (a list, its JSON text or a `ToolSchema`); or a list with one entry
             per text. None, as a whole or as an entry, = no definitions: then any well-formed call is complete.
         formats: the formats of calls that count, see `kdfast.find_tool_calls`; a dataset's are `KDDataset.formats`.
+        thinking: "open" if the texts begin inside a thinking block, which their prompts open.
 
     Returns:
         One bool per text. False if the text has no call, or a call that is cut off, malformed or of an unknown tool.
@@ -51,7 +55,8 @@ def compute_required_fields_present(
         raise TypeError(
             f"texts must be a sequence with one entry for each answer, got one {type(texts).__name__}"
         )
-    return required_fields_present_each(list(texts), _tools_of_each(tools, len(texts)), formats)
+    each = _tools_of_each(tools, len(texts))
+    return required_fields_present_each(list(texts), each, formats, thinking=thinking)
 
 
 def _tools_of_each(

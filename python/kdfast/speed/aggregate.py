@@ -12,6 +12,7 @@ from kdfast.speed.sample import SpeedSample
 _NO_PROMPT = "no prompt was measured"
 _NO_SECOND_TOKEN = "no answer has a second token"  # noqa: S105 - no password
 _NO_CALL = "no prompt needs a call"
+_NO_THOUGHT = "no answer has a thinking block"
 _NO_TRUTH = "no prompt that needs a call has a ground truth"
 
 METRICS: dict[str, tuple[str, str]] = {
@@ -26,6 +27,7 @@ METRICS: dict[str, tuple[str, str]] = {
     "ttfa_name_tokens": ("tokens", _NO_CALL),
     "ttfa_overhead_tokens": ("tokens", _NO_TRUTH),
     "ttfa_ms": ("ms", _NO_CALL),
+    "thinking_tokens": ("tokens", _NO_THOUGHT),
     "prompt_tokens": ("tokens", _NO_PROMPT),
     "output_tokens": ("tokens", _NO_PROMPT),
 }

@@ -7,7 +7,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Protocol
 
-from kdfast._rust import Tokenizer, TokenStore
+from kdfast._rust import Tokenizer, TokenStore, thinking_closing
 from kdfast.batch import SOURCES
 from kdfast.scoring import FORMATS, read_accepted
 from kdfast.speed.sample import SpeedPrompt
@@ -83,11 +83,18 @@ def _prompt(dataset: Rows, place: int, formats: Sequence[str]) -> SpeedPrompt:
     reference = dataset.tokenizer.decode(
         [token for token in ids[start:] if token not in dataset.turn_end_ids]
     )
-    shortest = None
+    text, shortest = dataset.tokenizer.decode(ids[:start]), None
     if needed and (accepted is not None or int(row["source"]) == SOURCES["truth"]):
-        shortest = shortest_call_tokens(reference, accepted, tools, dataset.tokenizer, formats)
+        shortest = shortest_call_tokens(
+            reference,
+            accepted,
+            tools,
+            dataset.tokenizer,
+            formats,
+            thinking_closing=thinking_closing(text) or "",
+        )
     return SpeedPrompt(
-        text=dataset.tokenizer.decode(ids[:start]),
+        text=text,
         tools=tools,
         needs_call=needed,
         shortest_call_tokens=shortest,

@@ -143,7 +143,7 @@ def measure_prompt(
     engine.reset()
     ended = answer[-1] in stops
     text_ids = answer[:-1] if ended else answer
-    tokens, name_tokens = _first_action(prompt, text_ids, tokenizer, options)
+    tokens, name_tokens, thinking_tokens = _first_action(prompt, text_ids, tokenizer, options)
     acted = tokens is not None and math.isfinite(tokens)
     return SpeedSample(
         prompt=prompt,
@@ -158,20 +158,24 @@ def measure_prompt(
         ttfa_tokens=tokens,
         ttfa_name_tokens=name_tokens,
         ttfa_ms=1000 * (arrivals[int(tokens) - 1] - started) if tokens is not None and acted else tokens,
+        thinking_tokens=thinking_tokens,
     )
 
 
 def _first_action(
     prompt: SpeedPrompt, ids: list[int], tokenizer: Tokenizer, options: SpeedOptions
-) -> tuple[float | None, float | None]:
-    """How many tokens until the first valid call, and until its name, is complete; inf = never, None = none is due."""
-    if not prompt.needs_call:
-        return None, None
-    stream = ToolCallStream(prompt.tools or None, options.formats, tokenizer)
+) -> tuple[float | None, float | None, int]:
+    """How many tokens until the first valid call, and until its name, is complete; inf = never, None = none is due.
+
+    And how many tokens belong to thinking blocks.
+    """
+    stream = ToolCallStream(prompt.tools or None, options.formats, tokenizer, thinking=prompt.thinking)
     stream.feed_tokens(ids)
+    if not prompt.needs_call:
+        return None, None, stream.thinking_tokens
     places = (stream.complete_at_token, stream.name_at_token)
     tokens, name_tokens = (math.inf if place is None else float(place + 1) for place in places)
-    return tokens, name_tokens
+    return tokens, name_tokens, stream.thinking_tokens
 
 
 def _prompts_of(batch: Mapping[str, Tensor], tokenizer: Tokenizer) -> list[SpeedPrompt]:

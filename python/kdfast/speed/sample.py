@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kdfast.scoring import FORMATS, Score, score_answer
+from kdfast.config.choices import Thinking
+from kdfast.scoring import FORMATS, Score, score_answer, thinking_after
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,11 @@ class SpeedPrompt:
     line: int | None = None
     reference: str = ""
     accepted: Sequence[Mapping[str, Any]] | None = None
+
+    @property
+    def thinking(self) -> Thinking:
+        """Whether the prompt opens a thinking block, so that the answer begins inside it."""
+        return thinking_after(self.text)
 
 
 def prompts_fingerprint(prompts: Iterable[SpeedPrompt]) -> str:
@@ -81,6 +87,7 @@ class SpeedSample:
         ttfa_tokens: number of tokens up to and including the one that completed the first valid call.
         ttfa_name_tokens: number of tokens up to and including the one that closed that call's function name.
         ttfa_ms: time from the start to the last token of that call.
+        thinking_tokens: number of tokens of the answer that belong to thinking blocks, marks included.
     """
 
     prompt: SpeedPrompt
@@ -95,6 +102,7 @@ class SpeedSample:
     ttfa_tokens: float | None
     ttfa_name_tokens: float | None
     ttfa_ms: float | None
+    thinking_tokens: int = 0
 
     @property
     def ttft_ms(self) -> float:
@@ -133,6 +141,8 @@ class SpeedSample:
             reference_text=self.prompt.reference,
             should_call=self.prompt.needs_call,
             formats=formats,
+            thinking=self.prompt.thinking,
+            finished=self.ended,
         )
 
     def values(self) -> dict[str, float | Sequence[float]]:
@@ -149,6 +159,7 @@ class SpeedSample:
             "ttfa_name_tokens": self.ttfa_name_tokens,
             "ttfa_overhead_tokens": self.ttfa_overhead_tokens,
             "ttfa_ms": self.ttfa_ms,
+            "thinking_tokens": float(self.thinking_tokens) if self.thinking_tokens else None,
             "prompt_tokens": float(self.prompt_tokens),
             "output_tokens": float(len(self.ids)),
         }

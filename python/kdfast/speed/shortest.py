@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kdfast._rust import Tokenizer, ToolCall, ToolCallStream, ToolSchema, find_tool_calls
+from kdfast.config.choices import Thinking
 from kdfast.scoring import FORMATS, Parameters, accepted_from_calls, match_calls
 
 _LIST_OPENING = re.compile(r"(\[TOOL_CALLS\]\s*)?\[\s*$")
@@ -21,8 +22,12 @@ def shortest_call_tokens(
     tools: str,
     tokenizer: Tokenizer,
     formats: Sequence[str] = FORMATS,
+    *,
+    thinking_closing: str = "",
 ) -> int | None:
     """Number of tokens up to and including the one that completes the shortest right call.
+
+    If the prompt opens a thinking block, what closes it is counted, and no thought.
 
     Two kinds of calls are tried:
 
@@ -36,6 +41,7 @@ def shortest_call_tokens(
         tools: the tool definitions as JSON text ("" = none).
         tokenizer: the student's tokenizer.
         formats: the call formats that count, see `kdfast.find_tool_calls`.
+        thinking_closing: what closes the thinking block that the prompt opens; "" = it opens none.
 
     Returns:
         The number of tokens; None = the reference has no call, or none of the tried calls is valid.
@@ -45,18 +51,19 @@ def shortest_call_tokens(
     """
     schema = ToolSchema(tools) if tools else None
     lengths = []
-    for text in _candidates(reference, accepted, tools, tokenizer, formats):
-        stream = ToolCallStream(schema, formats, tokenizer)
-        stream.feed_tokens(tokenizer.encode(text))
+    thinking: Thinking = "open" if thinking_closing else "closed"
+    calls = find_tool_calls(reference, formats, tools=schema, thinking=thinking)
+    for text in _candidates(reference, calls, accepted, tools, tokenizer):
+        stream = ToolCallStream(schema, formats, tokenizer, thinking=thinking)
+        stream.feed_tokens(tokenizer.encode(thinking_closing + text))
         if stream.complete_at_token is not None:
             lengths.append(stream.complete_at_token + 1)
     return min(lengths, default=None)
 
 
 def _candidates(
-    reference: str, accepted: Accepted | None, tools: str, tokenizer: Tokenizer, formats: Sequence[str]
+    reference: str, calls: list[ToolCall], accepted: Accepted | None, tools: str, tokenizer: Tokenizer
 ) -> Iterator[str]:
-    calls = find_tool_calls(reference, formats)
     if not calls:
         return
     made = [(call.name, call.arguments) for call in calls]

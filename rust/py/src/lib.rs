@@ -4,7 +4,9 @@
 mod arrays;
 mod boundary;
 mod collate;
+mod find;
 mod jsonl;
+mod reading;
 mod teacher_store;
 mod template;
 mod token_store;
@@ -23,6 +25,7 @@ fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     template::register(module)?;
     token_store::register(module)?;
     tokenize::register(module)?;
+    find::register(module)?;
     tool_call::register(module)?;
     tool_call_stream::register(module)?;
     tool_schema::register(module)?;

@@ -15,9 +15,9 @@ use pyo3::types::PyDict;
 use crate::arrays::{shaped, spans};
 use crate::boundary::{enter, to_python};
 use crate::jsonl::on_error_named;
+use crate::reading::formats_named;
 use crate::template::ChatTemplate;
 use crate::tokenize::Tokenizer;
-use crate::tool_call::formats_named;
 
 /// What a build did.
 #[pyclass(frozen, get_all, module = "kdfast._rust")]

@@ -1,13 +1,10 @@
-//! `kdfast._rust`'s tool calls, and finding them.
+//! `ToolCall`.
 
 use std::ops::Range;
 
-use kdfast_core::tool_call::{self, Format, Formats};
-use pyo3::exceptions::PyValueError;
+use kdfast_core::tool_call;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-
-use crate::boundary::enter_if_long;
 
 type Span = (usize, usize);
 
@@ -96,39 +93,6 @@ impl ToolCall {
     }
 }
 
-/// The calls that are closed, or with `unclosed` all complete ones.
-#[pyfunction]
-#[pyo3(signature = (text, formats = None, *, unclosed = false))]
-fn find_tool_calls(
-    py: Python<'_>,
-    text: &str,
-    formats: Option<Vec<String>>,
-    unclosed: bool,
-) -> PyResult<Vec<ToolCall>> {
-    let formats = formats_named(formats)?;
-    enter_if_long(py, text.len(), || {
-        let mut calls = tool_call::scan(text, formats).calls;
-        calls.retain(|call| unclosed || call.closed);
-        let characters = Characters::new(text, &calls);
-        Ok(calls.into_iter().map(|core| characters.convert(core)).collect())
-    })
-}
-
-/// The names of all formats.
-#[pyfunction]
-fn tool_call_formats() -> Vec<&'static str> {
-    Format::names().collect()
-}
-
-/// The formats called `names`; all when none are given.
-pub fn formats_named(names: Option<Vec<String>>) -> PyResult<Formats> {
-    let Some(names) = names else { return Ok(Formats::ALL) };
-    Formats::named(names.iter().map(String::as_str)).map_err(|name| {
-        let known = Format::names().collect::<Vec<_>>().join(", ");
-        PyValueError::new_err(format!("formats must be among {known}, got {name:?}"))
-    })
-}
-
 /// Parsed by Python's own parser: its integers have no bounds.
 pub fn loads(py: Python<'_>, json: &str) -> PyResult<Py<PyAny>> {
     Ok(py.import("json")?.call_method1("loads", (json,))?.unbind())
@@ -144,11 +108,11 @@ impl Characters {
     /// Offsets stay as they are.
     pub const NONE: Self = Self { known: None };
 
-    fn new(text: &str, calls: &[tool_call::ToolCall]) -> Self {
+    /// For the offsets `bytes`, in any order.
+    pub fn new(text: &str, mut bytes: Vec<usize>) -> Self {
         if text.is_ascii() {
             return Self { known: None };
         }
-        let mut bytes: Vec<usize> = calls.iter().flat_map(offsets).collect();
         bytes.sort_unstable();
         bytes.dedup();
         let (mut at, mut characters) = (0, 0);
@@ -160,7 +124,7 @@ impl Characters {
         Self { known: Some(known.collect()) }
     }
 
-    fn at(&self, byte: usize) -> usize {
+    pub fn at(&self, byte: usize) -> usize {
         match &self.known {
             None => byte,
             Some(known) => known[known.partition_point(|(known, _)| *known < byte)].1,
@@ -185,14 +149,13 @@ impl Characters {
     }
 }
 
-fn offsets(call: &tool_call::ToolCall) -> impl Iterator<Item = usize> {
+/// Every offset of a call.
+pub fn offsets(call: &tool_call::ToolCall) -> impl Iterator<Item = usize> {
     let single = [&call.span, &call.body, &call.name_span, &call.arguments_span];
     let ranges = single.into_iter().chain(&call.key_spans).chain(&call.value_spans);
     ranges.flat_map(|range| [range.start, range.end])
 }
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<ToolCall>()?;
-    module.add_function(wrap_pyfunction!(find_tool_calls, module)?)?;
-    module.add_function(wrap_pyfunction!(tool_call_formats, module)?)
+    module.add_class::<ToolCall>()
 }

@@ -9,8 +9,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::boundary::enter_if_long;
+use crate::reading::{formats_named, thinking_named};
 use crate::tokenize::Tokenizer;
-use crate::tool_call::{Characters, ToolCall, formats_named};
+use crate::tool_call::{Characters, ToolCall};
 use crate::tool_schema::compile;
 
 /// A rough mean.
@@ -26,15 +27,22 @@ pub struct ToolCallStream {
 #[pymethods]
 impl ToolCallStream {
     #[new]
-    #[pyo3(signature = (schema = None, formats = None, tokenizer = None, *, max_call_bytes = 1_048_576))]
+    #[pyo3(signature = (schema = None, formats = None, tokenizer = None, *, tools = None, thinking = "closed", max_call_bytes = 1_048_576))]
     fn new(
         schema: Option<&Bound<'_, PyAny>>,
         formats: Option<Vec<String>>,
         tokenizer: Option<&Tokenizer>,
+        tools: Option<&Bound<'_, PyAny>>,
+        thinking: &str,
         max_call_bytes: usize,
     ) -> PyResult<Self> {
-        let schema = schema.map(compile).transpose()?;
-        let options = Options { schema, formats: formats_named(formats)?, max_call_bytes };
+        let options = Options {
+            schema: schema.map(compile).transpose()?,
+            tools: tools.map(compile).transpose()?,
+            formats: formats_named(formats)?,
+            thinking: thinking_named(thinking)?,
+            max_call_bytes,
+        };
         let tokenizer = tokenizer.map(|tokenizer| Arc::clone(&tokenizer.0));
         Ok(Self { core: tool_call::ToolCallStream::new(options), tokenizer })
     }
@@ -83,6 +91,18 @@ impl ToolCallStream {
     #[getter]
     fn calls(&self) -> Vec<ToolCall> {
         self.core.calls().iter().cloned().map(|call| Characters::NONE.convert(call)).collect()
+    }
+
+    /// `(byte, reason)` of everything that opens like a call and gives none that counts, if the text ends here.
+    #[getter]
+    fn attempts(&self) -> Vec<(usize, &'static str)> {
+        self.core.attempts().iter().map(|attempt| (attempt.at, attempt.reason.name())).collect()
+    }
+
+    /// How many tokens belong to thinking blocks.
+    #[getter]
+    fn thinking_tokens(&self) -> usize {
+        self.core.thinking_tokens()
     }
 
     #[getter]

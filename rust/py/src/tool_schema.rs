@@ -4,14 +4,15 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use kdfast_core::error::Issue;
-use kdfast_core::tool_call::Formats;
+use kdfast_core::tool_call::{Formats, Reading};
 use kdfast_core::{schema, tool_call};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyMapping, PyString};
 
 use crate::boundary::{enter, enter_if_long, issue_dicts};
-use crate::tool_call::{ToolCall, formats_named};
+use crate::reading::reading;
+use crate::tool_call::ToolCall;
 
 /// The compiled argument schemas of a set of tools.
 #[pyclass(frozen, module = "kdfast._rust")]
@@ -29,6 +30,11 @@ impl ToolSchema {
     #[getter]
     fn names(&self) -> Vec<String> {
         self.core.names().to_vec()
+    }
+
+    #[getter]
+    fn notes(&self) -> Vec<String> {
+        self.core.notes().to_vec()
     }
 
     fn is_valid(&self, py: Python<'_>, call: &Bound<'_, PyAny>) -> PyResult<bool> {
@@ -104,74 +110,92 @@ impl Input<'_> {
     fn is_valid(&self, schema: &schema::ToolSchema) -> bool {
         match self {
             Self::Call(call) => schema.is_valid(&call.name, &call.arguments),
-            Self::Text(text) => tool_call::is_valid_text(text, Some(schema), Formats::ALL),
+            Self::Text(text) => tool_call::is_valid_text(text, Some(schema), all(schema)),
         }
     }
 
     fn issues(&self, schema: &schema::ToolSchema) -> Vec<Issue> {
         match self {
             Self::Call(call) => schema.issues(&call.name, &call.arguments),
-            Self::Text(text) => tool_call::text_issues(text, schema, Formats::ALL),
+            Self::Text(text) => tool_call::text_issues(text, schema, all(schema)),
         }
     }
 }
 
 #[pyfunction]
-#[pyo3(signature = (text, schema = None, formats = None))]
+fn modern_parameters(py: Python<'_>, parameters: &str) -> PyResult<String> {
+    enter_if_long(py, parameters.len(), || schema::modern_parameters(parameters))
+}
+
+/// Calls of every format.
+fn all(tools: &schema::ToolSchema) -> Reading<'_> {
+    Reading { tools: Some(tools), ..Reading::new(Formats::ALL) }
+}
+
+#[pyfunction]
+#[pyo3(signature = (text, schema = None, formats = None, *, thinking = "closed"))]
 fn is_valid_tool_json(
     py: Python<'_>,
     text: &str,
     schema: Option<&Bound<'_, PyAny>>,
     formats: Option<Vec<String>>,
+    thinking: &str,
 ) -> PyResult<bool> {
-    let (compiled, formats) = (schema.map(compile).transpose()?, formats_named(formats)?);
-    enter_if_long(py, text.len(), || Ok(tool_call::is_valid_text(text, compiled.as_deref(), formats)))
+    let compiled = schema.map(compile).transpose()?;
+    let reading = reading(formats, thinking, compiled.as_deref())?;
+    enter_if_long(py, text.len(), || Ok(tool_call::is_valid_text(text, compiled.as_deref(), reading)))
 }
 
 /// One bool a text; `schemas` has one entry for each.
 #[pyfunction]
-#[pyo3(signature = (texts, schemas, formats = None, *, threads = 1))]
+#[pyo3(signature = (texts, schemas, formats = None, *, thinking = "closed", threads = 1))]
 fn is_valid_tool_json_each(
     py: Python<'_>,
     texts: Vec<Bound<'_, PyString>>,
     schemas: Vec<Option<Bound<'_, PyAny>>>,
     formats: Option<Vec<String>>,
+    thinking: &str,
     threads: usize,
 ) -> PyResult<Vec<bool>> {
     let schemas = compiled_each("schemas", &schemas, "texts", texts.len())?;
-    let formats = formats_named(formats)?;
+    let reading = reading(formats, thinking, None)?;
     let texts: Vec<&str> = texts.iter().map(|text| text.to_str()).collect::<PyResult<_>>()?;
     enter(py, || {
         let schemas = schemas.iter().map(|schema| schema.as_ref().map(Compiled::schema));
         let pairs: Vec<_> = texts.into_iter().zip(schemas).collect();
-        tool_call::are_valid_texts(&pairs, formats, threads)
+        tool_call::are_valid_texts(&pairs, reading, threads)
     })
 }
 
 #[pyfunction]
-#[pyo3(signature = (prefix, schema = None, formats = None))]
+#[pyo3(signature = (prefix, schema = None, formats = None, *, thinking = "closed"))]
 fn looks_like_tool_json(
     py: Python<'_>,
     prefix: &str,
     schema: Option<&Bound<'_, PyAny>>,
     formats: Option<Vec<String>>,
+    thinking: &str,
 ) -> PyResult<bool> {
-    let (compiled, formats) = (schema.map(compile).transpose()?, formats_named(formats)?);
+    let compiled = schema.map(compile).transpose()?;
+    let reading = reading(formats, thinking, compiled.as_deref())?;
     let valid = |call: &tool_call::ToolCall| {
         compiled.as_ref().is_none_or(|schema| schema.is_valid(&call.name, &call.arguments))
     };
-    enter_if_long(py, prefix.len(), || Ok(tool_call::could_become(prefix, formats, valid)))
+    enter_if_long(py, prefix.len(), || Ok(tool_call::could_become(prefix, reading, valid)))
 }
 
 #[pyfunction]
+#[pyo3(signature = (text, schema, formats, *, thinking = "closed"))]
 fn required_fields_present(
     py: Python<'_>,
     text: &str,
     schema: &Bound<'_, PyAny>,
     formats: Vec<String>,
+    thinking: &str,
 ) -> PyResult<bool> {
-    let (compiled, formats) = (compile(schema)?, formats_named(Some(formats))?);
-    enter(py, || Ok(tool_call::required_present_in(text, Some(&compiled), formats)))
+    let compiled = compile(schema)?;
+    let reading = reading(Some(formats), thinking, Some(&compiled))?;
+    enter(py, || Ok(tool_call::required_present_in(text, Some(&compiled), reading)))
 }
 
 /// An answer: its text, a call that was found in it, or one that was parsed elsewhere.
@@ -203,9 +227,11 @@ impl<'a> Answer<'a> {
         )))
     }
 
-    fn required_present(&self, schema: Option<&schema::ToolSchema>, formats: Formats) -> bool {
+    fn required_present(&self, schema: Option<&schema::ToolSchema>, reading: Reading<'_>) -> bool {
         match self {
-            Self::Text(text) => tool_call::required_present_in(text, schema, formats),
+            Self::Text(text) => {
+                tool_call::required_present_in(text, schema, Reading { tools: schema, ..reading })
+            }
             Self::Found(call) => {
                 schema.is_none_or(|schema| schema.required_present(&call.name, &call.arguments))
             }
@@ -235,19 +261,21 @@ impl ParsedCall {
 
 /// One bool an answer; `tools` has one entry for each.
 #[pyfunction]
+#[pyo3(signature = (answers, tools, formats, *, thinking = "closed"))]
 fn required_fields_present_each(
     py: Python<'_>,
     answers: Vec<Bound<'_, PyAny>>,
     tools: Vec<Option<Bound<'_, PyAny>>>,
     formats: Vec<String>,
+    thinking: &str,
 ) -> PyResult<Vec<bool>> {
-    let formats = formats_named(Some(formats))?;
+    let reading = reading(Some(formats), thinking, None)?;
     let schemas = compiled_each("tools", &tools, "answers", answers.len())?;
     let answers: Vec<_> = answers.iter().map(Answer::new).collect::<PyResult<_>>()?;
     enter(py, || {
         let pairs = answers.iter().zip(&schemas);
         Ok(pairs
-            .map(|(answer, schema)| answer.required_present(schema.as_ref().map(Compiled::schema), formats))
+            .map(|(answer, schema)| answer.required_present(schema.as_ref().map(Compiled::schema), reading))
             .collect())
     })
 }
@@ -313,6 +341,7 @@ pub fn compile(tools: &Bound<'_, PyAny>) -> PyResult<Arc<schema::ToolSchema>> {
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<ToolSchema>()?;
+    module.add_function(wrap_pyfunction!(modern_parameters, module)?)?;
     module.add_function(wrap_pyfunction!(is_valid_tool_json, module)?)?;
     module.add_function(wrap_pyfunction!(is_valid_tool_json_each, module)?)?;
     module.add_function(wrap_pyfunction!(looks_like_tool_json, module)?)?;

@@ -172,6 +172,10 @@ def test_config_keys_lists_every_key(capsys):
             "error: model: no such directory; give a Hugging Face model directory or a run folder: m",
         ),
         (
+            ["gate", "--candidate", "m", "--blessed", "b"],
+            "error: Missing option '--prompts' (only a run folder has its own). (see kdfast gate --help)",
+        ),
+        (
             ["gate", "--candidate", "m", "--prompts", "p", "--max-new-tokens", "1"],
             "error: Invalid value for '--max-new-tokens': 1 is not in the range x>=2. (see kdfast gate --help)",
         ),

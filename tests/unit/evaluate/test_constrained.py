@@ -175,21 +175,94 @@ def test_the_evaluation_takes_a_constraint(text, tokenizer):
     assert evaluation.table["schema_valid"].count == 3
 
 
-def test_tools_that_are_no_grammar_name_their_line(text, tokenizer):
+def test_tools_that_are_no_schema_name_their_line(text, tokenizer):
     broken = json.dumps([{"name": "f", "parameters": {"properties": {"a": {"type": "nonsense"}}}}])
     prompts = [prompt(tokenizer, "a"), prompt(tokenizer, "b", broken, line=12)]
-    with pytest.raises(SchemaError, match=r"line 12: the tools cannot be made a grammar, evaluate without"):
+    says = (
+        r'line 12: the tools cannot be made a grammar, evaluate without .*: tool "f": parameters/properties/a'
+    )
+    with pytest.raises(SchemaError, match=says):
         SchemaConstraint(text, [EOS], prompts)
 
 
 def test_what_the_grammar_leaves_out_is_said_once(text, tokenizer):
     odd = {"type": "object", "properties": {"a": {"type": "array", "uniqueItems": True}}}
+    tools = json.dumps([TOOL, {"name": "g", "parameters": odd}])
     prompts = [
-        prompt(tokenizer, "a", json.dumps([{"name": "f", "parameters": odd}]), line=line) for line in (4, 9)
+        prompt(tokenizer, "a", given, line=line) for line, given in ((2, TOOLS), (4, tools), (9, tools))
     ]
-    (warning,) = SchemaConstraint(text, [EOS], prompts).warnings
-    assert warning.startswith("line 4: ")
-    assert "uniqueItems" in warning
+    assert SchemaConstraint(text, [EOS], prompts).warnings == [
+        'line 4: tool "g": not held by the grammar: Unimplemented keys: ["uniqueItems"] (2 prompts)'
+    ]
+
+
+MAIL = {
+    "name": "mail",
+    "parameters": {
+        "type": "object",
+        "properties": {"to": {"type": "string", "pattern": "^(?=.*@)[a-z@.]+$"}},
+        "required": ["to"],
+    },
+}
+
+
+def calls_that_may_be(constraint, place, texts):
+    """Which of the texts an answer to the prompt may be."""
+    may = []
+    for one in texts:
+        matcher = constraint._matcher(place)
+        ids = constraint._tokenizer.tokenize_str(one)
+        may.append(matcher.try_consume_tokens(ids) == len(ids) and matcher.is_accepting())
+        constraint._running.clear()
+    return may
+
+
+def test_a_pattern_that_looks_ahead_ends_nothing(text, tokenizer):
+    tools = json.dumps([MAIL, TOOL])
+    prompts = [
+        prompt(tokenizer, "Is it raining in Lisbon?", given, line=line)
+        for line, given in ((1, tools), (2, TOOLS))
+    ]
+    constraint = SchemaConstraint(text, [EOS], prompts)
+    assert constraint.warnings == [
+        'line 1: tool "mail": pattern "^(?=.*@)[a-z@.]+$" is left out of the grammar (1 prompt)'
+    ]
+    written = [
+        ("mail", {"to": "me@example.com"}),  # right
+        ("mail", {"to": "NOBODY"}),  # breaks what is left out
+        ("mail", {"to": 3}),
+        ("mail", {}),
+        ("f", {"unit": "cm", "big": True}),
+        ("f", {"unit": "km", "big": True}),  # the other tool keeps all
+    ]
+    calls = [
+        "<tool_call>" + json.dumps({"name": name, "arguments": given}) + "</tool_call>"
+        for name, given in written
+    ]
+    assert calls_that_may_be(constraint, 0, calls) == [True, True, False, False, True, False]
+    assert calls_that_may_be(constraint, 1, calls) == [False, False, False, False, True, False]
+    assert ToolSchema([MAIL]).is_valid_batch(calls[:2]) == [
+        True,
+        False,
+    ]  # the whole schema judges the finished call
+
+
+@pytest.mark.slow
+def test_answers_with_what_is_left_out_are_judged_by_the_whole_schema(text, tokenizer):
+    tools = json.dumps([MAIL])
+    decoding = Decoding(eos_ids=[EOS], pad_id=EOS, max_new_tokens=100)
+    prompts = [prompt(tokenizer, question, tools) for question in QUESTIONS]
+    constraint = Begun(text, [EOS], prompts)
+    evaluation = evaluate(
+        tiny_llama(seed=3),
+        prompts,
+        lambda ids: "<tool_call>" + tokenizer.decode(ids),
+        decoding,
+        constraint=constraint,
+    )
+    assert len(constraint.warnings) == 1
+    assert constraint.warnings[0].endswith("(3 prompts)")
+    assert evaluation.table["schema_valid"].count == 0
 
 
 def test_without_llguidance_the_command_to_install_it_is_named(monkeypatch):

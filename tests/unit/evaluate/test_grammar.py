@@ -109,6 +109,17 @@ def call_of(arguments):
             {"a": "x"},
             False,
         ),
+        # forms of older drafts
+        ({"properties": {"a": {"required": True}}}, {}, False),
+        ({"properties": {"a": {"required": True}}}, {"a": 1}, True),
+        ({"properties": {"a": {"type": "number", "minimum": 3, "exclusiveMinimum": True}}}, {"a": 3}, False),
+        ({"properties": {"a": {"type": "number", "minimum": 3, "exclusiveMinimum": True}}}, {"a": 4}, True),
+        (
+            {"properties": {"a": {"items": [{"type": "string"}], "additionalItems": False}}},
+            {"a": ["x"]},
+            True,
+        ),
+        ({"properties": {"a": {"items": [{"type": "string"}], "additionalItems": False}}}, {"a": [1]}, False),
     ],
 )
 def test_how_open_the_arguments_are(tokenizer, parameters, arguments, may):
@@ -135,6 +146,13 @@ def test_tags_that_are_special_tokens(tmp_path, special):
     wrong = tokenizer.tokenize_str(CALL.replace("get.", "got."), parse_special=True)
     matcher.reset()
     assert matcher.try_consume_tokens(wrong) < len(wrong)
+
+
+def test_older_forms_keep_the_order_of_the_arguments(tokenizer):
+    parameters = {"properties": {"b": {"required": True}, "a": {"required": True}}}
+    tools = [{"name": "f", "parameters": parameters}]
+    assert follows(tokenizer, call_of({"b": 1, "a": 2}), tools)[0]
+    assert not follows(tokenizer, call_of({"a": 2, "b": 1}), tools)[0]
 
 
 def test_no_tools():

@@ -21,14 +21,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def opened(folder: Path, **changes) -> LoadedModel:
+def opened(folder: Path, *, leave_out_bad_tools: bool = False, **changes) -> LoadedModel:
     settings = {
         "prompts": folder / "validation.jsonl",
         "template": "hermes",
         "device": "cpu",
         "max_new_tokens": 7,
     }
-    return load(folder / "teacher", Settings(**settings | changes), name="candidate")
+    return load(
+        folder / "teacher",
+        Settings(**settings | changes),
+        name="candidate",
+        leave_out_bad_tools=leave_out_bad_tools,
+    )
 
 
 def test_the_folder_behind_a_name(folder: Path, tmp_path: Path) -> None:
@@ -70,6 +75,22 @@ def test_threads_are_set(folder: Path) -> None:
         assert opened(folder, threads=1).provenance().hardware.torch_threads == 1
     finally:
         torch.set_num_threads(before)
+
+
+def test_records_with_bad_tools_are_left_out_only_if_asked(folder: Path, tmp_path: Path) -> None:
+    lines = (folder / "validation.jsonl").read_text().splitlines()[:4]
+    bad = json.loads(lines[1]) | {"tools": [{"name": "bad", "parameters": {"type": "dict"}}]}
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text("\n".join([lines[0], json.dumps(bad), *lines[2:]]))
+    with pytest.raises(DataError, match=r'prompts\.jsonl:2: tool "bad": parameters/type'):
+        opened(folder, prompts=prompts)
+    for _ in range(2):  # the second time, the token store is found
+        loaded = opened(folder, prompts=prompts, leave_out_bad_tools=True, limit=2)
+        assert [one.line for one in loaded.left_out] == [2]
+        assert [prompt.line for prompt in loaded.prompts] == [1, 3]
+        assert loaded.dataset.path == prompts
+        assert loaded.dataset.store_paths[0].parent == tmp_path / ".kdfast"
+    assert opened(folder, leave_out_bad_tools=True).left_out == ()
 
 
 def test_a_prompt_that_is_too_long_names_its_line(folder: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from kdfast._rust import (
     find_tool_calls,
     is_valid_tool_json,
     is_valid_tool_json_each,
+    modern_parameters,
 )
 from kdfast.errors import SchemaError
 
@@ -104,6 +105,155 @@ def test_drafts_are_told_apart(draft: str | None, schema: dict[str, Any], good: 
 
     assert valid(good)
     assert bad is None or not valid(bad)
+
+
+def valid(parameters: dict[str, Any], arguments: object) -> bool:
+    call = json.dumps({"name": "f", "arguments": arguments})
+    return ToolSchema([{"name": "f", "parameters": parameters}]).is_valid(call)
+
+
+OLDER: list[tuple[dict[str, Any], list[object], list[object], list[str]]] = [
+    (
+        {"properties": {"a": {"items": [{"type": "string"}, {"type": "integer"}]}}},
+        [{"a": ["x", 1]}, {"a": ["x", 1, "more"]}, {"a": []}],
+        [{"a": [1]}, {"a": ["x", "y"]}],
+        ["properties/a/items: a list is a form before draft 2020-12; read as prefixItems"],
+    ),
+    (
+        {"properties": {"a": {"items": [{"type": "string"}], "additionalItems": False}}},
+        [{"a": ["x"]}],
+        [{"a": ["x", 1]}],
+        [
+            "properties/a/items: a list is a form before draft 2020-12; read as prefixItems, and additionalItems "
+            "as items"
+        ],
+    ),
+    (
+        {
+            "properties": {
+                "n": {"minimum": 3, "exclusiveMinimum": True, "maximum": 9, "exclusiveMaximum": True}
+            }
+        },
+        [{"n": 3.5}, {"n": 8}],
+        [{"n": 3}, {"n": 9}],
+        [
+            "properties/n/exclusiveMinimum: true is a form of draft 4; read as exclusiveMinimum: 3",
+            "properties/n/exclusiveMaximum: true is a form of draft 4; read as exclusiveMaximum: 9",
+        ],
+    ),
+    (
+        {"properties": {"n": {"minimum": 3, "exclusiveMinimum": False, "exclusiveMaximum": True}}},
+        [{"n": 3}, {"n": 99}],
+        [{"n": 2}],
+        [
+            "properties/n/exclusiveMinimum: false is a form of draft 4; left out",
+            "properties/n/exclusiveMaximum: true is a form of draft 4; left out",
+        ],
+    ),
+    (
+        {"properties": {"a": {"required": True}, "b": {"required": False}}, "required": ["c"]},
+        [{"a": 1, "c": 2}],
+        [{"a": 1}, {"c": 2}, {"b": 1}],
+        [
+            'properties/a/required: true is a form of draft 3; read as required: ["a"] beside properties',
+            "properties/b/required: false is a form of draft 3; left out",
+        ],
+    ),
+    (
+        {"properties": {"a": {"items": {"type": "string", "required": True}}}},
+        [{"a": ["x"]}, {}],
+        [{"a": [1]}],
+        ["properties/a/items/required: true is a form of draft 3; left out, as no property has it"],
+    ),
+    (
+        {"dependencies": {"a": ["b"], "c": {"required": ["d"]}}},
+        [{"a": 1, "b": 2}, {"c": 1, "d": 2}, {"b": 1}],
+        [{"a": 1}, {"c": 1}],
+        ["dependencies: a form before draft 2019-09; read as dependentRequired and dependentSchemas"],
+    ),
+    # properties that are called like keywords, and values that are no schemas
+    (
+        {"properties": {"items": {"type": "string"}, "required": True, "a": {"enum": [{"required": True}]}}},
+        [{"items": "x", "required": 1, "a": {"required": True}}],
+        [{"items": 1}, {"a": {}}],
+        [],
+    ),
+]
+
+
+@pytest.mark.parametrize(("parameters", "good", "bad", "notes"), OLDER)
+def test_forms_of_older_drafts_are_read_and_said(
+    parameters: dict[str, Any], good: list[object], bad: list[object], notes: list[str]
+) -> None:
+    assert [valid(parameters, one) for one in good] == [True] * len(good)
+    assert [valid(parameters, one) for one in bad] == [False] * len(bad)
+    schema = ToolSchema([{"name": "f", "parameters": parameters}])
+    assert schema.notes == [f'tool "f": parameters/{note}' for note in notes]
+    # what the grammar gets means the same, and is of no older draft
+    modern = json.loads(modern_parameters(json.dumps(parameters)))
+    assert [valid(modern, one) for one in (*good, *bad)] == [True] * len(good) + [False] * len(bad)
+    assert ToolSchema([{"name": "f", "parameters": modern}]).notes == []
+
+
+def test_the_notes_of_all_tools_and_no_note_twice() -> None:
+    older = {"properties": {"a": {"required": True}}}
+    tools = [{"name": "f", "parameters": older}, {"name": "g"}, {"name": "h", "parameters": older}]
+    schema = ToolSchema([*tools, tools[0]])
+    assert [note.split(":")[0] for note in schema.notes] == ['tool "f"', 'tool "h"']
+
+
+def test_a_schema_that_names_its_draft_is_read_as_that_draft() -> None:
+    draft_4 = {"$schema": "http://json-schema.org/draft-04/schema#"}
+    bound = {"properties": {"n": {"minimum": 3, "exclusiveMinimum": True}}}
+    assert [valid(draft_4 | bound, {"n": n}) for n in (3, 4)] == [False, True]
+    assert ToolSchema([{"name": "f", "parameters": draft_4 | bound}]).notes == []
+    newest = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    for older in (bound, {"properties": {"a": {"items": [{}]}}}, {"properties": {"a": {"required": True}}}):
+        with pytest.raises(SchemaError, match='tool "f": parameters/properties/'):
+            ToolSchema([{"name": "f", "parameters": newest | older}])
+
+
+def test_parameters_without_older_forms_stay_the_same_text() -> None:
+    for text in ('{ "properties": {"b": {}, "a": {}} }', '{"$schema": "x", "required": true}', "true"):
+        assert modern_parameters(text) == text
+    rewritten = modern_parameters('{"properties": {"b": {"required": true}, "a": {"type": "string"}}}')
+    assert rewritten == '{"properties":{"b":{},"a":{"type":"string"}},"required":["b"]}'
+    with pytest.raises(SchemaError, match="parameters: not JSON"):
+        modern_parameters("{")
+
+
+@pytest.mark.parametrize(
+    ("draft", "checked"),
+    [
+        ("http://json-schema.org/draft-04/schema#", True),
+        ("http://json-schema.org/draft-06/schema#", True),
+        ("http://json-schema.org/draft-07/schema#", True),
+        ("https://json-schema.org/draft/2019-09/schema", False),
+        ("https://json-schema.org/draft/2020-12/schema", False),
+        (None, False),
+    ],
+)
+def test_where_a_format_is_checked(draft: str | None, checked: bool) -> None:
+    parameters: dict[str, Any] = {"properties": {"a": {"format": "date"}, "b": {"format": "unheard-of"}}}
+    if draft:
+        parameters["$schema"] = draft
+    assert valid(parameters, {"a": "2024-02-29"})
+    assert valid(parameters, {"a": "tomorrow"}) is not checked
+    assert valid(parameters, {"b": "tomorrow"})
+
+
+@pytest.mark.parametrize(
+    ("tools", "says"),
+    [
+        ([{"name": "f"}, {"name": "g", "parameters": {"type": "dict"}}], 'tool "g": parameters/type'),
+        ([{"name": "f"}, {"parameters": {}}], r"tools\[1\]: no name"),
+        ([{"type": "function", "function": {"parameters": {}}}], r"tools\[0\]: no name"),
+        ([{"name": "f", "parameters": {"properties": {"a": {"items": []}}}}], 'tool "f": .*/a/items'),
+    ],
+)
+def test_a_bad_tool_is_named(tools: list[dict[str, Any]], says: str) -> None:
+    with pytest.raises(SchemaError, match=says):
+        ToolSchema(tools)
 
 
 def test_no_reference_is_ever_fetched(tmp_path: Path) -> None:

@@ -83,6 +83,7 @@ def evaluate_once(
             "sampling": "greedy",
             "max_new_tokens": decoding.max_new_tokens,
             "formats": list(dataset.formats),
+            "thinking": dataset.thinking,
             "eos_ids": sorted(decoding.eos_ids),
         },
         **evaluation.to_json(),

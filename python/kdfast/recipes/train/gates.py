@@ -17,7 +17,12 @@ from kdfast.recipes.train.speed import FAILURES, SpeedProbe, in_words
 from kdfast.runs.folder import RunFolder
 from kdfast.speed import SpeedPrompt, prompts_fingerprint, read_speed_report, speed_prompts
 
-_QUALITY = {"f1": "eval_prompts", "false_call_rate": "eval_irrelevance_prompts"}
+_QUALITY = {
+    "f1": "eval_prompts",
+    "false_call_rate": "eval_irrelevance_prompts",
+    "missed_call_rate": "eval_prompts",
+}
+"""Gate of quality -> the key of `train` that gives it prompts."""
 
 
 def blessed_reports(config: Config) -> list[Report]:
@@ -29,6 +34,28 @@ def blessed_reports(config: Config) -> list[Report]:
     """
     path = config.gates.baseline
     return [] if path is None else reports_of(load_baseline_speed_metrics(path), "gates.baseline")
+
+
+def gates_without_prompts(config: Config) -> str:
+    """What to say before training if the evaluation has no prompts for enabled gates; "" = nothing.
+
+    With `gates.baseline` nothing is said: the student then answers the baseline's prompts.
+
+    Args:
+        config: the run's config.
+    """
+    train = config.train
+    keys = {name: key for name, key in _QUALITY.items() if name in config.gates.enabled}
+    without = {name: f"train.{key}" for name, key in keys.items() if getattr(train, key) == 0}
+    if not without or config.data.validation is None or config.gates.baseline is not None:
+        return ""
+    result = "be skipped as not measured"
+    if not train.eval_prompts + train.eval_irrelevance_prompts and config.speed.every_validations:
+        prompts = f"speed.prompts is {config.speed.prompts}, those that need a call first"
+        result = f"only be measured on the prompts of the speed report ({prompts})"
+    named = list(dict.fromkeys(without.values()))
+    zero, gates = _listed([f"{key} is 0" for key in named]), _listed(list(without))
+    return f"gates: {zero}, so {gates} will {result}; set {_listed(named)}, or leave {gates} out of gates.enabled"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +169,11 @@ class FinalGates:
             return speed, speed
         answers = {name: evaluation.get(name) for name in ("quality", "fingerprints", "decoding")}
         return speed, answers | {"absent": evaluation["quality"].get("absent", {})}
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names as text: `a`, `a and b`, `a, b and c`."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _same_prompts(data: KDDataset, baseline: Report) -> list[SpeedPrompt] | None:

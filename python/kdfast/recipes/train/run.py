@@ -20,7 +20,7 @@ from kdfast.losses import LossSettings
 from kdfast.pretrained import check_sizes
 from kdfast.recipes.train.data import open_data
 from kdfast.recipes.train.evaluation import evaluate_once
-from kdfast.recipes.train.gates import FinalGates, blessed_reports
+from kdfast.recipes.train.gates import FinalGates, blessed_reports, gates_without_prompts
 from kdfast.recipes.train.loop import Loop, Progress
 from kdfast.recipes.train.objective import Objective
 from kdfast.recipes.train.same_inputs import check_same_inputs, input_fingerprints
@@ -82,6 +82,9 @@ class Run:
         self.baseline = blessed_reports(config)
         if ranks.main:
             open_run_folder(config, resume=resume)
+        note = gates_without_prompts(config)
+        if note:
+            self.display.console.print(note, highlight=False, soft_wrap=True, markup=False)
         data = open_data(config, ranks, self.display.console)
         self.train_data, self.validation_data = data.train, data.validation
         self.checkpoints = Checkpoints(self.folder.checkpoints, self._write_student)

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use crate::json::node::Node;
 use crate::template::ChatTemplate;
 use crate::tokenize::Tokenizer;
-use crate::tool_call::{Formats, find_tool_calls};
+use crate::tool_call::{Formats, Reading, find_tool_calls};
 use crate::{Error, Result};
 
 /// What becomes of control tokens in content.
@@ -115,7 +115,7 @@ impl Guard {
     /// calls are not content, unless they stand inside a call.
     fn mark_text(&self, text: &str, answer: bool) -> Result<String> {
         let clean = text.replace([START, END], "");
-        let calls = if answer { find_tool_calls(&clean, self.formats) } else { Vec::new() };
+        let calls = if answer { find_tool_calls(&clean, Reading::new(self.formats)) } else { Vec::new() };
         let around_call = |at: usize, token: &str| {
             !calls.is_empty()
                 && self.formats.marks().any(|mark| mark == token)

@@ -166,7 +166,8 @@ impl<'a> Prompt<'a> {
         let place = |index| if index == earlier { name.to_owned() } else { format!("messages[{index}]") };
         let whole = blame::render(template, &all, tools, false, place)?;
         let content = turn_end.content(&whole, prompt)?;
-        said::check(&unmarked(&message), &unmarked(&content), options.formats)?;
+        let reading = options.reading(&unmarked(prompt));
+        said::check(&unmarked(&message), &unmarked(&content), reading)?;
         Ok(Some((content, ended)))
     }
 }
@@ -272,7 +273,8 @@ impl<'a> Conversation<'a> {
                 return Err(unstable("a later turn changes how an earlier one is rendered"));
             }
             let content = turn_end.content(&whole, &before)?;
-            said::check(&unmarked(self.messages[index]), &unmarked(&content), rendering.options.formats)
+            let reading = rendering.options.reading(&unmarked(&before));
+            said::check(&unmarked(self.messages[index]), &unmarked(&content), reading)
                 .map_err(|error| Error::data(format!("messages[{index}]: {}", error.message)))?;
             pieces.push(Piece::Prompt(self.text[done..before.len()].to_owned()));
             done = before.len() + content.len() + turn_end.text.len();

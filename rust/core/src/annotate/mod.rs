@@ -16,10 +16,13 @@ mod spans;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use crate::fields::Record;
+use crate::schema::ToolSchema;
 use crate::template::ChatTemplate;
 use crate::tokenize::Tokenizer;
-use crate::tool_call::find_tool_calls;
+use crate::tool_call::{Reading, Thinking, find_tool_calls};
 use crate::{Error, Result};
 
 pub use content_tokens::ContentTokens;
@@ -38,7 +41,7 @@ pub struct Annotator<'a> {
 }
 
 /// Which annotation a store holds. It is part of a store's name: raise it when rows of the same record change.
-pub const ANNOTATION_VERSION: u32 = 2;
+pub const ANNOTATION_VERSION: u32 = 3;
 
 impl<'a> Annotator<'a> {
     pub fn new(tokenizer: &'a Tokenizer, template: &'a ChatTemplate, options: Options) -> Result<Self> {
@@ -99,7 +102,8 @@ impl<'a> Annotator<'a> {
         let cut =
             source == Source::Teacher && record.finish_reason.as_deref() == Some("length") && !ended_already;
         let options = &self.rendering.options;
-        let mut tokens = Tokens::default();
+        let tools = record.tools.as_deref().map(ToolSchema::cached).transpose()?;
+        let mut tokens = Tokens { tools, ..Tokens::default() };
         for piece in &prompt.pieces {
             tokens.push_piece(piece, self)?;
         }
@@ -159,6 +163,9 @@ struct Tokens {
     spans: Spans,
     last_calls: Vec<spans::CallTokens>,
     prompt_lossy: bool,
+    tools: Option<Arc<ToolSchema>>,
+    /// Whether the next answer begins inside a thinking block.
+    thinking: Thinking,
 }
 
 impl Tokens {
@@ -177,6 +184,7 @@ impl Tokens {
                 let ids = &ids[skipped..];
                 self.prompt_lossy |= !annotator.tokenizer.covers(&unmarked(text), ids);
                 self.ids.extend(ids);
+                self.thinking = Thinking::after(&unmarked(text));
                 Ok(())
             }
             Piece::Answer(text) => self.push_answer(text, true, annotator),
@@ -201,7 +209,12 @@ impl Tokens {
                 quote(text, at)
             )));
         }
-        let calls = find_tool_calls(text, annotator.rendering.options.formats);
+        let reading = Reading {
+            formats: annotator.rendering.options.formats,
+            thinking: self.thinking,
+            tools: self.tools.as_deref(),
+        };
+        let calls = find_tool_calls(text, reading);
         let offsets = tokenizer.byte_offsets(&ids);
         self.last_calls = self.spans.push_calls(calls, &offsets, first);
         self.ids.extend(ids);

@@ -1,7 +1,7 @@
 //! How records become rows.
 
 use super::content_tokens::ContentTokens;
-use crate::tool_call::Formats;
+use crate::tool_call::{Formats, Reading, Thinking};
 
 /// Which assistant turns are targets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,4 +47,11 @@ pub struct Options {
     pub formats: Formats,
     pub invalid_calls: InvalidCalls,
     pub content_tokens: ContentTokens,
+}
+
+impl Options {
+    /// How the answer to `prompt` is read, without tools.
+    pub fn reading(&self, prompt: &str) -> Reading<'static> {
+        Reading { thinking: Thinking::after(prompt), ..Reading::new(self.formats) }
+    }
 }

@@ -1,12 +1,12 @@
 //! What a message says must be what is found in its rendered text: the same calls, no more and no fewer.
 
 use crate::json::node::{Node, same};
-use crate::tool_call::{Formats, ToolCall, find_tool_calls};
+use crate::tool_call::{Formats, Reading, Thinking, ToolCall, find_tool_calls};
 use crate::{Error, Result};
 
 /// Checks that `text`, the rendered content of `message`, has the calls of its `tool_calls`. A message without any says
 /// nothing about calls: its content may hold them as text.
-pub fn check(message: &str, text: &str, formats: Formats) -> Result<()> {
+pub fn check(message: &str, text: &str, reading: Reading<'_>) -> Result<()> {
     if !message.contains("tool_calls") {
         return Ok(());
     }
@@ -15,18 +15,18 @@ pub fn check(message: &str, text: &str, formats: Formats) -> Result<()> {
     if said.is_empty() {
         return Ok(());
     }
-    let found = find_tool_calls(text, formats);
+    let found = find_tool_calls(text, reading);
     let wrong =
         said.iter().zip(&found).enumerate().find_map(|(index, (said, found))| difference(index, said, found));
     let reason = match wrong {
         Some(reason) => reason,
         None if found.len() == said.len() => return Ok(()),
-        None => number(said.len(), text, &found),
+        None => number(said.len(), text, &found, reading),
     };
     Err(Error::data(format!(
         "what the message says is not what would be learned: {reason}; give tool_calls that the chat template can write \
          and data.tool_call_format ({}) can read, or another template",
-        names(formats)
+        names(reading.formats)
     )))
 }
 
@@ -35,8 +35,15 @@ fn names(formats: Formats) -> String {
 }
 
 /// Why another number of calls is found than the message has.
-fn number(said: usize, text: &str, found: &[ToolCall]) -> String {
-    let others = find_tool_calls(text, Formats::ALL);
+fn number(said: usize, text: &str, found: &[ToolCall], reading: Reading<'_>) -> String {
+    let others = find_tool_calls(text, Reading { formats: Formats::ALL, ..reading });
+    let answered = find_tool_calls(text, Reading { thinking: Thinking::Closed, ..reading });
+    if found.is_empty() && answered.len() == said {
+        return format!(
+            "the prompt opens a thinking block, and the answer does not end it before its {said} call(s): {}",
+            start(text)
+        );
+    }
     if found.is_empty() && others.len() == said {
         return format!("its {said} call(s) are written in the format {}", others[0].format.name());
     }
@@ -94,7 +101,8 @@ mod tests {
         r#"{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {"a": 1}}}]}"#;
 
     fn reason(text: &str) -> String {
-        check(MESSAGE, text, Formats::HERMES).map_or_else(|error| error.message, |()| "equal".to_owned())
+        check(MESSAGE, text, Reading::new(Formats::HERMES))
+            .map_or_else(|error| error.message, |()| "equal".to_owned())
     }
 
     #[test]
@@ -112,7 +120,12 @@ mod tests {
             assert!(reason(&text).contains(words), "{}", reason(&text));
         }
         assert!(
-            check(r#"{"role": "assistant", "content": "x", "tool_calls": []}"#, "x", Formats::HERMES).is_ok()
+            check(
+                r#"{"role": "assistant", "content": "x", "tool_calls": []}"#,
+                "x",
+                Reading::new(Formats::HERMES)
+            )
+            .is_ok()
         );
     }
 }

@@ -14,9 +14,11 @@ use crate::{Error, Result};
 
 mod compact;
 mod flat;
+mod older;
 
 use compact::{Builder, Compact};
 use flat::FlatJson;
+pub use older::{modern_parameters, modernise};
 
 /// How many compiled schemas [`ToolSchema::cached`] keeps; then it clears the cache.
 const CACHE_ENTRIES: usize = 4096;
@@ -33,11 +35,14 @@ pub struct ToolSchema {
     names: Vec<String>,
     /// One for each of `names`.
     tools: Vec<Tool>,
+    /// The forms of older drafts that were found, each with its tool and its place.
+    notes: Vec<String>,
 }
 
 #[derive(Debug)]
 struct Tool {
     definition: Value,
+    /// In the forms of the draft that it names, or of 2020-12.
     parameters: Value,
     /// Whether arguments are valid; only for an unusual schema.
     quick: Option<Validator<FlatJson>>,
@@ -59,14 +64,16 @@ impl ToolSchema {
     /// such objects.
     ///
     /// Missing or null `parameters` mean any object. A schema may refer to itself, never to a file or an address. The
-    /// same name twice is an error unless both definitions are equal.
+    /// same name twice is an error unless both definitions are equal. Parameters without `$schema` may have forms of
+    /// older drafts, see [`Self::notes`].
     pub fn new(tools: &str) -> Result<Self> {
         let parsed: Value = serde_json::from_str(tools)
             .map_err(|error| Error::schema(format!("tools: not JSON: {error}")))?;
         let Value::Array(definitions) = parsed else {
             return Err(Error::schema("tools: expected an array of tool definitions"));
         };
-        let mut schema = Self { compact: Compact::default(), names: Vec::new(), tools: Vec::new() };
+        let mut schema =
+            Self { compact: Compact::default(), names: Vec::new(), tools: Vec::new(), notes: Vec::new() };
         let mut compact = Builder::default();
         for (index, definition) in definitions.iter().enumerate() {
             schema.add(index, definition, &mut compact)?;
@@ -103,6 +110,11 @@ impl ToolSchema {
     /// The tools' names, in the order of the definitions.
     pub fn names(&self) -> &[String] {
         &self.names
+    }
+
+    /// The forms of older drafts in the parameters, and how each is read ([`modernise`]).
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// Everything that is wrong with a call of `name` with `arguments`, a JSON text; empty when it is valid.
@@ -167,7 +179,7 @@ impl ToolSchema {
         let Some(Value::String(name)) = function.get("name") else {
             return Err(Error::schema(format!("tools[{index}]: no name")));
         };
-        let parameters = match function.get("parameters") {
+        let mut parameters = match function.get("parameters") {
             None | Some(Value::Null) => json!({"type": "object"}),
             Some(parameters @ Value::Object(_)) => parameters.clone(),
             Some(other) => {
@@ -183,6 +195,7 @@ impl ToolSchema {
             }
             return Err(Error::schema(format!("tools[{index}]: a tool named {name:?} is already defined")));
         }
+        let notes = modernise(&mut parameters);
         let options = jsonschema::options_for::<FlatJson>().offline();
         let validator = options.build(&parameters).map_err(|error| {
             let place = error.instance_path().as_str();
@@ -193,6 +206,7 @@ impl ToolSchema {
         let quick = (!usual).then_some(validator);
         let required = parameters.get("required").and_then(Value::as_array).into_iter().flatten();
         let required = required.filter_map(|name| name.as_str().map(str::to_owned)).collect();
+        self.notes.extend(notes.iter().map(|note| format!("tool {name:?}: parameters/{note}")));
         self.names.push(name.clone());
         let definition = definition.clone();
         self.tools.push(Tool { definition, parameters, quick, full: OnceLock::new(), required });

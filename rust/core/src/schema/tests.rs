@@ -37,6 +37,26 @@ fn required_arguments_are_looked_for_at_the_top() {
 }
 
 #[test]
+fn forms_of_older_drafts_are_read_and_noted() {
+    let tools = r#"[{"name": "f", "parameters": {"properties": {"n": {"minimum": 3, "exclusiveMinimum": true},
+        "m": {"required": true}}}}, {"name": "g"}, {"name": "g"}]"#;
+    let schema = ToolSchema::new(tools).unwrap();
+    assert!(schema.is_valid("f", r#"{"n": 3.5, "m": 1}"#));
+    assert!(!schema.is_valid("f", r#"{"n": 3, "m": 1}"#));
+    assert!(!schema.is_valid("f", r#"{"n": 4}"#));
+    assert!(!schema.required_present("f", "{}"));
+    assert_eq!(
+        schema.notes(),
+        [
+            "tool \"f\": parameters/properties/m/required: true is a form of draft 3; read as required: [\"m\"] beside \
+             properties",
+            "tool \"f\": parameters/properties/n/exclusiveMinimum: true is a form of draft 4; read as exclusiveMinimum: 3",
+        ]
+    );
+    assert!(ToolSchema::new(TOOLS).unwrap().notes().is_empty());
+}
+
+#[test]
 fn bad_definitions_are_schema_errors() {
     for (tools, says) in [
         ("{}", "expected an array"),

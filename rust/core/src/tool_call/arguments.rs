@@ -11,6 +11,8 @@ pub(super) enum Arguments<'a> {
     Plain { text: &'a str, start: usize },
     /// Written inside a string, with escapes.
     Escaped(Box<Parts>),
+    /// Left out: `null` or the inside of a blank string at `span`, or nothing at all.
+    Nothing { span: Range<usize> },
 }
 
 /// The arguments object and its parts.
@@ -42,6 +44,7 @@ impl Arguments<'_> {
         match self {
             Self::Plain { text, .. } => text,
             Self::Escaped(parts) => &parts.text,
+            Self::Nothing { .. } => "{}",
         }
     }
 
@@ -58,6 +61,9 @@ impl Arguments<'_> {
                 }
             }
             Self::Escaped(parts) => *parts,
+            Self::Nothing { span } => {
+                Parts { text: "{}".to_owned(), span, keys: Vec::new(), values: Vec::new() }
+            }
         }
     }
 }

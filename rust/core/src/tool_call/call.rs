@@ -20,7 +20,7 @@ pub struct ToolCall {
     pub body: Range<usize>,
     /// The function name's characters, without quotes.
     pub name_span: Range<usize>,
-    /// The arguments object, braces included.
+    /// The arguments object, braces included; where there are none: what stands for them, or an empty range.
     pub arguments_span: Range<usize>,
     /// The keys of the arguments object (top level, in order of the text, repeated ones too), without quotes.
     pub key_spans: Vec<Range<usize>>,

@@ -1,195 +1,159 @@
-//! Calls in a whole text. A frame is read the fast way if it has one plain call, else as whole JSON, and byte by byte
-//! only if it is not well-formed.
+//! Calls in a whole text. A frame is read the fast way if it has one plain call ([`super::plain`]), else as whole JSON
+//! ([`super::whole`]), and byte by byte only if it is not well-formed ([`super::frame`]).
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::json::flat::Entry;
-use crate::json::{Cursor, JsonError, Kind as JsonKind};
 
+use super::attempt::{Attempt, Reason};
 use super::call::ToolCall;
-use super::formats::{Format, Formats, Kind, Opening, Place, Prose, is_word};
+use super::failed::{frame_attempt, undecided};
+use super::formats::{CALL_OPENINGS, Kind, Opening, Prose};
 use super::frame::{Frame, Progress, Window};
-use super::object::{self, Call, Fields, LIST_KEY};
-use super::plain::{self, Plain};
+use super::plain;
+use super::reading::Reading;
+use super::seen::{Seen, Visit};
+use super::thinking::{End, Skip, Thinking};
+use super::whole::whole_frame;
 
 /// What a text holds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Scan {
-    /// Every complete call, in order; those whose frame is cut off or broken are not `closed`.
+    /// Every complete call that counts, in order; those whose frame is cut off or broken are not `closed`.
     pub calls: Vec<ToolCall>,
-    /// Something opens like a call and is not one, or the text ends inside a frame.
-    pub broken: bool,
+    /// What opens like a call and gives none that counts, in order.
+    pub attempts: Vec<Attempt>,
+    /// The stretches that are whole calls or thinking blocks, ascending.
+    pub passed: Vec<Range<usize>>,
+    /// The stretches that are other whole frames: well-formed JSON without a call.
+    pub json: Vec<Range<usize>>,
 }
 
 impl Scan {
-    /// At least one call, and nothing broken.
+    /// At least one call, and nothing of a chosen format broken.
     pub fn is_sound(&self) -> bool {
-        !self.calls.is_empty() && !self.broken
+        !self.calls.is_empty() && !self.attempts.iter().any(|attempt| attempt.chosen)
     }
 }
 
-/// Every complete call in `text`, in order. See [`super`] for what counts as one.
-pub fn find_tool_calls(text: &str, formats: Formats) -> Vec<ToolCall> {
-    let mut calls = scan(text, formats).calls;
+/// Every closed call in `text`, in order. See [`super`] for what counts as one.
+pub fn find_tool_calls(text: &str, reading: Reading<'_>) -> Vec<ToolCall> {
+    let mut calls = scan(text, reading).calls;
     calls.retain(|call| call.closed);
     calls
 }
 
-/// Every complete call in `text`, closed or not, and whether anything is broken. Takes time linear in the text.
-pub fn scan(text: &str, formats: Formats) -> Scan {
-    let mut calls = Vec::new();
-    let broken = walk(text, formats, |seen| calls.push(seen.into_call()));
-    Scan { calls, broken }
+/// Every complete call in `text`, closed or not, and every attempt at one. Takes time linear in the text.
+pub fn scan(text: &str, reading: Reading<'_>) -> Scan {
+    let mut found = Scan::default();
+    walk(text, reading, &mut found);
+    found
 }
 
-/// A call that [`walk`] has found.
-#[derive(Debug)]
-pub(crate) enum Seen<'a> {
-    /// In the plainest form, alone in a whole frame.
-    Plain(Plain<'a>),
-    /// In a whole frame.
-    Whole(Item<'a>),
-    /// In a frame that may be broken.
-    Other(ToolCall),
-}
-
-/// A call, not copied.
-#[derive(Debug)]
-pub(crate) struct Item<'a> {
-    format: Format,
-    call: Call<'a>,
-    span: Range<usize>,
-    closed: bool,
-}
-
-impl Item<'_> {
-    pub fn name(&self) -> Cow<'_, str> {
-        self.call.name.text()
+impl Visit for Scan {
+    fn call(&mut self, seen: Seen<'_>) {
+        self.calls.push(seen.into_call());
     }
 
-    /// The arguments object's JSON text.
-    pub fn arguments(&self) -> &str {
-        self.call.arguments.text()
+    fn attempt(&mut self, attempt: Attempt) {
+        self.attempts.push(attempt);
+    }
+
+    fn passed(&mut self, range: Range<usize>) {
+        self.passed.push(range);
+    }
+
+    fn json(&mut self, range: Range<usize>) {
+        self.json.push(range);
     }
 }
 
-impl Seen<'_> {
-    fn into_call(self) -> ToolCall {
-        match self {
-            Self::Plain(plain) => plain.into_call(0),
-            Self::Whole(Item { format, call, span, closed }) => {
-                ToolCall { closed, span, ..ToolCall::new(format, call, 0) }
+/// Shows `visit` every complete call in `text`, closed or not, and every attempt at one.
+pub(crate) fn walk(text: &str, reading: Reading<'_>, visit: &mut impl Visit) {
+    let bytes = text.as_bytes();
+    let mut prose = Prose::default();
+    let mut entries = Vec::<Entry>::with_capacity(32);
+    let mut at = 0;
+    if reading.thinking == Thinking::Open {
+        let Some(next) = thought(bytes, 0, Skip::Thinking(None), visit) else { return };
+        at = next;
+    }
+    while let Some(start) = Prose::next(&bytes[at..]).map(|next| at + next) {
+        let next = match prose.opening(&bytes[start..], start) {
+            Opening::Nothing => Some(start + 1),
+            Opening::Undecided { bare, call } => return visit_undecided(start, bare, call, reading, visit),
+            Opening::Thinking(block) => thought(bytes, start, Skip::Thinking(Some(block)), visit),
+            Opening::Frame(kind) => {
+                if let Some(plain) = plain::frame(text, start, kind, reading.formats, &mut entries) {
+                    let next = plain.end();
+                    visit.call(Seen::Plain(plain));
+                    visit.passed(start..next);
+                    Some(next)
+                } else {
+                    other_frame(text, start, kind, &mut prose, reading, visit)
+                }
             }
-            Self::Other(call) => call,
+        };
+        let Some(next) = next else { return };
+        at = next;
+    }
+}
+
+/// Passes over a thinking block from `start` on; `None` if it does not end.
+fn thought(bytes: &[u8], start: usize, skip: Skip, visit: &mut impl Visit) -> Option<usize> {
+    match skip.end(bytes, start, &[]) {
+        End::At(end) => {
+            visit.passed(start..end);
+            Some(end)
+        }
+        End::After(_) => {
+            visit.passed(start..bytes.len());
+            None
         }
     }
 }
 
-/// Calls `seen` with every complete call in `text`, closed or not; true when anything is broken.
-pub(crate) fn walk(text: &str, formats: Formats, mut seen: impl FnMut(Seen<'_>)) -> bool {
-    let bytes = text.as_bytes();
-    let mut prose = Prose::new(formats);
-    let mut broken = false;
-    let mut entries = Vec::<Entry>::with_capacity(32);
-    let mut at = 0;
-    while let Some(start) = prose.next(&bytes[at..]).map(|next| at + next) {
-        at = match prose.opening(&bytes[start..], start) {
-            Opening::Nothing => start + 1,
-            Opening::Undecided { bare } => return broken || bare,
-            Opening::Frame(kind) => {
-                if let Some(plain) = plain::frame(text, start, kind, &mut entries) {
-                    let next = plain.end();
-                    seen(Seen::Plain(plain));
-                    next
-                } else {
-                    let other = other_frame(text, start, kind, &mut prose, &mut seen);
-                    broken |= other.broken;
-                    match other.next {
-                        Some(next) => next,
-                        None => return broken,
-                    }
-                }
-            }
-        };
+/// The text ends at `start` inside what may become an opening.
+fn visit_undecided(at: usize, bare: bool, call: Option<Kind>, reading: Reading<'_>, visit: &mut impl Visit) {
+    if let Some(attempt) = undecided(at, bare, call, reading) {
+        visit.attempt(attempt);
     }
-    broken
 }
 
-/// What reading a frame gave.
-struct Read {
-    broken: bool,
-    /// Where the scan resumes; `None` if the text ends inside the frame.
-    next: Option<usize>,
-}
-
-/// Reads a frame that is not plain.
+/// Reads a frame that is not plain; where the scan resumes, `None` if the text ends inside the frame.
 fn other_frame(
     text: &str,
     start: usize,
     kind: Kind,
     prose: &mut Prose,
-    seen: &mut impl FnMut(Seen<'_>),
-) -> Read {
+    reading: Reading<'_>,
+    visit: &mut impl Visit,
+) -> Option<usize> {
     let mut items = Vec::new();
-    if let Some(Whole { end, spoiled }) = whole_frame(text, start, kind, &mut items) {
-        let broken = if items.is_empty() { kind.tagged() } else { spoiled };
-        for item in items {
-            seen(Seen::Whole(item));
-        }
-        return Read { broken, next: Some(end) };
+    let Some(whole) = whole_frame(text, start, kind, reading, &mut items) else {
+        return careful_frame(text.as_bytes(), start, kind, prose, reading, visit);
+    };
+    for item in items {
+        visit.call(Seen::Whole(item));
     }
-    let mut calls = Vec::new();
-    let read = careful_frame(text.as_bytes(), start, kind, prose, &mut calls);
-    for call in calls {
-        seen(Seen::Other(call));
+    if let Some(reason) = whole.failure {
+        let chosen = kind.is_chosen(whole.array, reading.formats) && reason != Reason::Format;
+        visit.attempt(Attempt { at: start, reason, chosen, open: false });
     }
-    read
+    if whole.passed {
+        visit.passed(start..whole.end);
+    } else {
+        visit.json(start..whole.end);
+    }
+    Some(whole.end)
 }
 
-/// True when `text` could be the beginning of a text that has only calls that are complete and pass `valid`.
+/// True when `text` could be the beginning of a text whose calls are all closed and pass `valid`.
 ///
-/// `false` is final: no continuation can help. There may be white space around calls, but no prose.
-pub fn could_become(text: &str, formats: Formats, valid: impl Fn(&ToolCall) -> bool) -> bool {
-    let bytes = text.as_bytes();
-    let prose = Prose::new(formats);
-    let mut calls = Vec::new();
-    let mut at = 0;
-    while let Some(start) =
-        bytes[at..].iter().position(|byte| !b" \n\r\t".contains(byte)).map(|next| at + next)
-    {
-        let kind = match prose.opening(&bytes[start..], start) {
-            Opening::Nothing => return false,
-            Opening::Undecided { .. } => return true,
-            Opening::Frame(kind) => kind,
-        };
-        calls.clear();
-        let mut frame = Frame::new(kind, start, 0);
-        let (end, progress) = run(&mut frame, bytes, start + kind.opening().len(), &mut calls);
-        let sound = !frame.spoiled() && calls.iter().all(&valid);
-        match progress {
-            Progress::Going => return sound && !frame.barren(),
-            Progress::Closed if sound && frame.has_calls() => at = end,
-            _ => return false,
-        }
-    }
-    true
-}
-
-/// Pushes `bytes` from `at` on into `frame` until it ends. Returns where it stopped, and why.
-fn run(frame: &mut Frame, bytes: &[u8], mut at: usize, calls: &mut Vec<ToolCall>) -> (usize, Progress) {
-    let window = Window { bytes, base: 0 };
-    loop {
-        at += frame.plain(&bytes[at..]);
-        if at == bytes.len() {
-            return (at, Progress::Going);
-        }
-        let progress = frame.push(at, window, calls);
-        at += 1;
-        if progress != Progress::Going {
-            return (at, progress);
-        }
-    }
+/// `false` is final: no continuation can help. Prose around calls does not matter.
+pub fn could_become(text: &str, reading: Reading<'_>, valid: impl Fn(&ToolCall) -> bool) -> bool {
+    let found = scan(text, reading);
+    found.calls.iter().all(valid) && found.attempts.iter().all(|attempt| attempt.open || !attempt.chosen)
 }
 
 /// Reads a frame that may be broken.
@@ -198,108 +162,42 @@ fn careful_frame(
     start: usize,
     kind: Kind,
     prose: &mut Prose,
-    calls: &mut Vec<ToolCall>,
-) -> Read {
+    reading: Reading<'_>,
+    visit: &mut impl Visit,
+) -> Option<usize> {
     let mut frame = Frame::new(kind, start, 0);
-    let (end, progress) = run(&mut frame, bytes, start + kind.opening().len(), calls);
-    let (broken, next) = match progress {
-        Progress::Going => (frame.begun(), None),
-        Progress::Closed => (frame.failed(true), Some(end)),
-        Progress::Broken { resume } => {
-            prose.doom(frame.open(), resume);
-            (frame.failed(false), Some(resume))
+    let mut calls = Vec::new();
+    let window = Window { bytes, base: 0, reading };
+    let mut at = start + kind.opening().len();
+    let progress = loop {
+        at += frame.plain(&bytes[at..]);
+        if at == bytes.len() {
+            break Progress::Going;
+        }
+        let progress = frame.push(at, window, &mut calls);
+        at += 1;
+        if progress != Progress::Going {
+            break progress;
         }
     };
-    Read { broken, next }
-}
-
-/// A frame that was closed.
-struct Whole {
-    end: usize,
-    spoiled: bool,
-}
-
-/// Reads a frame; `None` if it is not whole (`items` may then have calls that do not count).
-fn whole_frame<'a>(text: &'a str, start: usize, kind: Kind, items: &mut Vec<Item<'a>>) -> Option<Whole> {
-    let mut body = start + kind.opening().len();
-    if kind.fence() {
-        body += text.as_bytes()[body..].iter().take_while(|&&byte| is_word(byte)).count();
+    for call in calls {
+        visit.call(Seen::Other(call));
     }
-    let mut cursor = Cursor::new(text, body);
-    let mut reader = Reader { kind, items, spoiled: false, listed: false };
-    match cursor.peek().ok()? {
-        JsonKind::Object if kind.object() => reader.alone(&mut cursor, start),
-        JsonKind::Array if kind.array() => reader.list(&mut cursor, Place::Array),
-        _ => return None,
+    if let Some(attempt) = frame_attempt(&frame, progress, window) {
+        visit.attempt(attempt);
     }
-    .ok()?;
-    let Reader { items, spoiled, listed, .. } = reader;
-    if !kind.closing().is_empty() {
-        cursor.skip_space();
-    }
-    let end = cursor.position() + kind.closing().len();
-    text[cursor.position()..].starts_with(kind.closing()).then(|| {
-        for item in items {
-            item.closed = !spoiled;
-            if !listed {
-                item.span.end = end;
-            }
+    match progress {
+        Progress::Going => None,
+        Progress::Closed => Some(at),
+        Progress::Spoken => Some(start + kind.opening().len()),
+        Progress::Unclosed { resume } => Some(resume),
+        Progress::Broken { resume } => {
+            prose.doom(frame.open(), resume);
+            Some(resume)
         }
-        Whole { end, spoiled }
-    })
-}
-
-/// Reads a frame's JSON.
-struct Reader<'i, 'a> {
-    kind: Kind,
-    items: &'i mut Vec<Item<'a>>,
-    spoiled: bool,
-    listed: bool,
-}
-
-impl<'a> Reader<'_, 'a> {
-    /// Reads an object: a call, or one with a list of calls under [`LIST_KEY`].
-    fn alone(&mut self, cursor: &mut Cursor<'a>, start: usize) -> Result<(), JsonError> {
-        let allow = self.kind.allow(Place::Alone);
-        let mut fields = Fields::default();
-        let body = cursor.position();
-        cursor.object(|cursor, key| {
-            if self.kind.wide() && key.text() == LIST_KEY && cursor.peek()? == JsonKind::Array {
-                return self.list(cursor, Place::ToolCalls);
-            }
-            fields.entry(cursor, &key, allow)
-        })?;
-        let call = if self.listed { None } else { fields.call(body..cursor.position()) };
-        if let Some(call) = call {
-            self.add(call, Place::Alone, start);
-        }
-        Ok(())
-    }
-
-    fn list(&mut self, cursor: &mut Cursor<'a>, place: Place) -> Result<(), JsonError> {
-        self.listed = true;
-        let allow = self.kind.allow(place);
-        cursor.array(|cursor, _| {
-            if self.spoiled || cursor.peek()? != JsonKind::Object {
-                self.spoiled = true;
-                return cursor.value().map(drop);
-            }
-            let call = object::read(cursor, allow)?;
-            self.spoiled = !call.is_some_and(|call| {
-                let start = call.span.start;
-                self.add(call, place, start)
-            });
-            Ok(())
-        })
-    }
-
-    /// Adds a call that begins at `start`; false when its format was not chosen.
-    fn add(&mut self, call: Call<'a>, place: Place, start: usize) -> bool {
-        let format = self.kind.format(place, call.shape);
-        self.items.extend(format.map(|format| {
-            let span = start..call.span.end;
-            Item { format, call, span, closed: false }
-        }));
-        format.is_some()
+        Progress::Void { rest } => match Skip::Rest(kind.closing()).end(bytes, rest, &CALL_OPENINGS) {
+            End::At(next) => Some(next),
+            End::After(_) => None,
+        },
     }
 }

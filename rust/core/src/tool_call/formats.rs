@@ -1,13 +1,16 @@
 //! The formats in which models write calls, one row of a table each, and what opens a call.
+//!
+//! Frames are read alike whichever formats are chosen: the choice only decides which of the calls count. So fewer formats
+//! never give more calls.
 
-use std::sync::OnceLock;
-
-use super::object::{Allow, Shape};
+use super::object::{Allow, Form, Shape};
+use super::thinking::{self, Block};
 
 /// A way of writing calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     Hermes,
+    Granite,
     Mistral,
     Llama3,
     Fenced,
@@ -30,24 +33,32 @@ pub(super) struct Row {
     pub object: bool,
     /// A JSON array of calls.
     pub array: bool,
-    /// `OpenAI`'s shapes too: `{"type": "function", "function": {...}}` and `{"tool_calls": [...]}`.
+    /// `OpenAI`'s shapes too: `{"type": "function", "function": {...}}` and `{"tool_calls": [...]}`. In these the
+    /// arguments may always be a JSON text in a string, or missing.
     pub wide: bool,
+    /// In the other shapes too.
+    pub strings: bool,
     /// A word may follow the opening at once (`json`), and the opening is common in texts without calls.
     pub fence: bool,
 }
 
-const TABLE_ROWS: usize = 7;
-
 #[rustfmt::skip]
-static TABLE: [Row; TABLE_ROWS] = [
-    Row { format: Format::Hermes,  name: "hermes",  opening: "<tool_call>",    closing: "</tool_call>", object: true,  array: false, wide: false, fence: false },
-    Row { format: Format::Mistral, name: "mistral", opening: "[TOOL_CALLS]",   closing: "",             object: true,  array: true,  wide: false, fence: false },
-    Row { format: Format::Llama3,  name: "llama3",  opening: "<|python_tag|>", closing: "",             object: true,  array: false, wide: false, fence: false },
-    Row { format: Format::Fenced,  name: "fenced",  opening: "```",            closing: "```",          object: true,  array: true,  wide: true,  fence: true },
-    Row { format: Format::Array,   name: "array",   opening: "",               closing: "",             object: false, array: true,  wide: false, fence: false },
-    Row { format: Format::Object,  name: "object",  opening: "",               closing: "",             object: true,  array: false, wide: false, fence: false },
-    Row { format: Format::OpenAi,  name: "openai",  opening: "",               closing: "",             object: true,  array: true,  wide: true,  fence: false },
+static TABLE: [Row; 8] = [
+    Row { format: Format::Hermes,  name: "hermes",  opening: "<tool_call>",    closing: "</tool_call>", object: true,  array: false, wide: false, strings: false, fence: false },
+    Row { format: Format::Granite, name: "granite", opening: "<tool_call>",    closing: "</tool_call>", object: true,  array: false, wide: false, strings: true,  fence: false },
+    Row { format: Format::Mistral, name: "mistral", opening: "[TOOL_CALLS]",   closing: "",             object: true,  array: true,  wide: false, strings: true,  fence: false },
+    Row { format: Format::Llama3,  name: "llama3",  opening: "<|python_tag|>", closing: "",             object: true,  array: false, wide: false, strings: false, fence: false },
+    Row { format: Format::Fenced,  name: "fenced",  opening: "```",            closing: "```",          object: true,  array: true,  wide: true,  strings: false, fence: true },
+    Row { format: Format::Array,   name: "array",   opening: "",               closing: "",             object: false, array: true,  wide: false, strings: false, fence: false },
+    Row { format: Format::Object,  name: "object",  opening: "",               closing: "",             object: true,  array: false, wide: false, strings: false, fence: false },
+    Row { format: Format::OpenAi,  name: "openai",  opening: "",               closing: "",             object: true,  array: true,  wide: true,  strings: false, fence: false },
 ];
+
+/// A row for each opening. Rows with the same opening and closing differ in what calls look like.
+const OPENINGS: [Format; 4] = [Format::Hermes, Format::Mistral, Format::Llama3, Format::Fenced];
+
+/// The openings that mean a call and nothing else.
+pub(super) const CALL_OPENINGS: [&str; 3] = ["<tool_call>", "[TOOL_CALLS]", "<|python_tag|>"];
 
 impl Format {
     /// The format's name in configs and in Python.
@@ -67,7 +78,7 @@ pub struct Formats(u8);
 
 impl Formats {
     /// Every format.
-    pub const ALL: Self = Self(0x7F);
+    pub const ALL: Self = Self(0xFF);
     /// `<tool_call>{...}</tool_call>` alone.
     pub const HERMES: Self = Self(1 << Format::Hermes as u8);
 
@@ -96,19 +107,12 @@ impl Formats {
     fn rows(self) -> impl Iterator<Item = &'static Row> {
         TABLE.iter().filter(move |row| self.has(row.format))
     }
-
-    /// What opens calls in these formats; made once.
-    fn openings(self) -> &'static Openings {
-        static MADE: [OnceLock<Openings>; 1 << TABLE_ROWS] = [const { OnceLock::new() }; 1 << TABLE_ROWS];
-        MADE[usize::from(self.0)].get_or_init(|| Openings::new(self))
-    }
 }
 
-/// The kind of a frame: the row of its opening, or bare JSON in any of `formats`.
+/// The kind of a frame: the row of its opening; `None` = bare JSON.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Kind {
     row: Option<&'static Row>,
-    formats: Formats,
 }
 
 /// Where in its frame a call is.
@@ -123,6 +127,8 @@ pub(super) enum Place {
 }
 
 impl Kind {
+    pub const BARE: Self = Self { row: None };
+
     pub fn opening(self) -> &'static str {
         self.row.map_or("", |row| row.opening)
     }
@@ -141,45 +147,62 @@ impl Kind {
     }
 
     pub fn object(self) -> bool {
-        self.row.map_or_else(
-            || {
-                [Format::Object, Format::OpenAi, Format::Llama3]
-                    .into_iter()
-                    .any(|format| self.formats.has(format))
-            },
-            |row| row.object,
-        )
+        self.row.is_none_or(|row| row.object)
     }
 
     pub fn array(self) -> bool {
-        self.row.map_or_else(
-            || [Format::Array, Format::OpenAi].into_iter().any(|format| self.formats.has(format)),
-            |row| row.array,
-        )
+        self.row.is_none_or(|row| row.array)
     }
 
     /// Whether `OpenAI`'s shapes count.
     pub fn wide(self) -> bool {
-        self.row.map_or_else(|| self.formats.has(Format::OpenAi), |row| row.wide)
+        self.row.is_none_or(|row| row.wide)
     }
 
     pub fn allow(self, place: Place) -> Allow {
-        Allow { wrapped: self.wide(), strings: place == Place::ToolCalls }
+        let openai = place == Place::ToolCalls;
+        let strings = openai || self.rows().any(|row| row.strings);
+        Allow { wrapped: self.wide(), strings, openai }
     }
 
-    /// The format of a call of `shape` at `place`; `None` if that format was not chosen.
-    pub fn format(self, place: Place, shape: Shape) -> Option<Format> {
-        if let Some(row) = self.row {
-            return Some(row.format);
+    /// Whether a call that opens with an array or an object may be of a chosen format.
+    pub fn is_chosen(self, array: bool, chosen: Formats) -> bool {
+        match (self.row, array) {
+            (Some(_), _) => self.rows().any(|row| chosen.has(row.format)),
+            (None, true) => chosen.has(Format::Array) || chosen.has(Format::OpenAi),
+            (None, false) => {
+                [Format::Object, Format::OpenAi, Format::Llama3].into_iter().any(|f| chosen.has(f))
+            }
         }
-        let llama3 = shape == Shape::NameAndParameters && self.formats.has(Format::Llama3);
-        let format = match (place, shape) {
+    }
+
+    /// The format of a call of `form` at `place`, and whether it is chosen; `None` if no format has such calls.
+    pub fn label(self, place: Place, form: Form, chosen: Formats) -> Option<(Format, bool)> {
+        if self.row.is_some() {
+            let mut first = None;
+            for row in self.rows().filter(|row| row.strings || !form.lenient) {
+                if chosen.has(row.format) {
+                    return Some((row.format, true));
+                }
+                first = first.or(Some((row.format, false)));
+            }
+            return first;
+        }
+        if form.lenient {
+            return None;
+        }
+        let format = match (place, form.shape) {
             (Place::ToolCalls, _) | (_, Shape::Wrapped) => Format::OpenAi,
             (Place::Array, _) => Format::Array,
-            (Place::Alone, _) if llama3 => Format::Llama3,
+            (Place::Alone, Shape::NameAndParameters) if chosen.has(Format::Llama3) => Format::Llama3,
             (Place::Alone, _) => Format::Object,
         };
-        self.formats.has(format).then_some(format)
+        Some((format, chosen.has(format)))
+    }
+
+    /// All rows with this opening.
+    fn rows(self) -> impl Iterator<Item = &'static Row> {
+        TABLE.iter().filter(move |row| self.row.is_some_and(|own| own.opening == row.opening))
     }
 }
 
@@ -192,78 +215,51 @@ pub(super) fn is_word(byte: u8) -> bool {
 #[derive(Debug)]
 pub(super) enum Opening {
     Nothing,
-    /// The text ends too early to tell (`<tool_c`); `bare`: it also opens bare JSON.
+    /// The text ends too early to tell (`<tool_c`).
     Undecided {
+        /// It also opens bare JSON.
         bare: bool,
+        /// The kind of frame that it is most likely to become: more than one byte of its opening is there.
+        call: Option<Kind>,
     },
+    Thinking(&'static Block),
     Frame(Kind),
 }
 
-/// What opens calls in a set of formats.
-#[derive(Debug)]
-struct Openings {
-    bare: Kind,
-    /// Whether an opening may start with the byte.
-    starts: [bool; 256],
-    /// The only byte that an opening may start with.
-    only: Option<u8>,
-    tags: Vec<&'static Row>,
-}
-
-impl Openings {
-    fn new(formats: Formats) -> Self {
-        let bare = Kind { row: None, formats };
-        let tags: Vec<_> = formats.rows().filter(|row| !row.opening.is_empty()).collect();
-        let mut starts = [false; 256];
-        for row in &tags {
-            starts[usize::from(row.opening.as_bytes()[0])] = true;
-        }
-        starts[usize::from(b'{')] |= bare.object();
-        starts[usize::from(b'[')] |= bare.array();
-        let mut bytes = (0..=255).filter(|&byte: &u8| starts[usize::from(byte)]);
-        let only = bytes.next().filter(|_| bytes.next().is_none());
-        Self { bare, starts, only, tags }
-    }
-}
-
 /// Looks for openings outside of frames.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Prose {
-    openings: &'static Openings,
     /// The places of brackets that were open when a frame broke. They are no openings. Ascending.
     doomed: Vec<usize>,
 }
 
 impl Prose {
-    pub fn new(formats: Formats) -> Self {
-        Self { openings: formats.openings(), doomed: Vec::new() }
-    }
-
-    /// The first place in `bytes` where a call may open.
-    pub fn next(&self, bytes: &[u8]) -> Option<usize> {
-        match self.openings.only {
-            Some(only) => memchr::memchr(only, bytes),
-            None => bytes.iter().position(|&byte| self.openings.starts[usize::from(byte)]),
-        }
+    /// The first place in `bytes` where something may open.
+    pub fn next(bytes: &[u8]) -> Option<usize> {
+        bytes.iter().position(|byte| matches!(byte, b'<' | b'[' | b'`' | b'{'))
     }
 
     /// What `rest` (not empty), the text from byte `at` on, opens.
     pub fn opening(&self, rest: &[u8], at: usize) -> Opening {
-        let Openings { bare: kind, tags, .. } = self.openings;
-        let bare = match rest[0] {
-            b'{' => kind.object(),
-            b'[' => kind.array(),
-            _ => false,
-        } && self.doomed.binary_search(&at).is_err();
-        for row in tags {
-            if rest.starts_with(row.opening.as_bytes()) {
-                return Opening::Frame(Kind { row: Some(row), formats: kind.formats });
+        let bare = matches!(rest[0], b'{' | b'[') && self.doomed.binary_search(&at).is_err();
+        if rest[0] != b'{' {
+            for row in OPENINGS.map(|format| &TABLE[format as usize]) {
+                if rest.starts_with(row.opening.as_bytes()) {
+                    return Opening::Frame(Kind { row: Some(row) });
+                }
+                if row.opening.as_bytes().starts_with(rest) {
+                    let call = (rest.len() > 1 && !row.fence).then_some(Kind { row: Some(row) });
+                    return Opening::Undecided { bare, call };
+                }
             }
-            if row.opening.as_bytes().starts_with(rest) {
-                return Opening::Undecided { bare };
+            if let Some(block) = thinking::opening(rest) {
+                return Opening::Thinking(block);
+            }
+            if thinking::may_open(rest) {
+                return Opening::Undecided { bare, call: None };
             }
         }
-        if bare { Opening::Frame(*kind) } else { Opening::Nothing }
+        if bare { Opening::Frame(Kind { row: None }) } else { Opening::Nothing }
     }
 
     /// The scan resumes at `at`, and the brackets at `open` (ascending) are no openings.
@@ -290,17 +286,33 @@ mod tests {
     }
 
     #[test]
+    fn each_opening_has_its_first_row() {
+        let opening = |row: &&Row| !row.opening.is_empty();
+        let mut openings: Vec<_> = TABLE.iter().filter(opening).map(|row| row.opening).collect();
+        openings.dedup();
+        let firsts = OPENINGS.map(|format| &TABLE[format as usize]);
+        assert_eq!(openings, firsts.map(|row| row.opening));
+        let calls: Vec<_> = firsts.iter().filter(|row| !row.fence).map(|row| row.opening).collect();
+        assert_eq!(calls, CALL_OPENINGS);
+    }
+
+    #[test]
     fn openings_are_told_apart_as_soon_as_can_be() {
-        let prose = Prose::new(Formats::ALL);
+        let prose = Prose::default();
         let seen = |text: &str| match prose.opening(text.as_bytes(), 0) {
             Opening::Nothing => "nothing",
-            Opening::Undecided { bare: true } => "bracket?",
-            Opening::Undecided { bare: false } => "tag?",
+            Opening::Undecided { bare: true, .. } => "bracket?",
+            Opening::Undecided { call: Some(_), .. } => "call?",
+            Opening::Undecided { .. } => "tag?",
+            Opening::Thinking(_) => "thinking",
             Opening::Frame(kind) => kind.row.map_or("bare", |row| row.name),
         };
         for (text, expected) in [
             ("<", "tag?"),
-            ("<tool_call", "tag?"),
+            ("<tool_call", "call?"),
+            ("<th", "tag?"),
+            ("<think>", "thinking"),
+            ("[THINK]", "thinking"),
             ("<tool_call>", "hermes"),
             ("<|python_tag|>{", "llama3"),
             ("<b>", "nothing"),
@@ -315,7 +327,6 @@ mod tests {
         ] {
             assert_eq!(seen(text), expected, "{text}");
         }
-        assert_eq!(prose.next(b"ab`"), Some(2));
-        assert_eq!(Prose::new(Formats::HERMES).next(b"{[`<"), Some(3));
+        assert_eq!(Prose::next(b"ab`"), Some(2));
     }
 }

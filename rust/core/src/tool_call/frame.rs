@@ -2,10 +2,14 @@
 
 use crate::json::Cursor;
 
+use super::attempt::Reason;
 use super::call::ToolCall;
-use super::formats::{Kind, Place, is_word};
+use super::formats::{CALL_OPENINGS, Kind, Place, is_word};
 use super::machine::{Event, Fault, Machine};
-use super::object::{self, LIST_KEY};
+use super::object::{self, ARGUMENTS_KEYS, LIST_KEY, NAME_KEYS};
+use super::reading::Reading;
+use super::spoken::is_prose;
+use super::thinking::{Mark, mark};
 
 /// The state of a frame after a byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,10 +17,20 @@ pub(super) enum Progress {
     Going,
     /// The byte was its last.
     Closed,
+    /// A further frame begins at `resume`, and this one was not closed.
+    Unclosed {
+        resume: usize,
+    },
     /// The byte does not belong to it: the scan resumes at `resume`.
     Broken {
         resume: usize,
     },
+    /// The same, and from `rest` on nothing counts up to the frame's closing.
+    Void {
+        rest: usize,
+    },
+    /// The opening is only spoken of: the scan resumes after it.
+    Spoken,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,9 +39,11 @@ enum Phase {
     Word,
     /// Before the JSON.
     Lead,
+    /// In something that begins at this place and is no JSON.
+    Said(usize),
     Body,
-    /// After the JSON; N bytes of the closing are read.
-    Tail(usize),
+    /// After the JSON; what must be a closing, or the opening of a further frame, begins at this place.
+    Tail(Option<usize>),
 }
 
 /// The text that a machine's positions refer to: bytes from position `base` on.
@@ -35,21 +51,29 @@ enum Phase {
 pub(super) struct Window<'a> {
     pub bytes: &'a [u8],
     pub base: usize,
+    pub reading: Reading<'a>,
 }
 
 impl<'a> Window<'a> {
     /// The text from `start` to `end`, which the machine has checked to be UTF-8.
     fn text(self, start: usize, end: usize) -> Option<&'a str> {
-        std::str::from_utf8(&self.bytes[start - self.base..end - self.base]).ok()
+        std::str::from_utf8(self.bytes(start, end)).ok()
+    }
+
+    fn bytes(self, start: usize, end: usize) -> &'a [u8] {
+        &self.bytes[start - self.base..end - self.base]
     }
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "what is known of the frame so far")]
 #[derive(Debug, Clone)]
 pub(super) struct Frame {
     kind: Kind,
     start: usize,
     phase: Phase,
     machine: Machine,
+    /// The frame's JSON is an array.
+    array: bool,
     /// The list of calls that is being read: where in the frame it is, and the depth of its elements.
     list: Option<(Place, usize)>,
     /// [`LIST_KEY`] was read: if the next value is an array, it is a list of calls.
@@ -58,9 +82,19 @@ pub(super) struct Frame {
     listed: bool,
     /// A list has an element that is no call.
     spoiled: bool,
-    /// The index of the frame's first call among all calls, and how many calls the frame has.
+    /// Its JSON is of a kind that its format does not have.
+    void: bool,
+    /// Calls of a chosen format: the index of the first one among all calls, and how many there are.
     first: usize,
     count: usize,
+    /// Why other calls do not count.
+    uncounted: Option<Reason>,
+    /// The end of the last call, of any format.
+    last: Option<usize>,
+    /// It has an object that is no call and looks like one.
+    like: bool,
+    /// The keys that a call has: a name's, and one of arguments.
+    keys: [bool; 2],
 }
 
 impl Frame {
@@ -72,12 +106,18 @@ impl Frame {
             start,
             phase: if kind.fence() { Phase::Word } else { Phase::Lead },
             machine: Machine::new(),
+            array: false,
             list: None,
             list_next: false,
             listed: false,
             spoiled: false,
+            void: false,
             first: calls,
             count: 0,
+            uncounted: None,
+            last: None,
+            like: false,
+            keys: [false; 2],
         }
     }
 
@@ -85,7 +125,12 @@ impl Frame {
         self.start
     }
 
-    /// Takes the byte at `at`; `window` has the frame up to it. A call that this byte completes is added to `calls`.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Takes the byte at `at`; `window` has the frame up to it. A call that this byte completes is added to `calls`; if
+    /// it shows that a complete call is none, that is removed.
     pub fn push(&mut self, at: usize, window: Window<'_>, calls: &mut Vec<ToolCall>) -> Progress {
         let byte = window.bytes[at - window.base];
         match self.phase {
@@ -95,16 +140,14 @@ impl Frame {
                     self.phase = Phase::Lead;
                     Progress::Going
                 }
-                b'{' if self.kind.object() => self.body(byte, at, window, calls),
-                b'[' if self.kind.array() => {
-                    self.list = Some((Place::Array, 1));
-                    self.listed = true;
-                    self.body(byte, at, window, calls)
-                }
-                _ => self.broken(calls),
+                b'{' | b'[' => self.begin(byte, at, window, calls),
+                _ if self.kind.tagged() => self.said(at, at, window),
+                _ => self.broken(),
             },
+            Phase::Said(start) => self.said(start, at, window),
             Phase::Body => self.body(byte, at, window, calls),
-            Phase::Tail(read) => self.tail(read, byte, at, calls),
+            Phase::Tail(None) if matches!(byte, b' ' | b'\n' | b'\r' | b'\t') => Progress::Going,
+            Phase::Tail(start) => self.tail(start.unwrap_or(at), at, window, calls),
         }
     }
 
@@ -129,24 +172,9 @@ impl Frame {
         self.count > 0 && self.list.is_some() && !self.spoiled
     }
 
-    /// Whether the frame, once it has ended, is broken: an opening that means a call and has none, or calls in a
-    /// frame that is not whole.
-    pub fn failed(&self, closed: bool) -> bool {
-        if self.count == 0 { self.kind.tagged() } else { self.spoiled || !closed }
-    }
-
-    pub fn has_calls(&self) -> bool {
-        self.count > 0
-    }
-
-    /// Whether the JSON has ended without a call.
-    pub fn barren(&self) -> bool {
-        self.count == 0 && matches!(self.phase, Phase::Tail(_))
-    }
-
-    /// Whether a list has an element that is no call.
-    pub fn spoiled(&self) -> bool {
-        self.spoiled
+    /// Whether its JSON began with a square bracket.
+    pub fn is_array(&self) -> bool {
+        self.array
     }
 
     /// The places of the open brackets, ascending.
@@ -154,20 +182,88 @@ impl Frame {
         self.machine.open()
     }
 
+    /// Why the frame, ended as `progress` says, gives no call that counts, or one too few.
+    pub fn failure(&self, progress: Progress) -> Option<Reason> {
+        let any = self.last.is_some();
+        match progress {
+            Progress::Going | Progress::Spoken => None,
+            Progress::Closed if any && !self.spoiled => self.uncounted,
+            Progress::Closed if self.like && !self.spoiled => Some(Reason::Arguments),
+            Progress::Closed => (any || self.kind.tagged() || self.like).then_some(Reason::Malformed),
+            Progress::Unclosed { .. } if any && !self.spoiled => {
+                Some(self.uncounted.unwrap_or(Reason::Unclosed))
+            }
+            _ => (any || self.looks_like_a_call()).then_some(Reason::Malformed),
+        }
+    }
+
+    /// The same if the text ends here; and whether what may follow can still change it.
+    pub fn failure_at_the_end(&self, window: Window<'_>) -> Option<(Reason, bool)> {
+        let any = self.last.is_some();
+        let lost = self.void || self.spoiled && (any || self.kind.tagged());
+        let whole = any && !lost && matches!(self.phase, Phase::Tail(_));
+        let reason = match self.phase {
+            _ if lost => Reason::Malformed,
+            _ if whole => self.uncounted.unwrap_or(Reason::Unclosed),
+            Phase::Said(_)
+                if window.bytes(self.start, self.start + self.after_opening() + 1).ends_with(b" ") =>
+            {
+                return None;
+            }
+            _ if self.kind.is_chosen(self.array, window.reading.formats) => {
+                self.begun().then_some(Reason::Cut)?
+            }
+            _ => (any || self.looks_like_a_call()).then_some(Reason::Cut)?,
+        };
+        Some((reason, !lost))
+    }
+
+    fn after_opening(&self) -> usize {
+        self.kind.opening().len()
+    }
+
+    fn looks_like_a_call(&self) -> bool {
+        self.kind.tagged() || self.like || self.keys == [true; 2]
+    }
+
+    /// Takes the first byte of the JSON.
+    fn begin(&mut self, byte: u8, at: usize, window: Window<'_>, calls: &mut Vec<ToolCall>) -> Progress {
+        self.array = byte == b'[';
+        let known = if self.array { self.kind.array() } else { self.kind.object() };
+        if !known && !self.kind.tagged() {
+            return self.broken();
+        }
+        self.void = !known;
+        if self.array && known {
+            self.list = Some((Place::Array, 1));
+        }
+        self.listed = self.array;
+        self.body(byte, at, window, calls)
+    }
+
+    /// What follows the opening of a call, from `start` to `at`, is no JSON.
+    fn said(&mut self, start: usize, at: usize, window: Window<'_>) -> Progress {
+        self.phase = Phase::Said(start);
+        match is_prose(window.bytes(start, at + 1), &CALL_OPENINGS) {
+            None => Progress::Going,
+            Some(true) => Progress::Spoken,
+            Some(false) => self.broken(),
+        }
+    }
+
     fn body(&mut self, byte: u8, at: usize, window: Window<'_>, calls: &mut Vec<ToolCall>) -> Progress {
         self.phase = Phase::Body;
         let event = match self.machine.push(byte, at) {
             Ok(event) => event,
-            Err(Fault::Syntax) => return self.broken(calls),
             // Resume after this bracket. Do not retry the open ones: they nest almost as deep.
-            Err(Fault::Depth) => return Progress::Broken { resume: at + 1 },
+            Err(Fault::Depth) if self.kind.closing().is_empty() || self.kind.fence() => {
+                return Progress::Broken { resume: at + 1 };
+            }
+            Err(_) => return self.broken(),
         };
         match event {
             Event::Nothing => {}
-            Event::Key(start) => {
-                let candidate = self.machine.depth() == 1 && self.kind.wide() && self.list.is_none();
-                self.list_next = candidate && is_list_key(window, start, at + 1);
-            }
+            Event::Key(start) => self.key(start, at, window),
             Event::Scalar => {
                 self.list_next = false;
                 self.element(self.machine.depth(), false);
@@ -185,8 +281,27 @@ impl Frame {
         if self.machine.depth() > 0 {
             return Progress::Going;
         }
-        self.phase = Phase::Tail(0);
+        self.phase = Phase::Tail(None);
         if self.kind.closing().is_empty() { self.finish(at, calls) } else { Progress::Going }
+    }
+
+    /// Takes note of a key: from the quote at `start` to the one at `at`.
+    fn key(&mut self, start: usize, at: usize, window: Window<'_>) {
+        let depth = self.machine.depth();
+        let of_call = self.list.map_or(1, |(_, depth)| depth + 1);
+        self.list_next = false;
+        if depth != 1 && depth != of_call {
+            return;
+        }
+        let Some(key) = window.text(start, at + 1).and_then(|text| Cursor::new(text, 0).string().ok()) else {
+            return;
+        };
+        let key = key.text();
+        self.list_next = depth == 1 && self.kind.wide() && self.list.is_none() && key == LIST_KEY;
+        if depth == of_call {
+            self.keys[0] |= NAME_KEYS.contains(&&*key);
+            self.keys[1] |= ARGUMENTS_KEYS.contains(&&*key);
+        }
     }
 
     /// Takes note that a value begins at `depth`.
@@ -201,37 +316,66 @@ impl Frame {
                 self.list = None;
                 return;
             }
-            Some((place, list)) if depth == list && !self.spoiled => place,
+            Some((place, list)) if depth == list => place,
             None if depth == 0 && !self.listed => Place::Alone,
             _ => return,
         };
-        let call = self.call(place, start, at, window);
-        self.spoiled |= call.is_none() && place != Place::Alone;
-        if let Some(call) = call {
-            calls.push(call);
+        let found = self.call(place, start, at, window, calls);
+        self.spoiled |= !found && place != Place::Alone;
+    }
+
+    /// Reads the object from `start` to `at`: whether it is a call. It joins `calls` if it counts.
+    fn call(
+        &mut self,
+        place: Place,
+        start: usize,
+        at: usize,
+        window: Window<'_>,
+        calls: &mut Vec<ToolCall>,
+    ) -> bool {
+        let Some(text) = window.text(start, at + 1) else { return false };
+        let Reading { formats, tools, .. } = window.reading;
+        let read = object::read(&mut Cursor::new(text, 0), self.kind.allow(place), tools);
+        let call = match read {
+            Ok(Ok(call)) => call,
+            Ok(Err(like)) => {
+                self.like |= like;
+                return false;
+            }
+            Err(_) => return false,
+        };
+        let label = if self.spoiled { None } else { self.kind.label(place, call.form, formats) };
+        let Some((format, counts)) = label else {
+            self.like = true;
+            return false;
+        };
+        self.last = Some(at + 1);
+        if counts {
+            let call = ToolCall::new(format, call, start);
+            let alone = place == Place::Alone;
+            calls.push(if alone { ToolCall { span: self.start..at + 1, ..call } } else { call });
             self.count += 1;
+        } else {
+            self.uncounted = Some(if call.form.lenient { Reason::Arguments } else { Reason::Format });
         }
+        true
     }
 
-    /// The object from `start` to `at` as a call, if it is one.
-    fn call(&self, place: Place, start: usize, at: usize, window: Window<'_>) -> Option<ToolCall> {
-        let mut cursor = Cursor::new(window.text(start, at + 1)?, 0);
-        let call = object::read(&mut cursor, self.kind.allow(place)).ok().flatten()?;
-        let format = self.kind.format(place, call.shape)?;
-        let call = ToolCall::new(format, call, start);
-        Some(if place == Place::Alone { ToolCall { span: self.start..at + 1, ..call } } else { call })
-    }
-
-    fn tail(&mut self, read: usize, byte: u8, at: usize, calls: &mut [ToolCall]) -> Progress {
-        let closing = self.kind.closing().as_bytes();
-        if read == 0 && matches!(byte, b' ' | b'\n' | b'\r' | b'\t') {
-            return Progress::Going;
+    /// After the JSON: the text from `start` to `at` is a closing, or the opening of a further frame, or part of one.
+    fn tail(&mut self, start: usize, at: usize, window: Window<'_>, calls: &mut Vec<ToolCall>) -> Progress {
+        self.phase = Phase::Tail(Some(start));
+        let said = window.bytes(start, at + 1);
+        match (mark(said, [self.kind.closing()]), mark(said, CALL_OPENINGS)) {
+            (Mark::Whole(_), _) => self.finish(at, calls),
+            (_, Mark::Whole(_)) => Progress::Unclosed { resume: start },
+            (Mark::Begun, _) | (_, Mark::Begun) => Progress::Going,
+            _ if self.last.is_some() || self.kind.tagged() => {
+                calls.truncate(self.first);
+                self.count = 0;
+                Progress::Void { rest: start }
+            }
+            _ => self.broken(),
         }
-        if byte != closing[read] {
-            return self.broken(calls);
-        }
-        self.phase = Phase::Tail(read + 1);
-        if read + 1 == closing.len() { self.finish(at, calls) } else { Progress::Going }
     }
 
     fn finish(&self, at: usize, calls: &mut [ToolCall]) -> Progress {
@@ -244,15 +388,13 @@ impl Frame {
         Progress::Closed
     }
 
-    fn broken(&self, calls: &[ToolCall]) -> Progress {
-        let last = calls[self.first..].last();
-        Progress::Broken { resume: last.map_or(self.start + 1, |call| call.body.end) }
+    fn broken(&self) -> Progress {
+        match self.last {
+            Some(end) => Progress::Broken { resume: end },
+            None if self.kind.tagged() && !self.kind.closing().is_empty() => {
+                Progress::Void { rest: self.start + self.after_opening() }
+            }
+            None => Progress::Broken { resume: self.start + 1 },
+        }
     }
-}
-
-/// Whether the string from `start` to `end`, quotes included, is [`LIST_KEY`].
-fn is_list_key(window: Window<'_>, start: usize, end: usize) -> bool {
-    let key =
-        window.text(start, end).map(|text| Cursor::new(text, 0).string().map(|key| key.text() == LIST_KEY));
-    matches!(key, Some(Ok(true)))
 }

@@ -6,6 +6,7 @@ use crate::json::{Cursor, JsonError, Kind, RawStr};
 
 use super::arguments::Arguments;
 use super::escaped;
+use crate::schema::ToolSchema;
 
 /// The keys that may have a call's name. If an object has several, the first in this list counts.
 pub(super) const NAME_KEYS: [&str; 3] = ["name", "tool", "function"];
@@ -27,19 +28,29 @@ pub(super) enum Shape {
     Wrapped,
 }
 
-/// Which other shapes a call's object may have.
+/// How a call is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Form {
+    pub shape: Shape,
+    /// Its arguments are a JSON text in a string, or there are none, in a shape where that is not usual.
+    pub lenient: bool,
+}
+
+/// Which other forms a call's object may have.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Allow {
     /// [`Shape::Wrapped`].
     pub wrapped: bool,
-    /// The arguments as a JSON text in a string. (A wrapped call may always have them so.)
+    /// The arguments as a JSON text in a string, or none. (A wrapped call may always have them so.)
     pub strings: bool,
+    /// The object stands in one of `OpenAI`'s shapes, where that is usual.
+    pub openai: bool,
 }
 
 /// A call's object, read. All ranges are byte offsets into the text that was read.
 #[derive(Debug)]
 pub(super) struct Call<'a> {
-    pub shape: Shape,
+    pub form: Form,
     pub name: RawStr<'a>,
     pub arguments: Arguments<'a>,
     pub span: Range<usize>,
@@ -51,6 +62,8 @@ enum Given<T> {
     #[default]
     Nothing,
     Unusable,
+    /// `null`, or a blank string.
+    Empty(Range<usize>),
     Value(T),
 }
 
@@ -81,10 +94,18 @@ impl<'a> Fields<'a> {
                     let span = cursor.value()?.span;
                     Given::Value(Arguments::Plain { text: cursor.slice(span.clone()), start: span.start })
                 }
-                Kind::String if allow.strings => {
+                Kind::Null => Given::Empty(cursor.value()?.span),
+                Kind::String => {
                     let string = cursor.string()?;
-                    escaped::arguments(&string)
-                        .map_or(Given::Unusable, |parts| Given::Value(Arguments::Escaped(Box::new(parts))))
+                    if string.text().bytes().all(|byte| matches!(byte, b' ' | b'\n' | b'\r' | b'\t')) {
+                        Given::Empty(string.span)
+                    } else if allow.strings {
+                        escaped::arguments(&string).map_or(Given::Unusable, |parts| {
+                            Given::Value(Arguments::Escaped(Box::new(parts)))
+                        })
+                    } else {
+                        Given::Unusable
+                    }
                 }
                 _ => cursor.value().map(|_| Given::Unusable)?,
             };
@@ -109,7 +130,7 @@ impl<'a> Fields<'a> {
             Kind::String => Given::Value(cursor.string()?),
             Kind::Object if index == WRAPPER && allow.wrapped => {
                 let mut inner = Box::<Self>::default();
-                let allow = Allow { wrapped: false, strings: true };
+                let allow = Allow { wrapped: false, strings: true, openai: true };
                 cursor.object(|cursor, key| inner.entry(cursor, &key, allow))?;
                 self.wrapped = Some(inner);
                 Given::Nothing
@@ -119,42 +140,63 @@ impl<'a> Fields<'a> {
         Ok(())
     }
 
-    /// The call that these entries of an object at `span` make, if they do.
-    pub fn call(self, span: Range<usize>) -> Option<Call<'a>> {
+    /// Whether these are entries that only calls have: a name, and arguments or a list of calls.
+    pub fn call_like(&self) -> bool {
+        let named = self.names.iter().any(|given| !matches!(given, Given::Nothing));
+        let wrapped = self.wrapped.as_ref().is_some_and(|inner| inner.call_like());
+        wrapped || named && self.arguments.iter().any(|given| !matches!(given, Given::Nothing))
+    }
+
+    /// The call that these entries of an object at `span` make, if they do. Where it is not usual to leave the arguments
+    /// out, that needs `tools` that say that the function takes none.
+    pub fn call(self, span: Range<usize>, allow: Allow, tools: Option<&ToolSchema>) -> Option<Call<'a>> {
         let named = self.names.iter().any(|given| !matches!(given, Given::Nothing));
         if !named && let Some(inner) = self.wrapped {
-            return inner.call(span).map(|call| Call { shape: Shape::Wrapped, ..call });
+            let allow = Allow { wrapped: false, strings: true, openai: true };
+            let call = inner.call(span, allow, tools)?;
+            return Some(Call { form: Form { shape: Shape::Wrapped, lenient: false }, ..call });
         }
         let llama = !self.others
             && self.wrapped.is_none()
             && matches!(self.names, [_, Given::Nothing, Given::Nothing])
-            && matches!(self.arguments, [Given::Nothing, _, Given::Nothing]);
-        let name = first(self.names)?;
-        let arguments = first(self.arguments)?;
-        (!name.raw.is_empty()).then_some(Call {
-            shape: if llama { Shape::NameAndParameters } else { Shape::Plain },
-            name,
-            arguments,
-            span,
-        })
+            && matches!(self.arguments, [Given::Nothing, Given::Value(_) | Given::Empty(_), Given::Nothing]);
+        let name = match first(self.names)? {
+            Given::Value(name) if !name.raw.is_empty() => name,
+            _ => return None,
+        };
+        let missing = Given::Empty(span.end - 1..span.end - 1);
+        let (arguments, usual) = match first(self.arguments).unwrap_or(missing) {
+            Given::Value(plain @ Arguments::Plain { .. }) => (plain, true),
+            Given::Value(text) => (text, allow.openai),
+            Given::Empty(span) => {
+                let none = || tools.is_some_and(|tools| tools.is_valid(&name.text(), "{}"));
+                (Arguments::Nothing { span }, allow.openai || none())
+            }
+            _ => return None,
+        };
+        let form =
+            Form { shape: if llama { Shape::NameAndParameters } else { Shape::Plain }, lenient: !usual };
+        (usual || allow.strings).then_some(Call { form, name, arguments, span })
     }
 }
 
-/// Reads the object at `cursor`; the call, if it is one.
-pub(super) fn read<'a>(cursor: &mut Cursor<'a>, allow: Allow) -> Result<Option<Call<'a>>, JsonError> {
+/// Reads the object at `cursor`; the call, if it is one, else whether it looks like one.
+pub(super) fn read<'a>(
+    cursor: &mut Cursor<'a>,
+    allow: Allow,
+    tools: Option<&ToolSchema>,
+) -> Result<Result<Call<'a>, bool>, JsonError> {
     cursor.skip_space();
     let start = cursor.position();
     let mut fields = Fields::default();
     cursor.object(|cursor, key| fields.entry(cursor, &key, allow))?;
-    Ok(fields.call(start..cursor.position()))
+    let like = fields.call_like();
+    Ok(fields.call(start..cursor.position(), allow, tools).ok_or(like))
 }
 
-/// The value of the first key that has one; `None` if that value cannot be used.
-fn first<T>(given: [Given<T>; 3]) -> Option<T> {
-    match given.into_iter().find(|given| !matches!(given, Given::Nothing))? {
-        Given::Value(value) => Some(value),
-        _ => None,
-    }
+/// What the first key that is there has.
+fn first<T>(given: [Given<T>; 3]) -> Option<Given<T>> {
+    given.into_iter().find(|given| !matches!(given, Given::Nothing))
 }
 
 #[cfg(test)]
@@ -162,13 +204,16 @@ mod tests {
     use super::*;
 
     fn call(text: &str, allow: Allow) -> Option<(String, String)> {
-        let found = read(&mut Cursor::new(text, 0), allow).unwrap()?;
+        let tools =
+            ToolSchema::cached(r#"[{"name": "none"}, {"name": "some", "parameters": {"required": ["a"]}}]"#);
+        let found = read(&mut Cursor::new(text, 0), allow, Some(&tools.unwrap())).unwrap().ok()?;
         assert_eq!(found.span, 0..text.len());
         Some((found.name.text().into_owned(), found.arguments.text().to_owned()))
     }
 
-    const PLAIN: Allow = Allow { wrapped: false, strings: false };
-    const WIDE: Allow = Allow { wrapped: true, strings: true };
+    const PLAIN: Allow = Allow { wrapped: false, strings: false, openai: false };
+    const TEXT: Allow = Allow { wrapped: false, strings: true, openai: false };
+    const WIDE: Allow = Allow { wrapped: true, strings: true, openai: true };
 
     #[test]
     fn any_of_the_keys_will_do_and_the_first_counts() {
@@ -199,6 +244,23 @@ mod tests {
     }
 
     #[test]
+    fn no_arguments_are_an_empty_object_where_text_is_allowed_or_the_tool_takes_none() {
+        for nothing in ["", r#", "arguments": null"#, r#", "arguments": """#, r#", "args": " ""#] {
+            let written = |name: &str| format!(r#"{{"name": "{name}"{nothing}}}"#);
+            let empty = |name: &str| Some((name.to_owned(), "{}".to_owned()));
+            assert_eq!(call(&written("none"), PLAIN), empty("none"), "{nothing}");
+            assert_eq!(call(&written("some"), PLAIN), None, "{nothing}");
+            assert_eq!(call(&written("some"), TEXT), empty("some"), "{nothing}");
+            let wrapped = format!(r#"{{"function": {}}}"#, written("some"));
+            assert_eq!(call(&wrapped, WIDE), empty("some"), "{nothing}");
+        }
+        let text = r#"{"name": "f", "arguments": null, "x": 1}"#;
+        let found = read(&mut Cursor::new(text, 0), TEXT, None).unwrap().unwrap();
+        assert!(found.form.lenient);
+        assert_eq!(&text[found.arguments.into_parts().span], "null");
+    }
+
+    #[test]
     fn wrapped_calls_and_arguments_in_strings() {
         let wrapped =
             r#"{"type": "function", "function": {"name": "f", "arguments": "{\"a\": \"\\u00e9\"}"}}"#;
@@ -208,7 +270,6 @@ mod tests {
         for text in [
             r#"{"function": {"name": "f", "arguments": "[]"}}"#,
             r#"{"function": {"name": "f", "arguments": "{} x"}}"#,
-            r#"{"function": {"name": "f", "arguments": ""}}"#,
             r#"{"function": {"function": {"name": "f", "arguments": {}}}}"#,
             r#"{"function": {"name": "f", "arguments": {}}, "name": null}"#,
             r#"{"function": {"name": "f", "arguments": {}}, "function": 1}"#,

@@ -11,8 +11,8 @@ use crate::json::flat::{self, Entry, FlatNode};
 use crate::json::same;
 
 use super::call::ToolCall;
-use super::formats::{Format, Kind, Place, is_word};
-use super::object::{ARGUMENTS_KEYS, LIST_KEY, NAME_KEYS, Shape};
+use super::formats::{Format, Formats, Kind, Place, is_word};
+use super::object::{ARGUMENTS_KEYS, Form, LIST_KEY, NAME_KEYS, Shape};
 
 /// A call in a whole frame, not copied.
 #[derive(Debug)]
@@ -26,11 +26,12 @@ pub(crate) struct Plain<'a> {
     arguments: usize,
 }
 
-/// The frame at byte `start` of `text`, if it is whole and has one plain call.
+/// The frame at byte `start` of `text`, if it is whole and has one plain call of a `chosen` format.
 pub(super) fn frame<'a>(
     text: &'a str,
     start: usize,
     kind: Kind,
+    chosen: Formats,
     entries: &'a mut Vec<Entry>,
 ) -> Option<Plain<'a>> {
     let bytes = text.as_bytes();
@@ -39,7 +40,7 @@ pub(super) fn frame<'a>(
         at += bytes[at..].iter().take_while(|&&byte| is_word(byte)).count();
     }
     at = space(bytes, at);
-    let mut call = object(text, at, kind, entries)?;
+    let mut call = object(text, at, kind, chosen, entries)?;
     let mut end = call.span.end;
     if !kind.closing().is_empty() {
         end = space(bytes, end);
@@ -53,7 +54,13 @@ pub(super) fn frame<'a>(
 }
 
 /// The object at byte `at` of `text`, if it is a plain call.
-fn object<'a>(text: &'a str, at: usize, kind: Kind, entries: &'a mut Vec<Entry>) -> Option<Plain<'a>> {
+fn object<'a>(
+    text: &'a str,
+    at: usize,
+    kind: Kind,
+    chosen: Formats,
+    entries: &'a mut Vec<Entry>,
+) -> Option<Plain<'a>> {
     if text.as_bytes().get(at) != Some(&b'{') || !kind.object() {
         return None;
     }
@@ -84,7 +91,10 @@ fn object<'a>(text: &'a str, at: usize, kind: Kind, entries: &'a mut Vec<Entry>)
     }
     let ((name_key, name), (arguments_key, arguments)) = (name?, arguments?);
     let llama = !others && NAME_KEYS[name_key] == "name" && ARGUMENTS_KEYS[arguments_key] == "parameters";
-    let format = kind.format(Place::Alone, if llama { Shape::NameAndParameters } else { Shape::Plain })?;
+    let shape = if llama { Shape::NameAndParameters } else { Shape::Plain };
+    let (format, true) = kind.label(Place::Alone, Form { shape, lenient: false }, chosen)? else {
+        return None;
+    };
     Some(Plain { text, entries, format, span: at..end, name, arguments })
 }
 
@@ -139,13 +149,24 @@ fn space(bytes: &[u8], at: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use crate::tool_call::find::{Seen, scan, walk};
-    use crate::tool_call::{Formats, Options, ToolCall, ToolCallStream};
+    use crate::tool_call::find::{scan, walk};
+    use crate::tool_call::seen::{Seen, Visit};
+    use crate::tool_call::{Attempt, Formats, Options, Reading, ToolCall, ToolCallStream};
+
+    /// Whether a call was read the fast way.
+    struct AnyPlain(bool);
+
+    impl Visit for AnyPlain {
+        fn call(&mut self, seen: Seen<'_>) {
+            self.0 |= matches!(seen, Seen::Plain(_));
+        }
+
+        fn attempt(&mut self, _: Attempt) {}
+    }
 
     /// The calls of the general reading.
     fn streamed(text: &str) -> Vec<ToolCall> {
-        let mut stream =
-            ToolCallStream::new(Options { schema: None, formats: Formats::ALL, max_call_bytes: 1 << 20 });
+        let mut stream = ToolCallStream::new(Options::new(Formats::ALL));
         text.as_bytes().chunks(1).for_each(|byte| stream.feed(byte));
         stream.calls().to_vec()
     }
@@ -176,10 +197,10 @@ mod tests {
             (r#"{"city": "Rome"}"#.to_owned(), false),
             (r#"{"name": "f", "arguments": {}"#.to_owned(), false),
         ] {
-            let mut any = false;
-            walk(&text, Formats::ALL, |seen| any |= matches!(seen, Seen::Plain(_)));
-            assert_eq!(any, plain, "{text}");
-            assert_eq!(scan(&text, Formats::ALL).calls, streamed(&text), "{text}");
+            let mut any = AnyPlain(false);
+            walk(&text, Reading::new(Formats::ALL), &mut any);
+            assert_eq!(any.0, plain, "{text}");
+            assert_eq!(scan(&text, Reading::new(Formats::ALL)).calls, streamed(&text), "{text}");
         }
     }
 }

@@ -4,10 +4,16 @@ use std::sync::Arc;
 
 use crate::schema::ToolSchema;
 
+use super::attempt::Attempt;
 use super::call::ToolCall;
-use super::formats::{Formats, Opening, Prose};
+use super::failed::{frame_attempt, undecided};
+use super::formats::{CALL_OPENINGS, Formats, Opening, Prose};
 use super::frame::{Frame, Progress, Window};
 use super::plain;
+use super::reading::Reading;
+use super::starts::Starts;
+use super::state::{Mark, Options, State};
+use super::thinking::{End, Skip, Thinking};
 
 /// Input is taken in pieces of at most this many bytes, which bounds the memory.
 const PIECE: usize = 64 * 1024;
@@ -21,47 +27,6 @@ const MAX_CALLS: usize = 1024;
 /// When the calls that are kept have more than this times `max_call_bytes` bytes, no further frame is read.
 const KEPT_FRAMES: usize = 4;
 
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// A call counts if it is valid under this schema; without a schema every call counts.
-    pub schema: Option<Arc<ToolSchema>>,
-    pub formats: Formats,
-    /// The longest frame, in bytes. After a longer one the stream gives up ([`State::Impossible`]).
-    pub max_call_bytes: usize,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// Outside of frames, and no valid call is complete.
-    Prose,
-    /// A call may be under way.
-    Inside,
-    /// A valid call is complete, and no further one has begun.
-    Complete,
-    /// A limit was reached: nothing more is read.
-    Impossible,
-}
-
-impl State {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Prose => "prose",
-            Self::Inside => "inside",
-            Self::Complete => "complete",
-            Self::Impossible => "impossible",
-        }
-    }
-}
-
-/// A place in the input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mark {
-    /// 0-based, over all input.
-    pub byte: usize,
-    /// The token that the byte belongs to, 0-based over all tokens; `None` if it was not fed as part of a token.
-    pub token: Option<usize>,
-}
-
 /// Finds calls while the text comes in pieces of any size. See [`super`] for what counts as a call.
 ///
 /// After each byte it has the calls that [`super::scan`] finds in the text so far. A byte takes O(1) time, amortised.
@@ -70,6 +35,8 @@ pub struct Mark {
 pub struct ToolCallStream {
     prose: Prose,
     schema: Option<Arc<ToolSchema>>,
+    tools: Option<Arc<ToolSchema>>,
+    formats: Formats,
     max_call_bytes: usize,
     /// The input from byte `base` on, which may have to be read again.
     buffer: Vec<u8>,
@@ -77,34 +44,43 @@ pub struct ToolCallStream {
     /// The next byte to look at.
     at: usize,
     frame: Option<Frame>,
+    /// The stretch in which nothing counts, and the number of its first token.
+    skip: Option<(Skip, Option<usize>)>,
     calls: Vec<ToolCall>,
+    attempts: Vec<Attempt>,
+    /// How many tokens belong to thinking blocks that have ended.
+    thought: usize,
     /// The total number of bytes of `calls`.
     kept: usize,
-    /// The last byte of the first valid call, and the closing quote of its name.
-    complete: Option<(Mark, Mark)>,
+    /// The first valid call: its index, its last byte, and the closing quote of its name.
+    complete: Option<(usize, Mark, Mark)>,
     impossible: bool,
     /// How many tokens have been fed.
     tokens: usize,
-    /// The first byte of each token that has bytes in the buffer, and the token's number where it has one.
-    starts: Vec<(usize, Option<usize>)>,
+    starts: Starts,
 }
 
 impl ToolCallStream {
     pub fn new(options: Options) -> Self {
         Self {
-            prose: Prose::new(options.formats),
+            prose: Prose::default(),
+            tools: options.tools.or_else(|| options.schema.clone()),
             schema: options.schema,
+            formats: options.formats,
             max_call_bytes: options.max_call_bytes,
             buffer: Vec::with_capacity(256),
             base: 0,
             at: 0,
             frame: None,
+            skip: (options.thinking == Thinking::Open).then_some((Skip::Thinking(None), Some(0))),
             calls: Vec::new(),
+            attempts: Vec::new(),
+            thought: 0,
             kept: 0,
             complete: None,
             impossible: false,
             tokens: 0,
-            starts: Vec::with_capacity(64),
+            starts: Starts::default(),
         }
     }
 
@@ -152,12 +128,28 @@ impl ToolCallStream {
 
     /// The byte that completed the first valid call.
     pub fn complete_at(&self) -> Option<Mark> {
-        self.complete.map(|(complete, _)| complete)
+        self.complete.map(|(_, complete, _)| complete)
     }
 
     /// The closing quote of the first valid call's name; known when the call is complete.
     pub fn name_at(&self) -> Option<Mark> {
-        self.complete.map(|(_, name)| name)
+        self.complete.map(|(.., name)| name)
+    }
+
+    /// What opens like a call in the text so far and gives none that counts, in order. The first ones are kept.
+    pub fn attempts(&self) -> Vec<Attempt> {
+        let mut attempts = self.attempts.clone();
+        attempts.extend(self.attempt_at_the_end());
+        attempts
+    }
+
+    /// How many tokens have a byte of a thinking block, marks included.
+    pub fn thinking_tokens(&self) -> usize {
+        let open = match self.skip {
+            Some((Skip::Thinking(_), Some(first))) => self.tokens - first,
+            _ => 0,
+        };
+        self.thought + open
     }
 
     /// Whether a list is open in which a call is complete: another one may follow at once.
@@ -178,11 +170,7 @@ impl ToolCallStream {
         if self.impossible {
             return;
         }
-        let start = self.end();
-        match self.starts.last() {
-            Some(&(_, last)) if last == token => {}
-            _ => self.starts.push((start, token)),
-        }
+        self.starts.push(self.end(), token);
         self.buffer.extend_from_slice(bytes);
     }
 
@@ -191,11 +179,17 @@ impl ToolCallStream {
         if self.impossible {
             return;
         }
-        if self.frame.is_none() && self.end() - self.at >= LONG {
+        if self.frame.is_none() && self.skip.is_none() && self.end() - self.at >= LONG {
             self.pass_plain();
         }
         while !self.impossible {
-            let more = if self.frame.is_some() { self.inside() } else { self.look() };
+            let more = if self.frame.is_some() {
+                self.inside()
+            } else if let Some((skip, first)) = self.skip {
+                self.pass(skip, first)
+            } else {
+                self.look()
+            };
             if !more {
                 break;
             }
@@ -209,17 +203,17 @@ impl ToolCallStream {
         let text = buffer[self.at - self.base..].utf8_chunks().next().map_or("", |chunk| chunk.valid());
         let (base, mut at) = (self.at, 0);
         let mut entries = Vec::with_capacity(32);
-        while let Some(start) = self.prose.next(&text.as_bytes()[at..]).map(|next| at + next) {
+        while let Some(start) = Prose::next(&text.as_bytes()[at..]).map(|next| at + next) {
             at = start;
             let kind = match self.prose.opening(&text.as_bytes()[start..], base + start) {
                 Opening::Nothing => {
                     at += 1;
                     continue;
                 }
-                Opening::Undecided { .. } => break,
+                Opening::Undecided { .. } | Opening::Thinking(_) => break,
                 Opening::Frame(kind) => kind,
             };
-            let Some(plain) = plain::frame(text, start, kind, &mut entries) else { break };
+            let Some(plain) = plain::frame(text, start, kind, self.formats, &mut entries) else { break };
             if plain.end() - start > self.max_call_bytes || self.calls.len() == MAX_CALLS || self.full() {
                 break;
             }
@@ -229,17 +223,36 @@ impl ToolCallStream {
                 .as_ref()
                 .is_none_or(|schema| schema.is_valid_flat(plain.name(), plain.arguments()));
             let call = plain.into_call(base);
-            self.judged(call.body.end - 1, call.name_span.end, valid);
             self.kept += call.body.len();
             self.calls.push(call);
+            self.judge_last(valid);
         }
         self.at = base + at;
         self.buffer = buffer;
     }
 
+    /// Inside of a stretch where nothing counts. False at the end of the buffer.
+    fn pass(&mut self, skip: Skip, first: Option<usize>) -> bool {
+        match skip.end(&self.buffer, self.at - self.base, &CALL_OPENINGS) {
+            End::After(at) => {
+                self.at = self.base + at;
+                false
+            }
+            End::At(at) => {
+                self.at = self.base + at;
+                self.skip = None;
+                if let (Skip::Thinking(_), Some(first)) = (skip, first) {
+                    let last = self.starts.token_of(self.at - 1);
+                    self.thought += last.map_or(0, |last| last + 1 - first);
+                }
+                true
+            }
+        }
+    }
+
     /// Outside of frames: looks for the next one. False at the end of the buffer.
     fn look(&mut self) -> bool {
-        let Some(start) = self.prose.next(self.rest(self.at)).map(|next| self.at + next) else {
+        let Some(start) = Prose::next(self.rest(self.at)).map(|next| self.at + next) else {
             self.at = self.end();
             return false;
         };
@@ -247,6 +260,9 @@ impl ToolCallStream {
         match self.prose.opening(self.rest(start), start) {
             Opening::Nothing => self.at += 1,
             Opening::Undecided { .. } => return false,
+            Opening::Thinking(block) => {
+                self.skip = Some((Skip::Thinking(Some(block)), self.starts.token_of(start)));
+            }
             Opening::Frame(_) if self.full() => {
                 self.give_up();
                 return false;
@@ -261,9 +277,17 @@ impl ToolCallStream {
 
     /// Reads on inside a frame. False at the end of the buffer.
     fn inside(&mut self) -> bool {
+        let end = self.end();
         let Some(frame) = &mut self.frame else { return true };
-        let window = Window { bytes: &self.buffer, base: self.base };
-        let end = self.base + self.buffer.len();
+        let window = Window {
+            bytes: &self.buffer,
+            base: self.base,
+            reading: Reading {
+                formats: self.formats,
+                thinking: Thinking::Closed,
+                tools: self.tools.as_deref(),
+            },
+        };
         let known = self.calls.len();
         let progress = loop {
             self.at += frame.plain(&self.buffer[self.at - self.base..]);
@@ -280,42 +304,80 @@ impl ToolCallStream {
                 break progress;
             }
         };
-        let broken = match progress {
-            Progress::Broken { resume } => Some((resume, frame.open().collect::<Vec<_>>())),
-            _ => None,
-        };
-        if progress != Progress::Going {
-            self.frame = None;
-        }
         // A byte completes at most one call.
-        if self.calls.len() > known {
-            let call = &self.calls[known];
+        if let Some(call) = self.calls.get(known) {
             let valid =
                 self.schema.as_ref().is_none_or(|schema| schema.is_valid(&call.name, &call.arguments));
-            let (last, name_end) = (call.body.end - 1, call.name_span.end);
             self.kept += call.body.len();
-            self.judged(last, name_end, valid);
+            self.judge_last(valid);
         }
-        if let Some((resume, open)) = broken {
-            self.prose.doom(open.into_iter(), resume);
-            self.at = resume;
+        if progress != Progress::Going
+            && let Some(frame) = self.frame.take()
+        {
+            self.end_frame(&frame, progress);
         }
         true
     }
 
-    /// Takes note of a call if it is the first valid one. `last` is its last byte, `name_end` the closing quote of
-    /// its name.
-    fn judged(&mut self, last: usize, name_end: usize, valid: bool) {
-        if valid && self.complete.is_none() {
-            let mark = |byte| Mark { byte, token: self.token_of(byte) };
-            self.complete = Some((mark(last), mark(name_end)));
+    /// Goes on after a frame.
+    fn end_frame(&mut self, frame: &Frame, progress: Progress) {
+        let attempt = frame_attempt(frame, progress, self.window());
+        if self.attempts.len() < MAX_CALLS {
+            self.attempts.extend(attempt);
+        }
+        match progress {
+            Progress::Going | Progress::Closed => {}
+            Progress::Spoken => self.at = frame.start() + frame.kind().opening().len(),
+            Progress::Unclosed { resume } => self.at = resume,
+            Progress::Broken { resume } => {
+                self.prose.doom(frame.open(), resume);
+                self.at = resume;
+            }
+            Progress::Void { rest } => {
+                self.skip = Some((Skip::Rest(frame.kind().closing()), None));
+                self.at = rest;
+                // A call that was complete is none after all.
+                if self.complete.is_some_and(|(index, ..)| index >= self.calls.len()) {
+                    self.complete = None;
+                }
+            }
         }
     }
 
-    /// The token that a byte of the buffer belongs to.
-    fn token_of(&self, byte: usize) -> Option<usize> {
-        let after = self.starts.partition_point(|&(start, _)| start <= byte);
-        self.starts[..after].last().and_then(|&(_, token)| token)
+    fn window(&self) -> Window<'_> {
+        let reading =
+            Reading { formats: self.formats, thinking: Thinking::Closed, tools: self.tools.as_deref() };
+        Window { bytes: &self.buffer, base: self.base, reading }
+    }
+
+    /// The attempt that the text has if it ends here.
+    fn attempt_at_the_end(&self) -> Option<Attempt> {
+        if self.impossible || self.skip.is_some() {
+            return None;
+        }
+        if let Some(frame) = &self.frame {
+            return frame_attempt(frame, Progress::Going, self.window());
+        }
+        let rest = self.rest(self.at);
+        if rest.is_empty() {
+            return None;
+        }
+        match self.prose.opening(rest, self.at) {
+            Opening::Undecided { bare, call } => undecided(self.at, bare, call, self.window().reading),
+            _ => None,
+        }
+    }
+
+    /// Takes note of the last call if it is the first valid one.
+    fn judge_last(&mut self, valid: bool) {
+        if valid
+            && self.complete.is_none()
+            && let Some(call) = self.calls.last()
+        {
+            let mark = |byte| Mark { byte, token: self.starts.token_of(byte) };
+            let marks = (mark(call.body.end - 1), mark(call.name_span.end));
+            self.complete = Some((self.calls.len() - 1, marks.0, marks.1));
+        }
     }
 
     /// Whether no more bytes of calls may be kept.
@@ -326,7 +388,7 @@ impl ToolCallStream {
     fn give_up(&mut self) {
         self.impossible = true;
         self.buffer = Vec::new();
-        self.starts = Vec::new();
+        self.starts = Starts::default();
     }
 
     /// Drops the bytes that need not be read again.
@@ -339,10 +401,6 @@ impl ToolCallStream {
         }
         self.buffer.drain(..done);
         self.base += done;
-        let first = self.starts.partition_point(|&(start, _)| start <= self.base).saturating_sub(1);
-        self.starts.drain(..first);
-        if self.buffer.is_empty() {
-            self.starts.clear();
-        }
+        self.starts.forget(self.base, self.buffer.is_empty());
     }
 }

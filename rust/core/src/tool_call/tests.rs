@@ -1,6 +1,8 @@
 use super::*;
 
-const OPTIONS: Options = Options { schema: None, formats: Formats::ALL, max_call_bytes: 1 << 20 };
+const OPTIONS: Options = Options::new(Formats::ALL);
+const ALL: Reading<'static> = Reading::new(Formats::ALL);
+const HERMES: Reading<'static> = Reading::new(Formats::HERMES);
 
 const CALL: &str = r#"{"name": "f", "arguments": {"a": 1}}"#;
 
@@ -14,7 +16,7 @@ fn seen(calls: &[ToolCall], text: &str) -> Vec<String> {
 }
 
 fn found(text: &str) -> Vec<String> {
-    seen(&scan(text, Formats::ALL).calls, text)
+    seen(&scan(text, ALL).calls, text)
 }
 
 /// Feeds `text` in pieces of `size` bytes and checks each prefix that ends with a piece.
@@ -25,7 +27,9 @@ fn check_stream(text: &str, formats: Formats, size: usize) {
         stream.feed(piece);
         fed += piece.len();
         if text.is_char_boundary(fed) {
-            assert_eq!(stream.calls(), scan(&text[..fed], formats).calls, "{:?}", &text[..fed]);
+            let found = scan(&text[..fed], Reading::new(formats));
+            assert_eq!(stream.calls(), found.calls, "{:?}", &text[..fed]);
+            assert_eq!(stream.attempts(), found.attempts, "{:?}", &text[..fed]);
         }
     }
 }
@@ -33,7 +37,7 @@ fn check_stream(text: &str, formats: Formats, size: usize) {
 #[test]
 fn spans_are_those_of_the_text() {
     let text = "Sure.\n<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": \"}</tool_call>\", \"b\": [1]}}\n</tool_call> done";
-    let calls = find_tool_calls(text, Formats::HERMES);
+    let calls = find_tool_calls(text, HERMES);
     assert_eq!(calls.len(), 1);
     let call = &calls[0];
     assert!(text[call.span.clone()].starts_with("<tool_call>\n"));
@@ -71,8 +75,8 @@ fn every_format_is_found_between_prose() {
         for text in [frame.clone(), format!("So {{é}}: [1] ```py x {frame} and {{\"b\": 2}} <br>")] {
             assert_eq!(found(&text), expected, "{text}");
             let only = Formats::named([format]).unwrap();
-            assert_eq!(find_tool_calls(&text, only).len(), 1, "{text}");
-            let call = &scan(&text, only).calls[0];
+            assert_eq!(find_tool_calls(&text, Reading::new(only)).len(), 1, "{text}");
+            let call = &scan(&text, Reading::new(only)).calls[0];
             assert_eq!(call.arguments, r#"{"a": 1}"#);
             assert_eq!(&text[call.name_span.clone()], "f");
             for size in [1, 2, 3, 7, 1000] {
@@ -84,31 +88,151 @@ fn every_format_is_found_between_prose() {
 }
 
 #[test]
-fn formats_that_are_not_chosen_are_prose() {
+fn formats_that_are_not_chosen_do_not_count() {
     let texts = [
-        format!("<tool_call>{CALL}</tool_call>"),
-        format!("[TOOL_CALLS]{CALL}"),
-        format!("<|python_tag|>{CALL}"),
-        format!("```{CALL}```"),
-        format!("[{CALL}]"),
-        CALL.to_owned(),
-        format!("{{\"tool_calls\": [{CALL}]}}"),
+        (format!("<tool_call>{CALL}</tool_call>"), &["hermes", "granite"][..]),
+        (format!("<tool_call>{}</tool_call>", CALL.replace(r#"{"a": 1}"#, r#""{\"a\": 1}""#)), &["granite"]),
+        (format!("[TOOL_CALLS]{CALL}"), &["mistral"]),
+        (format!("<|python_tag|>{CALL}"), &["llama3"]),
+        (format!("```{CALL}```"), &["fenced"]),
+        (format!("[{CALL}]"), &["array"]),
+        (CALL.to_owned(), &["object"]),
+        (CALL.replace("arguments", "parameters"), &["llama3", "object"]),
+        (format!("{{\"tool_calls\": [{CALL}]}}"), &["openai"]),
     ];
-    for (index, text) in texts.iter().enumerate() {
-        for (other, name) in Format::names().enumerate() {
-            let calls = find_tool_calls(text, Formats::named([name]).unwrap());
-            // Inside of what is prose then, bare JSON is bare JSON.
-            let bare = (name == "object" && index < 5) || (name == "array" && index == 6);
-            assert_eq!(!calls.is_empty(), index == other || bare, "{name}: {text}");
+    for (text, formats) in texts {
+        for name in Format::names() {
+            let reading = Reading::new(Formats::named([name]).unwrap());
+            let found = scan(&text, reading);
+            assert_eq!(found.calls.len(), usize::from(formats.contains(&name)), "{name}: {text}");
+            assert_eq!(found.attempts.len(), 1 - found.calls.len(), "{name}: {text}");
+            check_stream(&text, reading.formats, 1);
         }
     }
+}
+
+#[test]
+fn a_frame_with_more_than_its_call_has_none() {
+    let two = [
+        format!("{CALL}{CALL}"),
+        format!("{CALL}\n{CALL}"),
+        format!("[{CALL}]"),
+        format!("[{CALL}, {CALL}]"),
+    ];
+    let other =
+        [format!("{CALL};"), format!("{CALL}}}"), format!("{CALL} x {CALL}"), format!("{CALL}</tool_cal>")];
+    for body in two.iter().chain(&other) {
+        for (text, closed) in [
+            (format!("<tool_call>{body}</tool_call>"), 0),
+            (format!("<tool_call>{body}</tool_call><tool_call>{CALL}</tool_call>"), 1),
+            (format!("<tool_call>{body}<tool_call>{CALL}</tool_call>"), 1),
+        ] {
+            for formats in
+                (0..=255).map(|bits| Format::names().enumerate().filter(move |(i, _)| bits >> i & 1 == 1))
+            {
+                let formats = Formats::named(formats.map(|(_, name)| name)).unwrap();
+                let hermes =
+                    ["hermes", "granite"].iter().any(|name| formats.names().any(|named| named == *name));
+                let found = scan(&text, Reading::new(formats));
+                assert_eq!(found.calls.len(), if hermes { closed } else { 0 }, "{text}");
+                let reason = found.attempts[0].reason;
+                assert_eq!((found.attempts[0].at, reason), (0, Reason::Malformed), "{text}");
+                assert!(!is_valid_text(&text, None, Reading::new(formats)), "{text}");
+            }
+            for size in [1, 5, 1000] {
+                check_stream(&text, Formats::ALL, size);
+                check_stream(&text, Formats::HERMES, size);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_call_that_its_frame_takes_back_completes_no_stream() {
+    let mut stream = ToolCallStream::new(OPTIONS);
+    stream.feed_token(format!("<tool_call>{CALL}").as_bytes());
+    assert_eq!((stream.calls().len(), stream.complete_at().is_some()), (1, true));
+    stream.feed_token(b"{");
+    assert_eq!((stream.calls().len(), stream.complete_at(), stream.state()), (0, None, State::Prose));
+    stream.feed_token(format!("</tool_call><tool_call>{CALL}").as_bytes());
+    assert_eq!(stream.complete_at().unwrap().token, Some(2));
+}
+
+#[test]
+fn a_missing_closing_leaves_the_call_open() {
+    for text in [format!("<tool_call>{CALL}"), format!("<tool_call>{CALL}\n<tool_call>{CALL}</tool_call>")] {
+        let found = scan(&text, HERMES);
+        assert!(!found.calls[0].closed && !found.is_sound(), "{text}");
+        assert_eq!((found.attempts[0].at, found.attempts[0].reason), (0, Reason::Unclosed), "{text}");
+        assert_eq!(find_tool_calls(&text, HERMES).len(), found.calls.len() - 1);
+        check_stream(&text, Formats::HERMES, 1);
+    }
+}
+
+#[test]
+fn marks_that_are_spoken_of_open_nothing() {
+    let call = format!("<tool_call>{CALL}</tool_call>");
+    for text in [
+        format!("The <tool_call> tag: {call}"),
+        format!("The <tool_call> and the <tool_call> tag: {call}"),
+        format!("<tool_call><tool_call>{CALL}</tool_call>"),
+        format!("`<tool_call>` and \"[TOOL_CALLS]\": {call}"),
+        format!("{call} as <tool_call> says"),
+    ] {
+        assert_eq!(find_tool_calls(&text, ALL).len(), 1, "{text}");
+        assert!(is_valid_text(&text, None, ALL), "{text}");
+        check_stream(&text, Formats::ALL, 1);
+    }
+}
+
+#[test]
+fn thinking_blocks_hold_no_calls() {
+    let call = format!("<tool_call>{CALL}</tool_call>");
+    let opened = Reading { thinking: Thinking::Open, ..HERMES };
+    for (text, closed, open) in [
+        (format!("<think>{call}</think>{call}"), 1, 1),
+        (format!("<think>{call}"), 0, 0),
+        (format!("{call}</think>{call}"), 2, 1),
+        (format!("x {call}"), 1, 0),
+        (format!("{call}<think>{call}</think>{call}<think>"), 2, 1),
+        (format!("[THINK]{{\"a[/THINK]{call}"), 1, 1),
+        (format!("<think>[/THINK]{call}</think>{call}"), 1, 2),
+        (format!("<tool_call>{}</tool_call>", CALL.replace('1', "\"<think>\"")), 1, 0),
+    ] {
+        for (reading, expected) in [(HERMES, closed), (opened, open)] {
+            let found = scan(&text, reading);
+            assert_eq!(found.calls.len(), expected, "{text}");
+            assert_eq!(find_attempts(&text, reading), [], "{text}");
+            for size in [1, 3, 1000] {
+                let mut stream = ToolCallStream::new(Options { thinking: reading.thinking, ..OPTIONS });
+                text.as_bytes().chunks(size).for_each(|piece| stream.feed(piece));
+                assert_eq!(stream.calls(), found.calls, "{text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_tokens_of_thinking_blocks_are_counted() {
+    let count = |tokens: &[&str], thinking| {
+        let mut stream = ToolCallStream::new(Options { thinking, ..OPTIONS });
+        for token in tokens {
+            stream.feed_token(token.as_bytes());
+        }
+        stream.thinking_tokens()
+    };
+    assert_eq!(count(&["a", "<th", "ink>", "b", "</think", ">c", "d"], Thinking::Closed), 5);
+    assert_eq!(count(&["b", "c", "</think>", "d", "<think>", "e"], Thinking::Open), 5);
+    assert_eq!(count(&["<think", "ing>"], Thinking::Closed), 0);
+    let long = "x".repeat(100);
+    assert_eq!(count(&["<think>", &long, &long, "</think>"], Thinking::Closed), 4);
 }
 
 #[test]
 fn parallel_calls_and_broken_ones() {
     let call = |name: &str| format!("<tool_call>{{\"name\":\"{name}\",\"arguments\":{{}}}}</tool_call>");
     let names = |text: &str| -> Vec<String> {
-        find_tool_calls(text, Formats::HERMES).into_iter().map(|call| call.name).collect()
+        find_tool_calls(text, HERMES).into_iter().map(|call| call.name).collect()
     };
     assert_eq!(names(&(call("a") + &call("b"))), ["a", "b"]);
     assert_eq!(names(&("<tool_call>".to_owned() + &call("a"))), ["a"]);
@@ -124,7 +248,7 @@ fn parallel_calls_and_broken_ones() {
         "{\"name\":\"f\",\"arguments\":{}}",
     ] {
         assert!(names(broken).is_empty(), "{broken}");
-        let sound = scan(&(call("a") + broken), Formats::HERMES).is_sound();
+        let sound = scan(&(call("a") + broken), HERMES).is_sound();
         assert_eq!(sound, broken.starts_with('{'), "{broken}");
     }
 }
@@ -144,8 +268,8 @@ fn lists_hold_calls_and_nothing_else() {
         (format!("{{\"tool_calls\": [{CALL}]"), 1),
         (format!("```json\n{CALL}\n``"), 1),
     ] {
-        assert_eq!(scan(&text, Formats::ALL).calls.len(), complete, "{text}");
-        assert!(find_tool_calls(&text, Formats::ALL).is_empty(), "{text}");
+        assert_eq!(scan(&text, ALL).calls.len(), complete, "{text}");
+        assert!(find_tool_calls(&text, ALL).is_empty(), "{text}");
         check_stream(&text, Formats::ALL, 1);
     }
 }
@@ -285,24 +409,32 @@ fn bytes_that_are_no_text_break_a_call() {
 }
 
 #[test]
-fn beginnings_of_calls_are_known() {
+fn beginnings_of_valid_texts_are_known() {
     let any = |_: &ToolCall| true;
     let texts = [
         format!(" <tool_call>{CALL}</tool_call>\n<tool_call>{CALL}</tool_call>"),
+        format!("So: [1, {{}}] {CALL};{CALL}"),
         format!("[TOOL_CALLS][{CALL}]"),
         format!("```json\n{CALL}\n```"),
         format!("{{\"tool_calls\": [{CALL}, {CALL}]}}"),
+        format!("The <tool_call> tag <think><tool_call></think><tool_call>{CALL}</tool_call>"),
     ];
     for text in texts {
+        assert!(is_valid_text(&text, None, ALL), "{text}");
         for end in 0..=text.len() {
-            assert!(could_become(&text[..end], Formats::ALL, any), "{}", &text[..end]);
+            assert!(could_become(&text[..end], ALL, any), "{}", &text[..end]);
         }
-        assert!(!could_become(&text, Formats::ALL, |_| false));
-        assert!(!could_become(&(text + "!"), Formats::ALL, any));
+        assert!(!could_become(&text, ALL, |_| false));
+        assert!(!could_become(&format!("{text} <tool_call>[]</tool_call>"), ALL, any));
     }
-    for text in
-        ["So", "{]", "[1", "{\"a\": 1}", "<tool_call>x", "<tools", "{\"name\": \"f\", \"arguments\": 1}"]
-    {
-        assert!(!could_become(text, Formats::ALL, any), "{text}");
+    for text in [
+        "<tool_call>[",
+        "<tool_call>{]",
+        "<tool_call><function=f>",
+        "[TOOL_CALLS][1",
+        "{\"name\": \"f\", \"arguments\": 1}",
+        "[{\"name\": \"f\", \"arguments\": {}}, 1",
+    ] {
+        assert!(!could_become(text, ALL, any), "{text}");
     }
 }

@@ -6,29 +6,48 @@ use crate::error::Issue;
 use crate::schema::ToolSchema;
 use crate::{Result, threads};
 
-use super::find::{Seen, scan, walk};
-use super::formats::Formats;
+use super::attempt::Attempt;
+use super::find::{scan, walk};
+use super::reading::Reading;
+use super::seen::{Seen, Visit};
 
 /// With fewer texts, starting threads takes longer than judging them.
 const PARALLEL_TEXTS: usize = 512;
 
 /// True when `text` has calls, none is broken, and all are valid under `schema` if there is one.
-pub fn is_valid_text(text: &str, schema: Option<&ToolSchema>, formats: Formats) -> bool {
-    let (mut any, mut valid) = (false, true);
-    let broken = walk(text, formats, |seen| {
-        any = true;
-        valid = valid && schema.is_none_or(|schema| accepts(schema, &seen));
-    });
-    any && valid && !broken
+pub fn is_valid_text(text: &str, schema: Option<&ToolSchema>, reading: Reading<'_>) -> bool {
+    let mut verdict = Verdict { schema, any: false, sound: true };
+    walk(text, reading, &mut verdict);
+    verdict.any && verdict.sound
+}
+
+/// What is known about a text so far.
+struct Verdict<'s> {
+    schema: Option<&'s ToolSchema>,
+    any: bool,
+    sound: bool,
+}
+
+impl Visit for Verdict<'_> {
+    fn call(&mut self, seen: Seen<'_>) {
+        self.any = true;
+        self.sound = self.sound && self.schema.is_none_or(|schema| accepts(schema, &seen));
+    }
+
+    fn attempt(&mut self, attempt: Attempt) {
+        self.sound &= !attempt.chosen;
+    }
 }
 
 /// [`is_valid_text`] for each text and its schema, on `threads` threads (0: one a core).
 pub fn are_valid_texts(
     texts: &[(&str, Option<&ToolSchema>)],
-    formats: Formats,
+    reading: Reading<'_>,
     threads: usize,
 ) -> Result<Vec<bool>> {
-    let judge = |&(text, schema): &(&str, Option<&ToolSchema>)| is_valid_text(text, schema, formats);
+    let judge = |&(text, schema): &(&str, Option<&ToolSchema>)| {
+        is_valid_text(text, schema, Reading { tools: schema, ..reading })
+    };
     let pool = if texts.len() < PARALLEL_TEXTS { None } else { threads::pool(threads)? };
     Ok(match pool {
         None => texts.iter().map(judge).collect(),
@@ -38,8 +57,8 @@ pub fn are_valid_texts(
 
 /// True when `text` has calls, none is broken and, if there is a `schema`, each has all arguments that its tool
 /// requires.
-pub fn required_present_in(text: &str, schema: Option<&ToolSchema>, formats: Formats) -> bool {
-    let found = scan(text, formats);
+pub fn required_present_in(text: &str, schema: Option<&ToolSchema>, reading: Reading<'_>) -> bool {
+    let found = scan(text, reading);
     found.is_sound()
         && schema.is_none_or(|schema| {
             found.calls.iter().all(|call| schema.required_present(&call.name, &call.arguments))
@@ -49,8 +68,8 @@ pub fn required_present_in(text: &str, schema: Option<&ToolSchema>, formats: For
 /// Everything that is wrong with the calls in `text`; empty exactly when [`is_valid_text`].
 ///
 /// The paths start with the call's index (`/0/arguments/city`).
-pub fn text_issues(text: &str, schema: &ToolSchema, formats: Formats) -> Vec<Issue> {
-    let found = scan(text, formats);
+pub fn text_issues(text: &str, schema: &ToolSchema, reading: Reading<'_>) -> Vec<Issue> {
+    let found = scan(text, reading);
     let mut issues = Vec::new();
     for (index, call) in found.calls.iter().enumerate() {
         issues.extend(schema.issues(&call.name, &call.arguments).into_iter().map(|mut issue| {
@@ -83,8 +102,11 @@ fn accepts(schema: &ToolSchema, seen: &Seen<'_>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::formats::Formats;
     use super::*;
     use crate::schema::tool_call_error;
+
+    const ALL: Reading<'static> = Reading::new(Formats::ALL);
 
     const TOOLS: &str = r#"[{"name": "f", "parameters": {"type": "object", "properties": {"n": {"type": "integer"}},
         "required": ["n"], "additionalProperties": false}}]"#;
@@ -95,19 +117,19 @@ mod tests {
         let good = "<tool_call>{\"name\": \"f\", \"arguments\": {\"n\": 1}}</tool_call>";
         let bad = "<tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_call>";
         let judged = |text: &str| {
-            let issues = text_issues(text, &schema, Formats::ALL);
-            assert_eq!(is_valid_text(text, Some(&schema), Formats::ALL), issues.is_empty());
+            let issues = text_issues(text, &schema, ALL);
+            assert_eq!(is_valid_text(text, Some(&schema), ALL), issues.is_empty());
             issues.into_iter().map(|issue| issue.instance_path + " " + &issue.message).collect::<Vec<_>>()
         };
-        assert!(judged(good).is_empty() && is_valid_text(bad, None, Formats::ALL));
+        assert!(judged(good).is_empty() && is_valid_text(bad, None, ALL));
         assert_eq!(judged(&format!("{good} {bad}")), ["/1/arguments the argument \"n\" is missing"]);
         assert_eq!(judged("no"), [" no complete tool call"]);
         assert_eq!(judged(&format!("{good}<tool_call>{{")), [" a tool call is cut off or malformed"]);
-        let complete = |text: &str| required_present_in(text, Some(&schema), Formats::ALL);
+        let complete = |text: &str| required_present_in(text, Some(&schema), ALL);
         assert!(complete(good) && !complete(bad) && !complete(""));
         assert!(!complete(&format!("{good}{bad}")) && !complete(&format!("{good}<tool_call>{{")));
-        assert!(required_present_in(bad, None, Formats::ALL) && !required_present_in("", None, Formats::ALL));
-        let error = tool_call_error(text_issues(&(bad.to_owned() + bad), &schema, Formats::ALL));
+        assert!(required_present_in(bad, None, ALL) && !required_present_in("", None, ALL));
+        let error = tool_call_error(text_issues(&(bad.to_owned() + bad), &schema, ALL));
         assert_eq!(
             error.message,
             "the tool call is not valid (and 1 more): /0/arguments: the argument \"n\" is missing"
