@@ -170,7 +170,8 @@ class Frame:
 
     def cut(self, found: bool, uncounted: str | None, call_like: bool) -> str | None:
         """Why the frame gives no call if the text ends in it."""
-        if self.void or (self.spoiled and (found or self.means_call)):
+        barren = self.ended and not found
+        if self.void or (self.spoiled and found) or (self.means_call and (self.spoiled or barren)):
             return "malformed"
         if found and self.ended:
             return uncounted or "unclosed"

@@ -14,8 +14,8 @@ COLUMNS = {
     "schema_valid": "valid calls",
     "exact_match": "exact matches",
     "f1": "F1",
-    "broken_calls": "broken calls",
     "false_calls": "false calls",
+    "broken_calls": "broken calls",
     "attempted_calls": "attempted calls",
 }
 """The shares that are shown for each category, and their headings."""

@@ -20,9 +20,9 @@ _LABELS = {
     "ttfa_name_tokens": "its function name",
     "ttfa_overhead_tokens": "beyond the shortest right call",
     "ttfa_ms": "in time",
-    "thinking_tokens": "thinking",
     "prompt_tokens": "prompt",
     "output_tokens": "answer",
+    "thinking_tokens": "thinking blocks",
 }
 _PARTS = (
     "ttft_tokenise_ms",
@@ -31,6 +31,7 @@ _PARTS = (
     "ttfa_name_tokens",
     "ttfa_overhead_tokens",
     "ttfa_ms",
+    "thinking_tokens",
 )
 
 

@@ -21,6 +21,7 @@ _RATES = (
     ("broken_call_rate", "broken_call", True),
 )
 """Name of a rate, property of a score, whether it is over the prompts that need a call."""
+_PARTS = ("attempted_call_rate", "broken_call_rate")
 
 
 def quality(scores: Sequence[Score], *, seed: int = 0) -> dict[str, Any]:
@@ -52,7 +53,7 @@ def quality(scores: Sequence[Score], *, seed: int = 0) -> dict[str, Any]:
         >>> section["f1"]
         {'value': 0.5, 'low': 0.5, 'high': 0.5, 'per_prompt': [[1, 1, 1]]}
         >>> section["absent"]
-        {'false_call_rate': 'every prompt needs a call', 'attempted_call_rate': 'every prompt needs a call'}
+        {'false_call_rate': 'every prompt needs a call'}
     """
     per_prompt = [
         [
@@ -79,10 +80,10 @@ def quality(scores: Sequence[Score], *, seed: int = 0) -> dict[str, Any]:
         flags = [int(getattr(score, flag)) for score in scores if score.should_call == due]
         if flags:
             section[name] = _of_prompts(flags, seed) | {"per_prompt": flags}
-        elif due:
-            absent[name] = _NONE_DUE
+        elif name in _PARTS:
+            continue  # absent for the same reason as the rate that it is a part of
         else:
-            absent[name] = _ALL_DUE if len(table) else "no prompts"
+            absent[name] = _NONE_DUE if due else _ALL_DUE if len(table) else "no prompts"
     return section | ({"absent": absent} if absent else {})
 
 

@@ -12,7 +12,6 @@ from kdfast.speed.sample import SpeedSample
 _NO_PROMPT = "no prompt was measured"
 _NO_SECOND_TOKEN = "no answer has a second token"  # noqa: S105 - no password
 _NO_CALL = "no prompt needs a call"
-_NO_THOUGHT = "no answer has a thinking block"
 _NO_TRUTH = "no prompt that needs a call has a ground truth"
 
 METRICS: dict[str, tuple[str, str]] = {
@@ -27,11 +26,13 @@ METRICS: dict[str, tuple[str, str]] = {
     "ttfa_name_tokens": ("tokens", _NO_CALL),
     "ttfa_overhead_tokens": ("tokens", _NO_TRUTH),
     "ttfa_ms": ("ms", _NO_CALL),
-    "thinking_tokens": ("tokens", _NO_THOUGHT),
     "prompt_tokens": ("tokens", _NO_PROMPT),
     "output_tokens": ("tokens", _NO_PROMPT),
 }
-"""Every metric of a report: its unit, and the reason to give if no sample has it."""
+"""The metrics of a report: the unit, and the reason to give if no sample has it."""
+SOMETIMES = {"thinking_tokens": "tokens"}
+"""Metrics that only some models have, and their units. A report without one gives no reason."""
+
 
 Sample = SpeedSample | Mapping[str, float | Sequence[float]]
 
@@ -80,15 +81,16 @@ def aggregate_speed_metrics(samples: Iterable[Sample]) -> SpeedMetrics:
         >>> speed["ttft_ms"].percentile(50), speed["ttfa_tokens"].infinite, speed.absent["tps"]
         (40.0, 1, 'no answer has a second token')
     """
-    gathered: dict[str, list[float]] = {name: [] for name in METRICS}
+    units = {name: unit for name, (unit, _) in METRICS.items()} | SOMETIMES
+    gathered: dict[str, list[float]] = {name: [] for name in units}
     for sample in samples:
         for name, value in (sample.values() if isinstance(sample, SpeedSample) else sample).items():
-            if name not in METRICS:
-                raise ValueError(f"samples: metric must be one of {', '.join(METRICS)}, got {name!r}")
+            if name not in units:
+                raise ValueError(f"samples: metric must be one of {', '.join(units)}, got {name!r}")
             gathered[name] += [float(one) for one in value] if isinstance(value, Sequence) else [float(value)]
     return SpeedMetrics(
-        metrics={name: Metric(METRICS[name][0], values) for name, values in gathered.items() if values},
-        absent={name: METRICS[name][1] for name, values in gathered.items() if not values},
+        metrics={name: Metric(units[name], values) for name, values in gathered.items() if values},
+        absent={name: reason for name, (_, reason) in METRICS.items() if not gathered[name]},
     )
 
 

@@ -159,9 +159,9 @@ class SpeedSample:
             "ttfa_name_tokens": self.ttfa_name_tokens,
             "ttfa_overhead_tokens": self.ttfa_overhead_tokens,
             "ttfa_ms": self.ttfa_ms,
-            "thinking_tokens": float(self.thinking_tokens) if self.thinking_tokens else None,
             "prompt_tokens": float(self.prompt_tokens),
             "output_tokens": float(len(self.ids)),
+            "thinking_tokens": float(self.thinking_tokens) if self.thinking_tokens else None,
         }
         return {name: value for name, value in found.items() if value is not None}
 

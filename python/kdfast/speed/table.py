@@ -23,9 +23,9 @@ _LABELS = {
     "ttfa_name_tokens": "  its function name",
     "ttfa_overhead_tokens": "  beyond the shortest call",
     "ttfa_ms": "  in time",
-    "thinking_tokens": "thinking",
     "prompt_tokens": "prompt",
     "output_tokens": "answer",
+    "thinking_tokens": "  thinking blocks",
 }
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import pickle
+from typing import Any
 
 import pytest
 from weather_calls import OBJECT, WEATHER, call
@@ -11,10 +13,13 @@ from weather_calls import OBJECT, WEATHER, call
 from kdfast._rust import (
     ToolCallStream,
     ToolSchema,
+    find_attempted_calls,
     find_tool_calls,
     is_valid_tool_json,
     looks_like_tool_json,
     required_fields_present,
+    thinking_closing,
+    tool_call_formats,
 )
 from kdfast.errors import SchemaError, ToolCallError
 from kdfast.scoring import FORMATS
@@ -46,8 +51,7 @@ def test_braces_and_tags_inside_strings_do_not_end_a_call() -> None:
         '{"name": "weather", "arguments": {}',
         '[{"name": "weather", "arguments": {}}, {}]',
         '```json\n{"name": "weather", "arguments": {}}\n',
-        '<tool_call>{"name": "weather"}</tool_call>',
-        call("null"),
+        '<tool_call>{"city": "Rome"}</tool_call>',
         call("[]"),
         call("{}", name=""),
         call("{}")[:-1],
@@ -219,7 +223,7 @@ def test_calls_that_are_not_closed_are_found_on_demand() -> None:
 
 
 def test_unknown_formats_are_refused() -> None:
-    with pytest.raises(ValueError, match=r'formats must be among hermes, mistral, .*, got "xml"'):
+    with pytest.raises(ValueError, match=r'formats must be among hermes, granite, mistral, .*, got "xml"'):
         find_tool_calls("", ["hermes", "xml"])
 
 
@@ -227,25 +231,147 @@ def test_unknown_formats_are_refused() -> None:
     ("prefix", "could"),
     [
         ("", True),
-        ("  ", True),
         ("<tool_", True),
         ('{"na', True),
         ('{"name": "weather", "arguments": {"city": "Ro', True),
         ('{"name": 5', True),  # the key may be repeated
         (f"[{OBJECT}, ", True),
         (call('{"city": "x"}') + "\n<", True),
-        (call('{"city": "x"}') + "```[", True),
-        (call('{"city": "x"}') + "```[]", False),  # prose, as it holds no call
+        (call('{"city": "x"}') + "```[]", True),  # prose around a call does not matter
+        (f"{OBJECT};{OBJECT[:-9]}", True),
+        ("Sure, ", True),
+        ('{]{"city": "Rome"}', True),
+        (OBJECT + " done", True),
+        ("<tool_call>Rome", True),  # the mark may only be spoken of
+        ("<think><tool_call>{]", True),
         ('<tool_call>{"city": "Rome"} ', False),
-        ("```js", True),
-        ("Sure, ", False),
-        ("{]", False),
-        ('{"city": "Rome"}', False),
+        ("<tool_call>{]", False),
+        ("<tool_call>[", False),
+        ("<tool_call><function=weather>", False),
         ('{"name": "wether", "arguments": {}}', False),
         (f"[{OBJECT}, 1", False),
-        (OBJECT + " done", False),
-        ("<tool_call>Rome", False),
+        (call('{"city": "x"}') + call('{"city": 1}'), False),
     ],
 )
 def test_beginnings(prefix: str, could: bool) -> None:
     assert looks_like_tool_json(prefix, [WEATHER]) == could
+
+
+@pytest.mark.parametrize(
+    "body", [f"{OBJECT}{OBJECT}", f"{OBJECT}\n{OBJECT}", f"[{OBJECT}]", f"[{OBJECT}, {OBJECT}]"]
+)
+def test_two_objects_or_an_array_in_one_frame_are_no_call(body: str) -> None:
+    text = f"<tool_call>{body}</tool_call>"
+    for count in range(1, len(tool_call_formats()) + 1):
+        for formats in itertools.combinations(tool_call_formats(), count):
+            assert find_tool_calls(text, formats, unclosed=True) == []
+            assert find_attempted_calls(text, formats) == [(0, "malformed")]
+            assert not is_valid_tool_json(text, [WEATHER], formats)
+            stream = ToolCallStream([WEATHER], formats)
+            assert not stream.feed(text.encode())
+            assert (stream.calls, stream.complete_at_byte) == ([], None)
+
+
+def test_a_call_without_its_closing_is_not_closed() -> None:
+    text = f"<tool_call>{OBJECT}\n<tool_call>{OBJECT}</tool_call><tool_call>{OBJECT}"
+    assert [call.closed for call in find_tool_calls(text, unclosed=True)] == [False, True, False]
+    assert len(find_tool_calls(text)) == 1
+    start = text.rindex("<tool_call>")
+    assert find_attempted_calls(text) == [(0, "unclosed"), (start, "unclosed")]
+    assert not is_valid_tool_json(text)
+
+
+def test_fewer_formats_never_give_more_calls() -> None:
+    assert find_tool_calls('[1, {"name": "b", "arguments": {}}]', ["object"]) == []
+    assert find_tool_calls(f"<tool_call>{OBJECT}</tool_call>", ["object"]) == []
+    assert len(find_tool_calls(f"<tool_call>{OBJECT}</tool_call>", ["hermes", "object"])) == 1
+
+
+def test_marks_that_are_spoken_of_break_nothing() -> None:
+    found = call('{"city": "x"}')
+    for text in (
+        f"The <tool_call> tag: {found}",
+        f"The <tool_call> and the <tool_call> tag: {found}",
+        f"`<tool_call>` opens one, [TOOL_CALLS] others. {found}",
+    ):
+        assert len(find_tool_calls(text)) == 1
+        assert is_valid_tool_json(text, [WEATHER])
+        assert find_attempted_calls(text) == []
+
+
+AS_TEXT = r'{"name": "weather", "arguments": "{\"city\": \"Rome\"}"}'
+
+
+@pytest.mark.parametrize(
+    ("text", "counts_in"),
+    [
+        (f"<tool_call>{AS_TEXT}</tool_call>", ["granite"]),
+        (f"[TOOL_CALLS][{AS_TEXT}]", ["mistral"]),
+        (f"[TOOL_CALLS]{AS_TEXT}", ["mistral"]),
+        (f"<|python_tag|>{AS_TEXT}", []),
+        (AS_TEXT, []),
+        (f"[{AS_TEXT}]", []),
+        (f'{{"function": {AS_TEXT}}}', ["openai"]),
+        (f'{{"tool_calls": [{AS_TEXT}]}}', ["openai"]),
+    ],
+)
+def test_arguments_as_text_count_where_the_format_has_them(text: str, counts_in: list[str]) -> None:
+    for name in tool_call_formats():
+        found = find_tool_calls(text, [name])
+        assert [call.arguments for call in found] == [{"city": "Rome"}] * (name in counts_in)
+        assert len(find_attempted_calls(text, [name])) == 1 - len(found)
+    assert [call.format for call in find_tool_calls(text)] == counts_in
+
+
+CLOCK = {"name": "clock", "parameters": {"type": "object", "properties": {"zone": {"type": "string"}}}}
+
+
+@pytest.mark.parametrize("nothing", ["", ', "arguments": null', ', "arguments": ""', ', "arguments": " "'])
+def test_no_arguments_are_an_empty_object_where_they_may_be_left_out(nothing: str) -> None:
+    def found(
+        name: str, formats: list[str], tools: list[dict[str, Any]] | None = None
+    ) -> list[dict[str, Any]]:
+        text = f'<tool_call>{{"name": "{name}"{nothing}}}</tool_call>'
+        return [call.arguments for call in find_tool_calls(text, formats, tools=tools)]
+
+    assert found("weather", ["granite"]) == [{}]
+    assert found("clock", ["hermes"], [CLOCK, WEATHER]) == [{}]
+    assert found("weather", ["hermes"], [CLOCK, WEATHER]) == []
+    assert found("clock", ["hermes"]) == []
+    assert is_valid_tool_json(f'{{"name": "clock"{nothing}}}', [CLOCK], ["object"])
+    stream = ToolCallStream(formats=["hermes"], tools=[CLOCK])
+    stream.feed(f'<tool_call>{{"name": "clock"{nothing}}}'.encode())
+    assert [call.arguments for call in stream.calls] == [{}]
+
+
+THINKING = [
+    ("<think>", "</think>"),
+    ("[THINK]", "[/THINK]"),
+    ("<seed:think>", "</seed:think>"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+]
+
+
+@pytest.mark.parametrize(("opening", "closing"), THINKING)
+def test_a_call_in_a_thinking_block_is_no_call(opening: str, closing: str) -> None:
+    draft, final = call('{"city": "draft"}'), call('{"city": "final"}')
+
+    def cities(text: str, thinking: str = "closed") -> list[str]:
+        found = [one.arguments["city"] for one in find_tool_calls(text, thinking=thinking)]
+        stream = ToolCallStream([WEATHER], thinking=thinking)
+        assert stream.feed(text.encode()) == (found != [])
+        assert [one.arguments["city"] for one in stream.calls] == found
+        assert is_valid_tool_json(text, [WEATHER], thinking=thinking) == (found != [])
+        assert find_attempted_calls(text, thinking=thinking) == []
+        return found
+
+    assert cities(f"{opening}{draft}{closing}{final}") == ["final"]
+    assert cities(f"{opening}{draft}{final}") == []  # it never ends
+    assert cities(f"{opening}<tool_call>{{{closing}{final}") == ["final"]
+    assert cities(f"{draft}{closing}{final}", thinking="open") == ["final"]
+    assert cities(final, thinking="open") == []
+    assert cities(f"{final}{opening}{draft}{closing}") == ["final"]
+    assert thinking_closing(f"<|im_start|>assistant\n{opening}\n") == closing
+    assert thinking_closing(f"<|im_start|>assistant\n{opening}\n{closing}\n") is None
+    with pytest.raises(ValueError, match=r"thinking must be 'open' or 'closed', got \"ajar\""):
+        find_tool_calls(final, thinking="ajar")

@@ -7,8 +7,11 @@ use memchr::memmem;
 
 use super::attempt::{Attempt, Reason};
 use super::find::{Scan, scan};
+use super::formats::CALL_OPENINGS;
 use super::object::{ARGUMENTS_KEYS, NAME_KEYS};
 use super::reading::Reading;
+
+const CLOSING: &str = "</tool_call>";
 
 /// Marks with which other models open calls (Qwen-Coder, `LFM2`, Phi-4, Gemma, `DeepSeek`, Kimi, gpt-oss, `MiniMax`...).
 const OTHER_MARKS: [&str; 14] = [
@@ -28,20 +31,32 @@ const OTHER_MARKS: [&str; 14] = [
     "to=functions.",
 ];
 
-/// Every attempt in `text` at a call that counts: what opens like one and gives none. One attempt that no frame shows is
-/// enough: a second one is not looked for.
+/// Every attempt in `text` at a call that counts: what opens like one and gives none.
+///
+/// Beside a call, JSON of a format that does not count is none, unless a closing follows it: it may tell what was called.
+/// One attempt that no frame shows is enough: a second one is not looked for.
 pub fn find_attempts(text: &str, reading: Reading<'_>) -> Vec<Attempt> {
     let Scan { calls, mut attempts, passed, json } = scan(text, reading);
+    if !calls.is_empty() {
+        attempts.retain(|attempt| attempt.chosen || is_marked(text, attempt.at, &passed));
+    }
     if attempts.is_empty() {
         let none_found = calls.is_empty();
         let hidden = gaps(text, &passed).find_map(|gap| {
             let loose = || gaps_within(&gap, &json).find_map(|gap| loose_call(text, gap));
-            let named = || if none_found { named_tool(text, &gap, reading) } else { None };
-            other_mark(text, &gap).or_else(loose).or_else(named)
+            let mark = other_mark(text, &gap);
+            if none_found { mark.or_else(loose).or_else(|| named_tool(text, &gap, reading)) } else { mark }
         });
         attempts.extend(hidden);
     }
     attempts
+}
+
+/// Whether what opens at `at` has the opening of a call, or the closing of one after it.
+fn is_marked(text: &str, at: usize, passed: &[Range<usize>]) -> bool {
+    let frame = passed.binary_search_by_key(&at, |range| range.start).map(|index| &passed[index]);
+    let closed = |range: &Range<usize>| text[range.end..].trim_start().starts_with(CLOSING);
+    CALL_OPENINGS.iter().any(|opening| text[at..].starts_with(opening)) || frame.is_ok_and(closed)
 }
 
 /// What of `text` is in none of `ranges` (ascending).
@@ -179,10 +194,14 @@ mod tests {
             format!("The <tool_call> tag: {CALL}"),
             format!("{CALL} I called {{\"tool\": \"tide\"}}."),
             format!("{CALL}\n{CALL}"),
+            format!("{CALL} So I called {}.", &CALL[11..CALL.len() - 12]),
+            format!("{CALL} {{\"name\": \"tide\", \"arguments\": {{}},"),
             format!("<think>{{\"name\": 1, \"args\": }}</think>{CALL}"),
         ] {
             assert_eq!(reasons(&text), [], "{text}");
         }
         assert_eq!(reasons(&format!("{CALL}<tool_call>{{")), [(71, "cut")]);
+        assert_eq!(reasons(&format!("{CALL}[TOOL_CALLS]{}", &CALL[11..CALL.len() - 12])), [(71, "format")]);
+        assert_eq!(reasons(&format!("{CALL}tool_call>{}", &CALL[11..])), [(81, "format")]);
     }
 }

@@ -200,13 +200,14 @@ impl Frame {
     /// The same if the text ends here; and whether what may follow can still change it.
     pub fn failure_at_the_end(&self, window: Window<'_>) -> Option<(Reason, bool)> {
         let any = self.last.is_some();
-        let lost = self.void || self.spoiled && (any || self.kind.tagged());
+        let barren = !any && matches!(self.phase, Phase::Tail(_));
+        let lost = self.void || self.spoiled && any || self.kind.tagged() && (self.spoiled || barren);
         let whole = any && !lost && matches!(self.phase, Phase::Tail(_));
         let reason = match self.phase {
             _ if lost => Reason::Malformed,
             _ if whole => self.uncounted.unwrap_or(Reason::Unclosed),
             Phase::Said(_)
-                if window.bytes(self.start, self.start + self.after_opening() + 1).ends_with(b" ") =>
+                if window.bytes(self.start, self.start + self.kind.opening().len() + 1).ends_with(b" ") =>
             {
                 return None;
             }
@@ -216,10 +217,6 @@ impl Frame {
             _ => (any || self.looks_like_a_call()).then_some(Reason::Cut)?,
         };
         Some((reason, !lost))
-    }
-
-    fn after_opening(&self) -> usize {
-        self.kind.opening().len()
     }
 
     fn looks_like_a_call(&self) -> bool {
@@ -392,7 +389,7 @@ impl Frame {
         match self.last {
             Some(end) => Progress::Broken { resume: end },
             None if self.kind.tagged() && !self.kind.closing().is_empty() => {
-                Progress::Void { rest: self.start + self.after_opening() }
+                Progress::Void { rest: self.start + self.kind.opening().len() }
             }
             None => Progress::Broken { resume: self.start + 1 },
         }

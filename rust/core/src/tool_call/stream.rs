@@ -279,15 +279,7 @@ impl ToolCallStream {
     fn inside(&mut self) -> bool {
         let end = self.end();
         let Some(frame) = &mut self.frame else { return true };
-        let window = Window {
-            bytes: &self.buffer,
-            base: self.base,
-            reading: Reading {
-                formats: self.formats,
-                thinking: Thinking::Closed,
-                tools: self.tools.as_deref(),
-            },
-        };
+        let window = window(&self.buffer, self.base, self.formats, self.tools.as_deref());
         let known = self.calls.len();
         let progress = loop {
             self.at += frame.plain(&self.buffer[self.at - self.base..]);
@@ -345,9 +337,7 @@ impl ToolCallStream {
     }
 
     fn window(&self) -> Window<'_> {
-        let reading =
-            Reading { formats: self.formats, thinking: Thinking::Closed, tools: self.tools.as_deref() };
-        Window { bytes: &self.buffer, base: self.base, reading }
+        window(&self.buffer, self.base, self.formats, self.tools.as_deref())
     }
 
     /// The attempt that the text has if it ends here.
@@ -359,10 +349,7 @@ impl ToolCallStream {
             return frame_attempt(frame, Progress::Going, self.window());
         }
         let rest = self.rest(self.at);
-        if rest.is_empty() {
-            return None;
-        }
-        match self.prose.opening(rest, self.at) {
+        match (!rest.is_empty()).then(|| self.prose.opening(rest, self.at))? {
             Opening::Undecided { bare, call } => undecided(self.at, bare, call, self.window().reading),
             _ => None,
         }
@@ -403,4 +390,8 @@ impl ToolCallStream {
         self.base += done;
         self.starts.forget(self.base, self.buffer.is_empty());
     }
+}
+
+fn window<'a>(bytes: &'a [u8], base: usize, formats: Formats, tools: Option<&'a ToolSchema>) -> Window<'a> {
+    Window { bytes, base, reading: Reading { tools, ..Reading::new(formats) } }
 }
