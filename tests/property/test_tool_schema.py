@@ -113,6 +113,7 @@ def in_format(kind: str, name: str, arguments: dict[str, Any], ascii_only: bool)
     message = {"role": "assistant", "tool_calls": [{"id": "c", "type": "function", "function": function}]}
     return {
         "hermes": f"<tool_call>\n{dumps(body)}\n</tool_call>",
+        "granite": f"<tool_call>\n{dumps(function)}\n</tool_call>",
         "mistral": f"[TOOL_CALLS] {dumps([body])}",
         "llama3": f"<|python_tag|>{dumps({'name': name, 'parameters': arguments})}",
         "fenced": f"```json\n{dumps(body, 2)}\n```",

@@ -22,10 +22,25 @@ def prefix_is_prose(said: str) -> bool | None:
     if first == "<":
         return tag_is_prose(said)
     if first in "\"'":
-        return None if len(said) == 1 else said[1] not in "{["
+        return quoted_is_prose(said[1:])
     if first == "`":
         return begins(said, ["```"])
     return name_is_prose(said) if first in LETTERS + "_" else True
+
+
+def quoted_is_prose(said: str) -> bool | None:
+    """The same for what follows a quote."""
+    if said[:1] in ("{", "["):
+        return False
+    rest = said.lstrip(OF_NAMES)
+    return key_ends(rest) if said else None
+
+
+def key_ends(rest: str) -> bool | None:
+    """None = no quote and colon yet, as a key of JSON has; False = they are there; True = something else is."""
+    if not rest or (rest[0] in "\"'" and not rest[1:].strip(" ")):
+        return None
+    return rest[0] not in "\"'" or rest[1:].lstrip(" ")[0] != ":"
 
 
 def tag_is_prose(said: str) -> bool | None:
@@ -44,7 +59,9 @@ def name_is_prose(said: str) -> bool | None:
     if not more:
         return None
     if more[0] in ":({":
-        return more[0] == ":" and name != "call"
+        return more[0] == ":" and name not in ("name", "tool", "function", "call")
+    if more[0] in "\"'":
+        return key_ends(more)
     if more[0] == "[":
         return begins(more, ["[ARGS]", "[CALL_ID]"])
     return begins(more.lstrip(" \n\r\t\f"), ["<arg_key>"])

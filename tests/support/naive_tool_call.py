@@ -279,7 +279,7 @@ class Frame:
             arguments, usual = {}, usual or any(takes_none(tool, name) for tool in self.tools)
         kind = self.kind(place, body, usual=usual, was_wrapped=was_wrapped)
         if kind is None or self.spoiled:
-            self.like |= self.spoiled or call_like(body, wrapped=self.wide)
+            self.like |= kind is not None or call_like(body, wrapped=self.wide)
             return False
         self.lenient = not usual
         call = {"format": kind, "name": name, "arguments": arguments, "closed": False}

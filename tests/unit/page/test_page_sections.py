@@ -209,6 +209,8 @@ def test_categories_lengths_and_reasons(tmp_path: Path) -> None:
         "0 % (0 of 1)",
         "None",
         "0 % (0 of 1)",
+        "None",
+        "None",
     ]
     assert section.facts == [
         ("after", "length against the right answer", "median 1 (95 %: 0.9 to 1.25), p95 2"),

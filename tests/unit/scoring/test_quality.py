@@ -62,7 +62,7 @@ def test_it_is_json_and_the_same_again():
 
 def test_what_cannot_be_formed_is_absent_with_its_reason():
     no_call_due = quality([score([]), score([1])])
-    assert set(no_call_due) == {"false_call_rate", "absent"}
+    assert set(no_call_due) == {"false_call_rate", "attempted_call_rate", "absent"}
     assert no_call_due["absent"] == dict.fromkeys(
         ("f1", "precision", "recall", "missed_call_rate"), "no prompt needs a call"
     )

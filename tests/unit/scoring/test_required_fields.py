@@ -47,7 +47,10 @@ def call(name: str = "weather", **arguments: Any) -> str:
         (call(city="Rome") + call("clock")[:-5], False),  # cut off
         (call(city="Rome")[:-1], False),
         ('<tool_call>{"name": "weather", "arguments": "{}"}</tool_call>', False),
-        ('<tool_call>{"name": "clock"}</tool_call>', False),
+        ('<tool_call>{"name": "clock"}</tool_call>', True),  # it takes none
+        ('<tool_call>{"name": "weather"}</tool_call>', False),
+        ("The <tool_call> tag: " + call(city="Rome"), True),
+        ("<think>" + call(days=3) + "</think>" + call(city="Rome"), True),
         ('{"name": "weather", "arguments": {"city": "Rome"}}', False),  # no call without its tags
         ("It rains.", False),
         ("", False),
@@ -172,11 +175,9 @@ TEXT = st.lists(PIECE, max_size=3).map("".join)
 
 def slow(text: str, tools: list[dict[str, Any]] | None) -> bool:
     """The rule, said once more: JSON by `json`, `required` by jsonschema."""
-    calls = naive_tool_call.find(text, ("hermes",))
-    rest, at = "", 0
-    for found in calls:
-        rest, at = rest + text[at : found["span"][0]] + "|", found["span"][1]
-    if not calls or naive_tool_call.TAGS["hermes"] in rest + text[at:]:
+    calls, attempts = naive_tool_call.read(text, ("hermes",), tools=tools)
+    tagged = [at for at, _ in attempts if text[at:].startswith("<tool_call>"[: len(text) - at])]
+    if not calls or tagged:
         return False
     if tools is None:
         return True

@@ -255,7 +255,10 @@ def test_shares_are_over_the_right_prompts():
         "schema_valid": (2, 4),
         "exact_match": (1, 4),
         "missed_calls": (1, 4),
+        "broken_calls": (0, 4),
+        "unclosed": (0, 4),
         "false_calls": (1, 2),
+        "attempted_calls": (0, 2),
     }
     assert str(table["parsed"]) == "3 of 4 (75 %)"
     assert table["false_calls"].fraction == 0.5

@@ -3,11 +3,14 @@
 /// After this many bytes it is prose.
 const LONGEST: usize = 64;
 
+/// What stands before a colon in an attempt: the keys of a call, and the word of `FunctionGemma`.
+const KEYS: [&[u8]; 4] = [b"name", b"tool", b"function", b"call"];
+
 /// Whether `said`, the text after the opening of a call and white space, is prose and no attempt at a call. It does not
 /// begin with a bracket of JSON. `None`: it is too short to tell.
 ///
 /// An attempt begins as one of these does: `<function=f>`, `<name>`, `f(x=1)`, `f[ARGS]{}`, `f{}`, `f<arg_key>`,
-/// `call:f{}`, a JSON text in quotes, a fence; or it is the closing.
+/// `call:f{}`, `"name":`, a JSON text in quotes, a fence; or it is the closing.
 pub(super) fn is_prose(said: &[u8], openings: &[&str]) -> Option<bool> {
     if said.len() > LONGEST {
         return Some(true);
@@ -27,14 +30,22 @@ pub(super) fn is_prose(said: &[u8], openings: &[&str]) -> Option<bool> {
                 [next, ..] => Some(!next.is_ascii_alphabetic()),
             }
         }
-        [b'"' | b'\'', rest @ ..] => rest.first().map(|next| !matches!(next, b'{' | b'[')),
+        [b'"' | b'\'', rest @ ..] => match rest {
+            [] => None,
+            [b'{' | b'[', ..] => Some(false),
+            _ => {
+                let name = rest.iter().take_while(|byte| is_of_name(**byte)).count();
+                key_ends(&rest[name..])
+            }
+        },
         [b'`', ..] => after(said, b"```").map(|fence| !fence),
         [first, ..] if first.is_ascii_alphabetic() || *first == b'_' => {
             let name = said.iter().take_while(|byte| is_of_name(**byte)).count();
             match &said[name..] {
                 [] => None,
                 [b'(' | b'{', ..] => Some(false),
-                [b':', ..] => Some(&said[..name] != b"call"),
+                [b':', ..] => Some(!KEYS.contains(&&said[..name])),
+                rest @ [b'"' | b'\'', ..] => key_ends(rest),
                 rest @ [b'[', ..] => {
                     let marks = [after(rest, b"[ARGS]"), after(rest, b"[CALL_ID]")];
                     if marks.contains(&Some(true)) {
@@ -48,6 +59,18 @@ pub(super) fn is_prose(said: &[u8], openings: &[&str]) -> Option<bool> {
                     after(&rest[space..], b"<arg_key>").map(|key| !key)
                 }
             }
+        }
+        _ => Some(true),
+    }
+}
+
+/// Whether `rest`, the text after a name, is prose, and not a quote and a colon as a key of JSON has.
+fn key_ends(rest: &[u8]) -> Option<bool> {
+    match rest {
+        [] => None,
+        [b'"' | b'\'', rest @ ..] => {
+            let space = rest.iter().take_while(|byte| **byte == b' ').count();
+            rest.get(space).map(|next| *next != b':')
         }
         _ => Some(true),
     }
@@ -97,7 +120,13 @@ mod tests {
             ("so: x", Some(true)),
             ("\"{", Some(false)),
             ("\"", None),
-            ("\"quoted", Some(true)),
+            ("\"quoted", None),
+            ("\"quoted\" x", Some(true)),
+            ("\"so said", Some(true)),
+            ("\"name\" :", Some(false)),
+            ("name\": \"f\"", Some(false)),
+            ("name: f", Some(false)),
+            ("it's", Some(true)),
             ("```json", Some(false)),
             ("` stands", Some(true)),
             (", it", Some(true)),
