@@ -63,13 +63,13 @@ def call_format(template: _rust.ChatTemplate) -> str | None:
 
 
 def template_thinking(template: _rust.ChatTemplate) -> Thinking:
-    r"""Whether the generation prompt of a template opens a thinking block: then "open", and the answer has only its end.
+    r"""Whether answers begin inside a thinking block: "open" if the template's generation prompt opens one.
 
     Args:
         template: a compiled chat template.
 
     Example:
-        >>> source = "{{ messages[0].content }}{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
+        >>> source = "{{ messages[0].content }}{% if add_generation_prompt %}<think>\n{% endif %}"
         >>> template_thinking(_rust.ChatTemplate(source))
         'open'
     """

@@ -10,7 +10,7 @@ from typing import Any
 
 from kdfast._rust import ToolSchema
 from kdfast.errors import SchemaError
-from kdfast.evaluate.grammar import parameters_of
+from kdfast.scoring import parameters_of
 
 Tool = Mapping[str, Any]
 Check = Callable[[Sequence[Tool]], tuple[bool, list[str]]]

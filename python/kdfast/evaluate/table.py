@@ -28,7 +28,7 @@ _OF_CATEGORY = {
     "missed": "missed_calls",
     "broken": "broken_calls",
     "false": "false_calls",
-    "attempted": "attempted_calls",
+    "tried": "attempted_calls",
 }
 _QUALITIES = {"precision": "precision of calls", "recall": "recall of calls", "f1": "F1 of calls"}
 _LENGTHS = {"p50": "length / right's, p50", "p95": "length / right's, p95"}
@@ -75,13 +75,14 @@ def category_table(evaluation: Json, title: str) -> Table:
         title: the table's title.
     """
     table = Table(title=title, title_justify="left")
-    table.add_column("category", overflow="fold")
-    for heading in ("n", *_OF_CATEGORY, "F1 of calls"):
+    table.add_column("category", overflow="fold", min_width=8)
+    for heading in ("n", *_OF_CATEGORY, "F1"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, found in evaluation["categories"].items():
         shares = [_fraction(found["table"].get(key)) for key in _OF_CATEGORY.values()]
-        f1 = number_text(found["quality"].get("f1"))
-        table.add_row(escape(name or "(none)"), str(found["prompts"]), *shares, f1)
+        f1 = found["quality"].get("f1")
+        shares.append("-" if f1 is None else f"{f1['value']:.2f}")
+        table.add_row(escape(name or "(none)"), str(found["prompts"]), *shares)
     return table
 
 

@@ -129,7 +129,7 @@ def score_calls(
     )
 
 
-def score_answer(
+def score_answer(  # noqa: PLR0913 - the answer, what it is scored against, and how it is read
     text: str,
     tools: Sequence[Mapping[str, Any]],
     *,
@@ -217,9 +217,8 @@ class Share:
 def summarise(scores: Iterable[Score]) -> dict[str, Share]:
     """The shares of an evaluation.
 
-    `parsed`, `right_function`, `schema_valid`, `exact_match`, `missed_calls`, `broken_calls` and `unclosed` are over the
-    prompts that need a call, `false_calls` and `attempted_calls` over those that do not. A prompt whose only calls are
-    broken counts as missed, too; one with an attempted call as a false call.
+    Most are over the prompts that need a call; `false_calls` and `attempted_calls` are over those that do not. A prompt
+    whose only calls are broken counts as missed, too; one with an attempted call as a false call.
 
     Example:
         >>> missed = score_calls([], all_valid=True, accepted=[{"f": {}}], tools=[], should_call=True)

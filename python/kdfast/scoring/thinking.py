@@ -6,9 +6,10 @@ from kdfast.config.choices import Thinking
 
 
 def thinking_after(prompt: str) -> Thinking:
-    r"""The state in which the answer to a prompt begins: "open" if the prompt ends with the opening of a thinking block.
+    r"""The state in which the answer to a prompt begins.
 
-    Then the answer has only the block's end, and calls before that end are drafts (see `kdfast.find_tool_calls`).
+    It is "open" if the prompt ends with the opening of a thinking block. Then the answer has only the block's end, and
+    calls before that end are drafts (see `kdfast.find_tool_calls`).
 
     Args:
         prompt: the rendered prompt, generation prompt included.

@@ -12,7 +12,9 @@ from kdfast import _rust, find_tool_calls
 from kdfast._rust import tool_call_formats
 from kdfast.config.choices import CALL_FORMATS
 from kdfast.data import KDDataset, load_template
-from kdfast.data.call_format import OPENINGS, call_format
+from kdfast.data.call_format import OPENINGS, call_format, template_thinking
+from kdfast.evaluate import eval_prompts
+from kdfast.speed import speed_prompts
 
 FRAME = (
     "{% if tools %}{{ tools | tojson }}{% endif %}{% for m in messages %}<|im_start|>{{ m.role }}\n"
@@ -21,6 +23,10 @@ FRAME = (
 )
 CALLS = {
     "hermes": '<tool_call>{"name": "{{ c.function.name }}", "arguments": {{ c.function.arguments }}}</tool_call>',
+    "granite": (
+        '<tool_call>{"name": "{{ c.function.name }}", "arguments": {{ c.function.arguments | tojson | tojson }}}'
+        "</tool_call>"
+    ),
     "mistral": "[TOOL_CALLS]{{ [c.function] | tojson }}",
     "llama3": '<|python_tag|>{"name": "{{ c.function.name }}", "parameters": {{ c.function.arguments | tojson }}}',
     "fenced": "```json\n{{ c.function | tojson }}\n```",
@@ -57,6 +63,37 @@ def test_the_format_is_told_from_the_template(tmp_path: Path, name: str) -> None
     text = data.tokenizer.decode(row["ids"][row["response_start"] :].tolist())
     assert find_tool_calls(text, [name])[0].arguments == {"a": 1}
     assert any(text.startswith(opening) for opening in data.call_openings)
+
+
+def test_thinking_is_told_from_the_template(tmp_path: Path) -> None:
+    source = FRAME.replace("CALL", CALLS["hermes"]).replace("assistant\n{%", "assistant\n<think>\n{%")
+    template = _rust.ChatTemplate(source)
+    assert (template_thinking(template), call_format(template)) == ("open", "hermes")
+    assert template_thinking(_rust.ChatTemplate(FRAME)) == "closed"
+    (tmp_path / "t.jinja").write_text(source)
+    draft, final = (f'<tool_call>{{"name": "f", "arguments": {{"a": {n}}}}}</tool_call>' for n in (1, 2))
+    records = [
+        {"messages": [{"role": "user", "content": "q"}], "tools": [{"name": "f"}], "truth_text": text}
+        for text in (f"Maybe {draft}\n</think>\n{final}", f"Maybe {draft}")
+    ]
+    (tmp_path / "r.jsonl").write_text("\n".join(map(json.dumps, records)))
+    data = KDDataset(
+        tmp_path / "r.jsonl", write_tokenizer(tmp_path / "tokenizer"), template=str(tmp_path / "t.jinja")
+    )
+    assert data.thinking == "open"
+    first, second = data.store.row(0), data.store.row(1)
+    assert (first["tool_should_be_used"], second["tool_should_be_used"]) == (True, False)
+    assert first["validated_arguments"] == '{"a": 2}'
+    (start, end), *others = first["spans"]["tool_call"].tolist()
+    assert data.tokenizer.decode(first["ids"][start:end].tolist()) == final
+    assert others == []
+    prompts = eval_prompts(data)
+    assert [prompt.thinking for prompt in prompts] == ["open", "open"]
+    speed = speed_prompts(data)
+    assert [prompt.thinking for prompt in speed] == ["open", "open"]
+    tokens = len(data.tokenizer.encode("</think>" + final.removesuffix("</tool_call>")))
+    assert (speed[0].shortest_call_tokens or 0) <= tokens
+    assert speed[1].shortest_call_tokens is None
 
 
 @pytest.mark.parametrize("call", ["", "{{ c.function.name }}()", "{{ raise_exception('no calls') }}"])

@@ -196,7 +196,10 @@ def test_evaluation_scores_each_answer(model):
         "schema_valid": (2, 3),
         "exact_match": (1, 3),
         "missed_calls": (0, 3),
+        "broken_calls": (0, 3),
+        "unclosed": (0, 3),
         "false_calls": (1, 1),
+        "attempted_calls": (0, 1),
     }
     written = json.loads(json.dumps(evaluation.to_json()))
     low, high = interval_of_share(1, 3)

@@ -44,7 +44,10 @@ def test_the_whole():
         "schema_valid": (3, 4),
         "exact_match": (2, 4),
         "missed_calls": (1, 4),
+        "broken_calls": (0, 4),
+        "unclosed": (0, 4),
         "false_calls": (1, 2),
+        "attempted_calls": (0, 2),
         "cut": (1, 6),
     }
     assert all(share["low"] <= share["fraction"] <= share["high"] for share in found["table"].values())
@@ -101,7 +104,7 @@ def test_the_table_fits_a_terminal_and_has_intervals():
     assert f"{f1['value']:.2f} ({f1['low']:.2f} to {f1['high']:.2f})" in text
     assert "2/4 50 % (" in text
     assert text.count("constrained") == 1
-    assert shown(evaluation_table({"free": summary([])})).count("no prompts") == 7
+    assert shown(evaluation_table({"free": summary([])})).count("no prompts") == 10
 
 
 def test_a_file_of_an_older_version_is_shown():

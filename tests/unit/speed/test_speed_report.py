@@ -140,7 +140,7 @@ def test_what_is_absent_from_the_quality_is_absent_from_the_report_for_the_same_
     }
     report = speed_report(samples, OPTIONS, provenance(), quality=section)
     assert report["absent"] == section["absent"]
-    assert set(report["quality"]) == {"f1", "recall", "missed_call_rate"}
+    assert set(report["quality"]) == {"f1", "recall", "missed_call_rate", "broken_call_rate"}
     gate = evaluate_speed_gates(report, None)["false_call_rate"]
     assert gate.reason.startswith("missing: false_call_rate (every prompt needs a call)")
 
