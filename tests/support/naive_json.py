@@ -27,6 +27,7 @@ class Reader:
     def __init__(self, text: str, at: int) -> None:
         self.text, self.at = text, at
         self.open: list[int] = []
+        self.has_object = False
 
     def peek(self) -> str:
         """The next character."""
@@ -89,6 +90,7 @@ class Reader:
     def object(self, entry: Callable[[str], None], note: Callable[[str], None] = lambda _: None) -> None:
         """Reads an object; `note` takes each key, `entry` reads each value."""
         self.open_bracket("{")
+        self.has_object = True
         if self.peek() != "}":
             while True:
                 self.space()

@@ -8,24 +8,24 @@ OF_NAMES = LETTERS + "0123456789_-."
 LONGEST = 64
 
 
-def said_is_prose(said: str) -> bool | None:
-    """Whether what follows an opening is prose; None = the text ends too early to tell."""
-    verdicts = (prefix_is_prose(said[:end]) for end in range(1, min(len(said), LONGEST + 1) + 1))
+def said_is_prose(said: str, gap: str) -> bool | None:
+    """Whether what follows an opening and white space is prose; None = the text ends too early to tell."""
+    verdicts = (prefix_is_prose(said[:end], gap) for end in range(1, min(len(said), LONGEST + 1) + 1))
     return next((verdict for verdict in verdicts if verdict is not None), None)
 
 
-def prefix_is_prose(said: str) -> bool | None:
+def prefix_is_prose(said: str, gap: str) -> bool | None:
     """The same for the beginning of what follows."""
     first = said[0]
     if len(said.encode()) > LONGEST:
         return True
     if first == "<":
-        return tag_is_prose(said)
+        return tag_is_prose(said, gap)
     if first in "\"'":
         return quoted_is_prose(said[1:])
     if first == "`":
         return begins(said, ["```"])
-    return name_is_prose(said) if first in LETTERS + "_" else True
+    return name_is_prose(said, gap[:1] == " ") if first in LETTERS + "_" else True
 
 
 def quoted_is_prose(said: str) -> bool | None:
@@ -43,21 +43,25 @@ def key_ends(rest: str) -> bool | None:
     return rest[0] not in "\"'" or rest[1:].lstrip(" ")[0] != ":"
 
 
-def tag_is_prose(said: str) -> bool | None:
+def tag_is_prose(said: str, gap: str) -> bool | None:
     """The same for what begins with `<`."""
     if said in CALL_TAGS:
         return True
     if said in ("<", "</") or any(tag.startswith(said) for tag in CALL_TAGS):
         return None
+    if gap[:1] == " " or (not gap and said[1] == "/"):
+        return True
     return begins(said, ["</tool_call>"]) if said.startswith("</") else said[1] not in LETTERS
 
 
-def name_is_prose(said: str) -> bool | None:
+def name_is_prose(said: str, spaced: bool) -> bool | None:
     """The same for what begins with a letter."""
     name = said[: len(said) - len(said.lstrip(OF_NAMES))]
     more = said[len(name) :]
     if not more:
         return None
+    if spaced and more[0] in "({[":
+        return True
     if more[0] in ":({":
         return more[0] == ":" and name not in ("name", "tool", "function", "call")
     if more[0] in "\"'":

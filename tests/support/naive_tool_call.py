@@ -143,9 +143,9 @@ class Frame:
             here = text[at:]
             if here.startswith(closing):
                 return at + len(closing)
-            if any(here.startswith(tag) for tag in CALL_TAGS):
+            if any(here.startswith(mark) for mark in (*CALL_TAGS, *THINKING)):
                 return at
-            if any(mark.startswith(here) for mark in (closing, *CALL_TAGS)):
+            if any(mark.startswith(here) for mark in (closing, *CALL_TAGS, *THINKING)):
                 break
         return len(text)
 
@@ -155,6 +155,7 @@ class Frame:
         chosen = {call["format"] for call in self.calls} <= set(self.formats)
         uncounted = None if chosen else ("arguments" if self.lenient else "format")
         call_like = self.means_call or self.like or self.keys >= {"name", "arguments"}
+        call_like |= self.is_chosen() and bool(self.keys or (self.listed and not self.array))
         reasons = {
             "spoken": None,
             "closed": "malformed" if found or self.means_call or self.like else None,
@@ -178,11 +179,31 @@ class Frame:
         text = self.reader.text
         if not self.begun and text[self.opened :].strip(SPACE) and text[self.opened] == " ":
             return None
-        bare = {"array", "openai"} if self.array else {"object", "openai", "llama3"}
-        rows = {"hermes": {"hermes", "granite"}, None: bare}.get(self.tag, {self.tag})
-        if rows & set(self.formats):
+        if self.is_chosen():
             return "cut" if self.means_call or self.begun else None
         return "cut" if found or call_like else None
+
+    def is_chosen(self) -> bool:
+        """Whether it may have a call of a chosen format."""
+        bare = {"array", "openai"} if self.array else {"object", "openai", "llama3"}
+        rows = {"hermes": {"hermes", "granite"}, None: bare}.get(self.tag, {self.tag})
+        return bool(rows & set(self.formats))
+
+    def void_array(self) -> None:
+        """Reads an array where the format has none. Without an object it is a bracket of prose."""
+        reader, spaced = self.reader, self.reader.text[self.opened] == " "
+        self.void = True
+        try:
+            reader.array(reader.value)
+        except CutError:
+            self.void = reader.has_object or not spaced
+            raise
+        except BrokenError:
+            if reader.has_object or not spaced:
+                raise
+            raise SpokenError from None
+        if spaced and not reader.has_object:
+            raise SpokenError
 
     def read(self) -> None:
         """Reads the whole frame."""
@@ -195,7 +216,8 @@ class Frame:
         if opens not in "{[":
             if not self.means_call:
                 raise BrokenError
-            prose = said_is_prose(reader.text[reader.at :])
+            gap = reader.text[self.opened : reader.at]
+            prose = said_is_prose(reader.text[reader.at :], gap)
             if prose is None:
                 raise CutError
             raise SpokenError if prose else BrokenError
@@ -206,8 +228,7 @@ class Frame:
             if not self.listed:
                 self.add(body, "alone", span=(self.start, reader.at))
         elif self.tag in ("hermes", "llama3"):
-            self.void = True
-            reader.array(reader.value)
+            self.void_array()
         else:
             self.listed = True
             reader.array(lambda: self.element("array"))
@@ -314,7 +335,8 @@ def as_call(body: Json, *, wrapped: bool, openai: bool) -> tuple[str, Any, bool,
         found = as_call(inner, wrapped=False, openai=True)
         return found and (*found[:3], True)
     keys = [key for key in ("arguments", "parameters", "args") if key in body]
-    if not names:
+    labels = {"name", "tool", "function", "id", "type", "index", "call_id"}
+    if not names or (not keys and not set(body) <= labels):
         return None
     name, arguments = body[names[0]], body[keys[0]] if keys else None
     usual = isinstance(arguments, dict)

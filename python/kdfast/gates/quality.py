@@ -28,8 +28,8 @@ class QualityGate:
         limit_key: the key of the section `gates` that has the largest change for the worse, such as `f1_drop`.
         zero_means: why a candidate with the value 0 fails, whatever the baseline; "" = it does not.
         optional: the gate is skipped, and does not fail, if no report has the quality.
-        part: the quality in a report that is a part of this one. The reason ends with it if the candidate's report has
-            it. It decides nothing: this quality contains it. "" = none.
+        part: the quality in a report that is a part of this one; "" = none. A reason ends with it if it is not 0. It
+            decides nothing: this quality contains it.
     """
 
     name: str
@@ -42,6 +42,8 @@ class QualityGate:
     def __call__(self, evidence: Evidence) -> GateResult:
         """Judges the first report of each side: answers are greedy, so all runs give the same ones."""
         result = self._judged(evidence)
+        if result.status == "skipped":
+            return result
         return replace(result, reason=result.reason + self._told_part(evidence))
 
     def _judged(self, evidence: Evidence) -> GateResult:
@@ -70,10 +72,10 @@ class QualityGate:
         return self._result(status, f"{verb} by {abs(change):.4f}{reason}", value, limit, blessed)
 
     def _told_part(self, evidence: Evidence) -> str:
-        """Such as `; attempted_call_rate 0.1000 (baseline 0.0500)`; "" if the candidate's report lacks the part."""
+        """Such as `; attempted_call_rate 0.1000 (baseline 0.0500)`; "" if no report has one."""
         value = _value(evidence.current, self.part)
         blessed = _value(evidence.baseline, self.part)
-        if not self.part or value is None:
+        if not self.part or value is None or not (value or blessed):
             return ""
         return f"; {self.part} {value:.4f}" + ("" if blessed is None else f" (baseline {blessed:.4f})")
 

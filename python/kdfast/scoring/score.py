@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 from kdfast.config.choices import DEFAULT_FORMATS, Thinking
 from kdfast.scoring.bootstrap import Interval, interval_of_share
 from kdfast.scoring.match import Call, Mismatch, accepted_from_calls, count_right_calls, match_calls
+
+if TYPE_CHECKING:
+    from kdfast._rust import ToolCall
 
 NO_TRUTH = "no_truth"
 """The reason of a mismatch if a call is due, but the right answer has no call that can be read."""
 BROKEN = "broken_call"
 """The reason of a mismatch if the answer opens a call and gives none, or not all that it opens."""
 FORMATS = DEFAULT_FORMATS
+_FUNCTION = re.compile(r'"(?:name|tool|function)"\s*:\s*"')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,10 +164,12 @@ def score_answer(  # noqa: PLR0913 - the answer, what it is scored against, and 
     from kdfast._rust import ToolSchema, find_attempted_calls, find_tool_calls
 
     schema = ToolSchema([dict(tool) for tool in tools]) if tools else None
-    found = find_tool_calls(text, formats, tools=schema, thinking=thinking)
+    complete = find_tool_calls(text, formats, unclosed=True, tools=schema, thinking=thinking)
+    found = [call for call in complete if call.closed]
     attempts = find_attempted_calls(text, formats, tools=schema, thinking=thinking)
     unclosed = [start for start, reason in attempts if reason == "unclosed"]
-    if not finished and unclosed and unclosed[-1] >= max([0, *(call.span[0] for call in found)]):
+    last = max([0, *(call.span[0] for call in found), *(start for start, _ in attempts)])
+    if not finished and unclosed and unclosed[-1] == last:
         unclosed.pop()  # its closing may have followed
     if accepted is None:
         right = find_tool_calls(reference_text, formats, tools=schema, thinking=thinking)
@@ -172,11 +180,20 @@ def score_answer(  # noqa: PLR0913 - the answer, what it is scored against, and 
         accepted=accepted,
         tools=tools,
         should_call=should_call,
-        broken=len(attempts),
+        broken=_broken_calls(text, attempts, complete),
         unclosed=len(unclosed),
     )
     every = find_tool_calls(text, tools=schema, thinking=thinking)
     return replace(score, calls_not_counted=max(len(every) - len(found), 0))
+
+
+def _broken_calls(text: str, attempts: Sequence[tuple[int, str]], calls: Sequence[ToolCall]) -> int:
+    """How many calls the attempts are: a broken list is as many as it names functions, and at least one."""
+    total = 0
+    for start, end in pairwise([*(start for start, _ in attempts), len(text)]):
+        whole = sum(call.closed and start <= call.span[0] < end for call in calls)
+        total += max(1, len(_FUNCTION.findall(text[start:end])) - whole)
+    return total
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ mod check;
 
 use libfuzzer_sys::fuzz_target;
 
-const FRAGMENTS: [&str; 64] = [
+const FRAGMENTS: [&str; 82] = [
     "<tool_call>",
     "</tool_call>",
     "[TOOL_CALLS]",
@@ -70,11 +70,29 @@ const FRAGMENTS: [&str; 64] = [
     "-",
     "{\"id\":3,",
     "\"type\":\"function\",",
+    "<think>",
+    "</think>",
+    "[THINK]",
+    "[/THINK]",
+    "<|START_THINKING|>",
+    "<th",
+    "{\"name\":\"f\",\"arguments\":\"{\\\"a\\\": 1}\"}",
+    "{\"name\":\"f\"}",
+    "\"arguments\":\"\"",
+    "\"arguments\":null",
+    " tag: ",
+    "f(",
+    "f[ARGS]",
+    "<function=f>",
+    "\n<arg_key>",
+    "call:f",
+    "\"name\" :",
+    "</tool_cal>",
 ];
 
-fuzz_target!(|input: (u8, Vec<u8>, &[u8])| {
-    let (chosen, sizes, picks) = input;
+fuzz_target!(|input: (u8, u8, Vec<u8>, &[u8])| {
+    let (chosen, how, sizes, picks) = input;
     let text: String =
         picks.iter().take(64).map(|&pick| FRAGMENTS[usize::from(pick) % FRAGMENTS.len()]).collect();
-    check::check(text.as_bytes(), &sizes, chosen);
+    check::check(text.as_bytes(), &sizes, chosen, how);
 });

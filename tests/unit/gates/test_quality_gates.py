@@ -208,12 +208,12 @@ def test_a_part_is_told_in_the_reason_and_decides_nothing(name):
 
 
 @pytest.mark.parametrize("name", PARTS)
-def test_a_part_is_told_without_a_baseline_too(name):
-    one, told = with_part(name, {"value": 0.1}), f"; {PARTS[name]} 0.1000"
-    assert gate(name, one, report(**rates(name, 2))).reason == f"rose by 0.0000{told}"
-    assert gate(name, one, None).reason == f"no_baseline{told}"
-    assert gate(name, one, None, strict=True).reason == f"strict: skipped: no_baseline{told}"
-    assert gate(name, with_part(name, {"value": 0}), None).reason == f"no_baseline; {PARTS[name]} 0.0000"
+def test_a_part_is_told_where_there_is_one_and_the_gate_was_judged(name):
+    one, none = with_part(name, {"value": 0.1}), with_part(name, {"value": 0.0})
+    assert gate(name, one, report(**rates(name, 2))).reason == f"rose by 0.0000; {PARTS[name]} 0.1000"
+    assert gate(name, none, none).reason == "rose by 0.0000"
+    assert gate(name, none, one).reason == f"rose by 0.0000; {PARTS[name]} 0.0000 (baseline 0.1000)"
+    assert gate(name, one, None).reason == "no_baseline"
 
 
 @pytest.mark.parametrize("part", [None, 0.1, {}, {"value": None}, {"value": math.nan}, {"value": math.inf}])

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use crate::json::node::Node;
 use crate::template::ChatTemplate;
 use crate::tokenize::Tokenizer;
-use crate::tool_call::{Formats, Reading, find_tool_calls};
+use crate::tool_call::{Formats, Reading, find_tool_calls, is_of_block};
 use crate::{Error, Result};
 
 /// What becomes of control tokens in content.
@@ -112,7 +112,7 @@ impl Guard {
     }
 
     /// `text` with its control tokens between marks. In an `answer` that has a whole call, the tokens that open and close
-    /// calls are not content, unless they stand inside a call.
+    /// calls are not content, unless they stand inside a call; nor are those around a thinking block.
     fn mark_text(&self, text: &str, answer: bool) -> Result<String> {
         let clean = text.replace([START, END], "");
         let calls = if answer { find_tool_calls(&clean, Reading::new(self.formats)) } else { Vec::new() };
@@ -128,7 +128,8 @@ impl Guard {
             at += plain;
             let rest = &clean[at..];
             let token = self.tokens.iter().find(|token| rest.starts_with(token.as_str()));
-            let Some(token) = token.filter(|token| !around_call(at, token)) else {
+            let written = |token: &str| around_call(at, token) || answer && is_of_block(token, &clean, at);
+            let Some(token) = token.filter(|token| !written(token)) else {
                 let next = rest.chars().next().map_or(0, char::len_utf8);
                 out.push_str(&rest[..next]);
                 at += next;

@@ -2,7 +2,8 @@
 
 use super::attempt::{Attempt, Reason};
 use super::formats::Kind;
-use super::frame::{Frame, Progress, Window};
+use super::frame::Frame;
+use super::progress::{Progress, Window};
 use super::reading::Reading;
 
 /// What the beginning of an opening at `at` is if the text ends there.
@@ -16,7 +17,7 @@ pub(super) fn undecided(at: usize, bare: bool, call: Option<Kind>, reading: Read
 pub(super) fn frame_attempt(frame: &Frame, progress: Progress, window: Window<'_>) -> Option<Attempt> {
     let (reason, open) = match progress {
         Progress::Going => frame.failure_at_the_end(window)?,
-        _ => (frame.failure(progress)?, false),
+        _ => (frame.failure(progress, window.reading.formats)?, false),
     };
     let chosen = frame.kind().is_chosen(frame.is_array(), window.reading.formats) && reason != Reason::Format;
     Some(Attempt { at: frame.start(), reason, chosen, open })

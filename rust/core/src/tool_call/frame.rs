@@ -4,34 +4,13 @@ use crate::json::Cursor;
 
 use super::attempt::Reason;
 use super::call::ToolCall;
-use super::formats::{CALL_OPENINGS, Kind, Place, is_word};
+use super::formats::{CALL_OPENINGS, Formats, Kind, Place, is_word};
 use super::machine::{Event, Fault, Machine};
 use super::object::{self, ARGUMENTS_KEYS, LIST_KEY, NAME_KEYS};
+use super::progress::{Progress, Window};
 use super::reading::Reading;
 use super::spoken::is_prose;
 use super::thinking::{Mark, mark};
-
-/// The state of a frame after a byte.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Progress {
-    Going,
-    /// The byte was its last.
-    Closed,
-    /// A further frame begins at `resume`, and this one was not closed.
-    Unclosed {
-        resume: usize,
-    },
-    /// The byte does not belong to it: the scan resumes at `resume`.
-    Broken {
-        resume: usize,
-    },
-    /// The same, and from `rest` on nothing counts up to the frame's closing.
-    Void {
-        rest: usize,
-    },
-    /// The opening is only spoken of: the scan resumes after it.
-    Spoken,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -44,25 +23,6 @@ enum Phase {
     Body,
     /// After the JSON; what must be a closing, or the opening of a further frame, begins at this place.
     Tail(Option<usize>),
-}
-
-/// The text that a machine's positions refer to: bytes from position `base` on.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Window<'a> {
-    pub bytes: &'a [u8],
-    pub base: usize,
-    pub reading: Reading<'a>,
-}
-
-impl<'a> Window<'a> {
-    /// The text from `start` to `end`, which the machine has checked to be UTF-8.
-    fn text(self, start: usize, end: usize) -> Option<&'a str> {
-        std::str::from_utf8(self.bytes(start, end)).ok()
-    }
-
-    fn bytes(self, start: usize, end: usize) -> &'a [u8] {
-        &self.bytes[start - self.base..end - self.base]
-    }
 }
 
 #[expect(clippy::struct_excessive_bools, reason = "what is known of the frame so far")]
@@ -95,6 +55,9 @@ pub(super) struct Frame {
     like: bool,
     /// The keys that a call has: a name's, and one of arguments.
     keys: [bool; 2],
+    /// It may be a bracket of prose, with a blank before it, if it has no object.
+    bracket: bool,
+    object: bool,
 }
 
 impl Frame {
@@ -118,6 +81,8 @@ impl Frame {
             last: None,
             like: false,
             keys: [false; 2],
+            bracket: false,
+            object: false,
         }
     }
 
@@ -183,7 +148,7 @@ impl Frame {
     }
 
     /// Why the frame, ended as `progress` says, gives no call that counts, or one too few.
-    pub fn failure(&self, progress: Progress) -> Option<Reason> {
+    pub fn failure(&self, progress: Progress, formats: Formats) -> Option<Reason> {
         let any = self.last.is_some();
         match progress {
             Progress::Going | Progress::Spoken => None,
@@ -193,7 +158,7 @@ impl Frame {
             Progress::Unclosed { .. } if any && !self.spoiled => {
                 Some(self.uncounted.unwrap_or(Reason::Unclosed))
             }
-            _ => (any || self.looks_like_a_call()).then_some(Reason::Malformed),
+            _ => (any || self.looks_like_a_call(formats)).then_some(Reason::Malformed),
         }
     }
 
@@ -201,26 +166,32 @@ impl Frame {
     pub fn failure_at_the_end(&self, window: Window<'_>) -> Option<(Reason, bool)> {
         let any = self.last.is_some();
         let barren = !any && matches!(self.phase, Phase::Tail(_));
-        let lost = self.void || self.spoiled && any || self.kind.tagged() && (self.spoiled || barren);
+        let void = self.void && (self.object || !self.bracket);
+        let lost = void || self.spoiled && any || self.kind.tagged() && (self.spoiled || barren);
         let whole = any && !lost && matches!(self.phase, Phase::Tail(_));
         let reason = match self.phase {
             _ if lost => Reason::Malformed,
             _ if whole => self.uncounted.unwrap_or(Reason::Unclosed),
-            Phase::Said(_)
-                if window.bytes(self.start, self.start + self.kind.opening().len() + 1).ends_with(b" ") =>
-            {
-                return None;
-            }
+            Phase::Said(_) if self.spaced(window) => return None,
             _ if self.kind.is_chosen(self.array, window.reading.formats) => {
                 self.begun().then_some(Reason::Cut)?
             }
-            _ => (any || self.looks_like_a_call()).then_some(Reason::Cut)?,
+            _ => (any || self.looks_like_a_call(window.reading.formats)).then_some(Reason::Cut)?,
         };
         Some((reason, !lost))
     }
 
-    fn looks_like_a_call(&self) -> bool {
-        self.kind.tagged() || self.like || self.keys == [true; 2]
+    /// Whether it has what only calls have. In a chosen format less will do.
+    fn looks_like_a_call(&self, formats: Formats) -> bool {
+        let begun = self.keys.contains(&true) || self.listed && !self.array;
+        let chosen = begun && self.kind.is_chosen(self.array, formats);
+        self.kind.tagged() || self.like || self.keys == [true; 2] || chosen
+    }
+
+    /// Whether a blank follows the opening.
+    fn spaced(&self, window: Window<'_>) -> bool {
+        let at = self.start + self.kind.opening().len();
+        window.bytes(at, at + 1) == b" "
     }
 
     /// Takes the first byte of the JSON.
@@ -231,6 +202,7 @@ impl Frame {
             return self.broken();
         }
         self.void = !known;
+        self.bracket = self.void && self.spaced(window);
         if self.array && known {
             self.list = Some((Place::Array, 1));
         }
@@ -241,7 +213,8 @@ impl Frame {
     /// What follows the opening of a call, from `start` to `at`, is no JSON.
     fn said(&mut self, start: usize, at: usize, window: Window<'_>) -> Progress {
         self.phase = Phase::Said(start);
-        match is_prose(window.bytes(start, at + 1), &CALL_OPENINGS) {
+        let gap = window.bytes(self.start + self.kind.opening().len(), start);
+        match is_prose(window.bytes(start, at + 1), gap, &CALL_OPENINGS) {
             None => Progress::Going,
             Some(true) => Progress::Spoken,
             Some(false) => self.broken(),
@@ -267,6 +240,7 @@ impl Frame {
             }
             Event::Opened => {
                 let depth = self.machine.depth();
+                self.object |= byte == b'{';
                 self.element(depth - 1, byte == b'{');
                 if std::mem::take(&mut self.list_next) && byte == b'[' {
                     self.list = Some((Place::ToolCalls, depth));
@@ -279,6 +253,9 @@ impl Frame {
             return Progress::Going;
         }
         self.phase = Phase::Tail(None);
+        if self.bracket && !self.object {
+            return Progress::Spoken;
+        }
         if self.kind.closing().is_empty() { self.finish(at, calls) } else { Progress::Going }
     }
 
@@ -387,6 +364,8 @@ impl Frame {
 
     fn broken(&self) -> Progress {
         match self.last {
+            // A bracket of prose: `the <tool_call> [tag]`.
+            None if self.bracket && !self.object => Progress::Spoken,
             Some(end) => Progress::Broken { resume: end },
             None if self.kind.tagged() && !self.kind.closing().is_empty() => {
                 Progress::Void { rest: self.start + self.kind.opening().len() }

@@ -5,7 +5,7 @@
 //! one counts, of several keys for one thing the first in the order above. In `OpenAI`'s shapes the call is under
 //! `function` or in the list `tool_calls`. There, and in the formats whose row in the table says so, the arguments may be
 //! a JSON text in a string, and may be missing, null or blank: `{}`. In any format they may be left out if the tool
-//! takes none ([`Reading::tools`]).
+//! needs none ([`Reading::tools`]). Beside keys that may be meant as arguments they may not be missing.
 //!
 //! A call is inside a *frame*: an opening, JSON (the call, or a list of calls and nothing else), a closing. Bare JSON
 //! is a frame without opening and closing. [`Format`] has the table. JSON is strict (RFC 8259; nesting to
@@ -47,6 +47,7 @@ mod frame;
 mod machine;
 mod object;
 mod plain;
+mod progress;
 mod reading;
 mod seen;
 mod spoken;
@@ -68,4 +69,4 @@ pub use reading::Reading;
 pub use state::{Mark, Options, State};
 pub use stream::ToolCallStream;
 pub use texts::{are_valid_texts, is_valid_text, required_present_in, text_issues};
-pub use thinking::{Thinking, closing_after};
+pub use thinking::{Thinking, closing_after, is_of_block};

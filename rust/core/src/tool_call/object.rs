@@ -12,6 +12,8 @@ use crate::schema::ToolSchema;
 pub(super) const NAME_KEYS: [&str; 3] = ["name", "tool", "function"];
 /// The keys that may have a call's arguments. If an object has several, the first in this list counts.
 pub(super) const ARGUMENTS_KEYS: [&str; 3] = ["arguments", "parameters", "args"];
+/// Keys that a call may have besides.
+const LABELS: [&str; 4] = ["id", "type", "index", "call_id"];
 /// The key of `OpenAI`'s list of calls.
 pub(super) const LIST_KEY: &str = "tool_calls";
 /// The index of `function` in [`NAME_KEYS`]. With an object as its value it wraps the call.
@@ -74,6 +76,8 @@ pub(super) struct Fields<'a> {
     arguments: [Given<Arguments<'a>>; 3],
     wrapped: Option<Box<Fields<'a>>>,
     others: bool,
+    /// There is a key that is no label of a call: perhaps an argument.
+    strange: bool,
 }
 
 impl<'a> Fields<'a> {
@@ -112,6 +116,7 @@ impl<'a> Fields<'a> {
             Ok(())
         } else {
             self.others = true;
+            self.strange |= !LABELS.contains(&&*key);
             cursor.value().map(drop)
         }
     }
@@ -148,7 +153,8 @@ impl<'a> Fields<'a> {
     }
 
     /// The call that these entries of an object at `span` make, if they do. Where it is not usual to leave the arguments
-    /// out, that needs `tools` that say that the function takes none.
+    /// out, that needs `tools` that say that the function needs none. Beside other keys they may not be missing: these
+    /// are likely meant as arguments.
     pub fn call(self, span: Range<usize>, allow: Allow, tools: Option<&ToolSchema>) -> Option<Call<'a>> {
         let named = self.names.iter().any(|given| !matches!(given, Given::Nothing));
         if !named && let Some(inner) = self.wrapped {
@@ -165,9 +171,12 @@ impl<'a> Fields<'a> {
             _ => return None,
         };
         let missing = Given::Empty(span.end - 1..span.end - 1);
+        let missing_among_others =
+            self.strange && self.arguments.iter().all(|given| matches!(given, Given::Nothing));
         let (arguments, usual) = match first(self.arguments).unwrap_or(missing) {
             Given::Value(plain @ Arguments::Plain { .. }) => (plain, true),
             Given::Value(text) => (text, allow.openai),
+            Given::Empty(_) if missing_among_others => return None,
             Given::Empty(span) => {
                 let none = || tools.is_some_and(|tools| tools.is_valid(&name.text(), "{}"));
                 (Arguments::Nothing { span }, allow.openai || none())
@@ -254,6 +263,8 @@ mod tests {
             let wrapped = format!(r#"{{"function": {}}}"#, written("some"));
             assert_eq!(call(&wrapped, WIDE), empty("some"), "{nothing}");
         }
+        assert_eq!(call(r#"{"name": "none", "a": 1}"#, TEXT), None);
+        assert!(call(r#"{"name": "none", "id": "c1", "type": "function"}"#, TEXT).is_some());
         let text = r#"{"name": "f", "arguments": null, "x": 1}"#;
         let found = read(&mut Cursor::new(text, 0), TEXT, None).unwrap().unwrap();
         assert!(found.form.lenient);

@@ -12,7 +12,7 @@ pub struct Reading<'t> {
     pub formats: Formats,
     /// Whether the text begins inside a thinking block.
     pub thinking: Thinking,
-    /// The tools that the text may call: a call of one that takes no arguments may leave them out.
+    /// The tools that the text may call: a call of one that needs no arguments may leave them out.
     pub tools: Option<&'t ToolSchema>,
 }
 

@@ -10,8 +10,10 @@ const KEYS: [&[u8]; 4] = [b"name", b"tool", b"function", b"call"];
 /// begin with a bracket of JSON. `None`: it is too short to tell.
 ///
 /// An attempt begins as one of these does: `<function=f>`, `<name>`, `f(x=1)`, `f[ARGS]{}`, `f{}`, `f<arg_key>`,
-/// `call:f{}`, `"name":`, a JSON text in quotes, a fence; or it is the closing.
-pub(super) fn is_prose(said: &[u8], openings: &[&str]) -> Option<bool> {
+/// `call:f{}`, `"name":`, a JSON text in quotes, a fence; or it is the closing. `gap` is the white space before it: after a
+/// blank, tags and names are prose; so is a closing right after the opening.
+pub(super) fn is_prose(said: &[u8], gap: &[u8], openings: &[&str]) -> Option<bool> {
+    let spaced = gap.starts_with(b" ");
     if said.len() > LONGEST {
         return Some(true);
     }
@@ -26,6 +28,8 @@ pub(super) fn is_prose(said: &[u8], openings: &[&str]) -> Option<bool> {
             }
             match rest {
                 [] | [b'/'] => None,
+                _ if spaced => Some(true),
+                [b'/', ..] if gap.is_empty() => Some(true),
                 [b'/', rest @ ..] => after(rest, b"tool_call>").map(|closing| !closing),
                 [next, ..] => Some(!next.is_ascii_alphabetic()),
             }
@@ -43,6 +47,7 @@ pub(super) fn is_prose(said: &[u8], openings: &[&str]) -> Option<bool> {
             let name = said.iter().take_while(|byte| is_of_name(**byte)).count();
             match &said[name..] {
                 [] => None,
+                [b'(' | b'{' | b'[', ..] if spaced => Some(true),
                 [b'(' | b'{', ..] => Some(false),
                 [b':', ..] => Some(!KEYS.contains(&&said[..name])),
                 rest @ [b'"' | b'\'', ..] => key_ends(rest),
@@ -133,8 +138,24 @@ mod tests {
             ("é", Some(true)),
             (&"a".repeat(65), Some(true)),
         ] {
-            assert_eq!(is_prose(said.as_bytes(), &CALL_OPENINGS), prose, "{said}");
+            assert_eq!(is_prose(said.as_bytes(), b"\n", &CALL_OPENINGS), prose, "{said}");
         }
+    }
+
+    #[test]
+    fn after_a_blank_tags_and_names_are_prose() {
+        for (said, prose) in [
+            ("tag(s)", true),
+            ("element{s}", true),
+            ("item[ARGS]", true),
+            ("<b>tag</b>", true),
+            ("\"{", false),
+            ("\"name\":", false),
+            ("```json", false),
+        ] {
+            assert_eq!(is_prose(said.as_bytes(), b" ", &CALL_OPENINGS), Some(prose), "{said}");
+        }
+        assert_eq!(is_prose(b"</tool_call>", b"", &CALL_OPENINGS), Some(true));
     }
 
     #[test]
@@ -143,7 +164,7 @@ mod tests {
             ["f[ARGS]{", "f[CALL_ID]1[ARGS]", "<function=f>", "tag: x", "f \n<arg_key>", "<tool_call>{"]
         {
             let verdicts: Vec<_> = (1..=text.len())
-                .filter_map(|end| is_prose(&text.as_bytes()[..end], &CALL_OPENINGS))
+                .filter_map(|end| is_prose(&text.as_bytes()[..end], b"", &CALL_OPENINGS))
                 .collect();
             assert!(verdicts.windows(2).all(|pair| pair[0] == pair[1]), "{text}: {verdicts:?}");
         }

@@ -46,12 +46,19 @@ pub fn closing_after(prompt: &str) -> Option<&'static str> {
     BLOCKS.iter().find(|block| prompt.ends_with(block.opening)).map(|block| block.closing)
 }
 
+/// Whether `mark`, at byte `at` of an answer, opens a block that ends, or closes one: then a model writes it as a token.
+pub fn is_of_block(mark: &str, answer: &str, at: usize) -> bool {
+    BLOCKS.iter().any(|block| {
+        mark == block.closing || mark == block.opening && answer[at + mark.len()..].contains(block.closing)
+    })
+}
+
 /// A stretch of text in which nothing counts.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Skip {
     /// A thinking block. `None`: the prompt opened it, so that any closing ends it.
     Thinking(Option<&'static Block>),
-    /// The rest of a frame that broke. Its closing ends it, and so does the opening of a further frame.
+    /// The rest of a frame that broke. Its closing ends it, and so does the opening of a further frame or of a block.
     Rest(&'static str),
 }
 
@@ -76,7 +83,9 @@ impl Skip {
             at += next;
             let rest = &bytes[at..];
             let opens = match self {
-                Self::Rest(_) => mark(rest, openings.iter().copied()),
+                Self::Rest(_) => {
+                    mark(rest, openings.iter().copied().chain(BLOCKS.iter().map(|block| block.opening)))
+                }
                 Self::Thinking(_) => Mark::Absent,
             };
             match (closes(rest), opens) {
@@ -141,6 +150,13 @@ mod tests {
     }
 
     #[test]
+    fn marks_of_whole_blocks_are_no_content() {
+        let answer = "<think>a</think>The <think> tag";
+        assert!(is_of_block("<think>", answer, 0) && is_of_block("</think>", answer, 8));
+        assert!(!is_of_block("<think>", answer, 20) && !is_of_block("<tool_call>", answer, 0));
+    }
+
+    #[test]
     fn a_stretch_ends_at_its_closing_or_at_a_further_opening() {
         let end = |skip: Skip, text: &str| skip.end(text.as_bytes(), 0, &["<tool_call>", "[TOOL_CALLS]"]);
         let think = Skip::Thinking(Some(&BLOCKS[0]));
@@ -151,6 +167,7 @@ mod tests {
         let rest = Skip::Rest("</tool_call>");
         assert_eq!(end(rest, "x </tool_call>y"), End::At(14));
         assert_eq!(end(rest, "x </b> [TOOL_CALLS]y"), End::At(7));
+        assert_eq!(end(rest, "x <think>y"), End::At(2));
         assert_eq!(end(rest, "x [TOOL"), End::After(2));
         assert_eq!(end(Skip::Rest("```"), "x ```"), End::At(5));
     }
