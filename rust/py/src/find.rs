@@ -22,7 +22,7 @@ fn find_tool_calls(
     let tools = tools.map(compile).transpose()?;
     let reading = reading(formats, thinking, tools.as_deref())?;
     enter_if_long(py, text.len(), || {
-        let mut calls = tool_call::scan(text, reading).calls;
+        let mut calls = tool_call::complete_calls(text, reading);
         calls.retain(|call| unclosed || call.closed);
         let characters = Characters::new(text, calls.iter().flat_map(offsets).collect());
         Ok(calls.into_iter().map(|core| characters.convert(core)).collect())

@@ -11,20 +11,25 @@ use crate::{Error, Result};
 /// Fills the optional fields of `row`. A field that the record gives is taken for all its rows, except
 /// `teacher_prefix_ids` and `teacher_attention_mask`: they describe the teacher's tokens, so a truth row beside a
 /// teacher row derives its own.
-pub fn fill(row: &mut Row, record: &Record, calls: &[CallTokens], options: &Options) -> Result<()> {
-    let schema = record.tools.as_deref().map(ToolSchema::cached).transpose()?;
+pub fn fill(
+    row: &mut Row,
+    record: &Record,
+    calls: &[CallTokens],
+    schema: Option<&ToolSchema>,
+    options: &Options,
+) -> Result<()> {
     let is_valid = |ToolCall { name, arguments, .. }: &ToolCall| {
-        schema.as_ref().is_none_or(|schema| schema.is_valid(name, arguments))
+        schema.is_none_or(|schema| schema.is_valid(name, arguments))
     };
     let valid = calls.iter().find(|found| is_valid(&found.call));
     row.call_valid = calls.iter().all(|found| is_valid(&found.call));
     if !row.call_valid && options.invalid_calls == InvalidCalls::Reject {
-        return Err(invalid(calls.iter().map(|found| &found.call), schema.as_deref()));
+        return Err(invalid(calls.iter().map(|found| &found.call), schema));
     }
     row.tool_should_be_used = record.tool_should_be_used.unwrap_or(!calls.is_empty());
     row.required_fields_present = record.required_fields_present.unwrap_or_else(|| {
         let present = |ToolCall { name, arguments, .. }: &ToolCall| {
-            schema.as_ref().is_none_or(|schema| schema.required_present(name, arguments))
+            schema.is_none_or(|schema| schema.required_present(name, arguments))
         };
         !row.tool_should_be_used || (!calls.is_empty() && calls.iter().all(|found| present(&found.call)))
     });

@@ -149,7 +149,7 @@ impl<'a> Annotator<'a> {
             prompt_lossy: tokens.prompt_lossy,
             topk: None,
         };
-        fields::fill(&mut row, record, &tokens.last_calls, options)?;
+        fields::fill(&mut row, record, &tokens.last_calls, tokens.tools.as_deref(), options)?;
         fields::hand_on_topk(&mut row, record, self.tokenizer.vocab_size(), self.turn_end_ids().len())?;
         Ok(row)
     }

@@ -39,9 +39,27 @@ impl Scan {
 
 /// Every closed call in `text`, in order. See [`super`] for what counts as one.
 pub fn find_tool_calls(text: &str, reading: Reading<'_>) -> Vec<ToolCall> {
-    let mut calls = scan(text, reading).calls;
+    let mut calls = complete_calls(text, reading);
     calls.retain(|call| call.closed);
     calls
+}
+
+/// Every complete call in `text`, closed or not, in order.
+pub fn complete_calls(text: &str, reading: Reading<'_>) -> Vec<ToolCall> {
+    let mut calls = Calls(Vec::new());
+    walk(text, reading, &mut calls);
+    calls.0
+}
+
+/// The calls alone.
+struct Calls(Vec<ToolCall>);
+
+impl Visit for Calls {
+    fn call(&mut self, seen: Seen<'_>) {
+        self.0.push(seen.into_call());
+    }
+
+    fn attempt(&mut self, _: Attempt) {}
 }
 
 /// Every complete call in `text`, closed or not, and every attempt at one. Takes time linear in the text.

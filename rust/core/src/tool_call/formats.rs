@@ -38,20 +38,22 @@ pub(super) struct Row {
     pub wide: bool,
     /// In the other shapes too.
     pub strings: bool,
+    /// The other row with this opening.
+    pub other: Option<Format>,
     /// A word may follow the opening at once (`json`), and the opening is common in texts without calls.
     pub fence: bool,
 }
 
 #[rustfmt::skip]
 static TABLE: [Row; 8] = [
-    Row { format: Format::Hermes,  name: "hermes",  opening: "<tool_call>",    closing: "</tool_call>", object: true,  array: false, wide: false, strings: false, fence: false },
-    Row { format: Format::Granite, name: "granite", opening: "<tool_call>",    closing: "</tool_call>", object: true,  array: false, wide: false, strings: true,  fence: false },
-    Row { format: Format::Mistral, name: "mistral", opening: "[TOOL_CALLS]",   closing: "",             object: true,  array: true,  wide: false, strings: true,  fence: false },
-    Row { format: Format::Llama3,  name: "llama3",  opening: "<|python_tag|>", closing: "",             object: true,  array: false, wide: false, strings: false, fence: false },
-    Row { format: Format::Fenced,  name: "fenced",  opening: "```",            closing: "```",          object: true,  array: true,  wide: true,  strings: false, fence: true },
-    Row { format: Format::Array,   name: "array",   opening: "",               closing: "",             object: false, array: true,  wide: false, strings: false, fence: false },
-    Row { format: Format::Object,  name: "object",  opening: "",               closing: "",             object: true,  array: false, wide: false, strings: false, fence: false },
-    Row { format: Format::OpenAi,  name: "openai",  opening: "",               closing: "",             object: true,  array: true,  wide: true,  strings: false, fence: false },
+    Row { format: Format::Hermes,  name: "hermes",  other: Some(Format::Granite),  opening: "<tool_call>",    closing: "</tool_call>", object: true,  array: false, wide: false, strings: false, fence: false },
+    Row { format: Format::Granite, name: "granite", other: None, opening: "<tool_call>",    closing: "</tool_call>", object: true,  array: false, wide: false, strings: true,  fence: false },
+    Row { format: Format::Mistral, name: "mistral", other: None, opening: "[TOOL_CALLS]",   closing: "",             object: true,  array: true,  wide: false, strings: true,  fence: false },
+    Row { format: Format::Llama3,  name: "llama3", other: None,  opening: "<|python_tag|>", closing: "",             object: true,  array: false, wide: false, strings: false, fence: false },
+    Row { format: Format::Fenced,  name: "fenced", other: None,  opening: "```",            closing: "```",          object: true,  array: true,  wide: true,  strings: false, fence: true },
+    Row { format: Format::Array,   name: "array", other: None,   opening: "",               closing: "",             object: false, array: true,  wide: false, strings: false, fence: false },
+    Row { format: Format::Object,  name: "object", other: None,  opening: "",               closing: "",             object: true,  array: false, wide: false, strings: false, fence: false },
+    Row { format: Format::OpenAi,  name: "openai", other: None,  opening: "",               closing: "",             object: true,  array: true,  wide: true,  strings: false, fence: false },
 ];
 
 /// A row for each opening. Rows with the same opening and closing differ in what calls look like.
@@ -161,14 +163,14 @@ impl Kind {
 
     pub fn allow(self, place: Place) -> Allow {
         let openai = place == Place::ToolCalls;
-        let strings = openai || self.rows().any(|row| row.strings);
+        let strings = openai || self.rows().flatten().any(|row| row.strings);
         Allow { wrapped: self.wide(), strings, openai }
     }
 
     /// Whether a call that opens with an array or an object may be of a chosen format.
     pub fn is_chosen(self, array: bool, chosen: Formats) -> bool {
         match (self.row, array) {
-            (Some(_), _) => self.rows().any(|row| chosen.has(row.format)),
+            (Some(_), _) => self.rows().flatten().any(|row| chosen.has(row.format)),
             (None, true) => chosen.has(Format::Array) || chosen.has(Format::OpenAi),
             (None, false) => {
                 [Format::Object, Format::OpenAi, Format::Llama3].into_iter().any(|f| chosen.has(f))
@@ -179,14 +181,11 @@ impl Kind {
     /// The format of a call of `form` at `place`, and whether it is chosen; `None` if no format has such calls.
     pub fn label(self, place: Place, form: Form, chosen: Formats) -> Option<(Format, bool)> {
         if self.row.is_some() {
-            let mut first = None;
-            for row in self.rows().filter(|row| row.strings || !form.lenient) {
-                if chosen.has(row.format) {
-                    return Some((row.format, true));
-                }
-                first = first.or(Some((row.format, false)));
-            }
-            return first;
+            let fits = |row: &&Row| row.strings || !form.lenient;
+            let mut rows = self.rows().flatten().filter(fits);
+            let first = rows.next()?;
+            let row = std::iter::once(first).chain(rows).find(|row| chosen.has(row.format));
+            return Some((row.unwrap_or(first).format, row.is_some()));
         }
         if form.lenient {
             return None;
@@ -200,9 +199,10 @@ impl Kind {
         Some((format, chosen.has(format)))
     }
 
-    /// All rows with this opening.
-    fn rows(self) -> impl Iterator<Item = &'static Row> {
-        TABLE.iter().filter(move |row| self.row.is_some_and(|own| own.opening == row.opening))
+    /// The rows with this opening.
+    fn rows(self) -> std::array::IntoIter<Option<&'static Row>, 2> {
+        let other = self.row.and_then(|row| row.other);
+        [self.row, other.map(|format| &TABLE[format as usize])].into_iter()
     }
 }
 
@@ -226,6 +226,16 @@ pub(super) enum Opening {
     Frame(Kind),
 }
 
+/// The bytes with which something may open.
+static STARTS: [bool; 256] = {
+    let mut starts = [false; 256];
+    starts[b'<' as usize] = true;
+    starts[b'[' as usize] = true;
+    starts[b'`' as usize] = true;
+    starts[b'{' as usize] = true;
+    starts
+};
+
 /// Looks for openings outside of frames.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Prose {
@@ -236,14 +246,14 @@ pub(super) struct Prose {
 impl Prose {
     /// The first place in `bytes` where something may open.
     pub fn next(bytes: &[u8]) -> Option<usize> {
-        bytes.iter().position(|byte| matches!(byte, b'<' | b'[' | b'`' | b'{'))
+        bytes.iter().position(|&byte| STARTS[usize::from(byte)])
     }
 
     /// What `rest` (not empty), the text from byte `at` on, opens.
     pub fn opening(&self, rest: &[u8], at: usize) -> Opening {
         let bare = matches!(rest[0], b'{' | b'[') && self.doomed.binary_search(&at).is_err();
         if rest[0] != b'{' {
-            for row in OPENINGS.map(|format| &TABLE[format as usize]) {
+            for row in OPENINGS.iter().map(|&format| &TABLE[format as usize]) {
                 if rest.starts_with(row.opening.as_bytes()) {
                     return Opening::Frame(Kind { row: Some(row) });
                 }
@@ -283,6 +293,15 @@ mod tests {
         assert_eq!(Formats::named(Format::names()), Ok(Formats::ALL));
         assert_eq!(Formats::named(["hermes"]), Ok(Formats::HERMES));
         assert_eq!(Formats::named(["hermes", "xml"]), Err("xml"));
+    }
+
+    #[test]
+    fn rows_with_one_opening_know_each_other() {
+        for row in &TABLE {
+            let others = TABLE.iter().filter(|other| other.opening == row.opening && !row.opening.is_empty());
+            let after = others.map(|other| other.format).find(|&other| other as usize > row.format as usize);
+            assert_eq!(row.other, after);
+        }
     }
 
     #[test]

@@ -63,7 +63,7 @@ mod whole;
 pub use attempt::{Attempt, Reason};
 pub use attempts::find_attempts;
 pub use call::ToolCall;
-pub use find::{Scan, could_become, find_tool_calls, scan};
+pub use find::{Scan, complete_calls, could_become, find_tool_calls, scan};
 pub use formats::{Format, Formats};
 pub use reading::Reading;
 pub use state::{Mark, Options, State};
