@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -21,7 +21,6 @@ NO_TRUTH = "no_truth"
 BROKEN = "broken_call"
 """The reason of a mismatch if the answer opens a call and gives none, or not all that it opens."""
 FORMATS = DEFAULT_FORMATS
-_FUNCTION = re.compile(r'"(?:name|tool|function)"\s*:\s*"')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,20 +179,18 @@ def score_answer(  # noqa: PLR0913 - the answer, what it is scored against, and 
         accepted=accepted,
         tools=tools,
         should_call=should_call,
-        broken=_broken_calls(text, attempts, complete),
+        broken=_broken_calls(attempts, complete),
         unclosed=len(unclosed),
     )
     every = find_tool_calls(text, tools=schema, thinking=thinking)
     return replace(score, calls_not_counted=max(len(every) - len(found), 0))
 
 
-def _broken_calls(text: str, attempts: Sequence[tuple[int, str]], calls: Sequence[ToolCall]) -> int:
-    """How many calls the attempts are: a broken list is as many as it names functions, and at least one."""
-    total = 0
-    for start, end in pairwise([*(start for start, _ in attempts), len(text)]):
-        whole = sum(call.closed and start <= call.span[0] < end for call in calls)
-        total += max(1, len(_FUNCTION.findall(text[start:end])) - whole)
-    return total
+def _broken_calls(attempts: Sequence[tuple[int, str]], calls: Sequence[ToolCall]) -> int:
+    """How many calls the attempts are: a broken list is as many as it has complete calls, and at least one."""
+    open_calls = [call.span[0] for call in calls if not call.closed]
+    places = pairwise([*(start for start, _ in attempts), sys.maxsize])
+    return sum(max(1, sum(start <= place < end for place in open_calls)) for start, end in places)
 
 
 @dataclass(frozen=True, kw_only=True)
