@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use aho_corasick::AhoCorasick;
+use aho_corasick::{AhoCorasick, MatchKind};
 use memchr::memmem;
 
 use crate::schema::ToolSchema;
@@ -48,12 +48,16 @@ const OTHER_MARKS: [&str; 14] = [
 pub fn find_attempts(text: &str, reading: Reading<'_>) -> Vec<Attempt> {
     let Scan { calls, mut attempts, passed, json } = scan(text, reading);
     let known = Known::new(reading.tools);
-    let ends = |at: usize| end_of(&passed, at).or_else(|| end_of(&json, at));
+    // Each attempt is looked at up to the next one, so that each byte is read once.
+    let mut limits =
+        attempts.iter().skip(1).map(|next| next.at).chain([text.len()]).collect::<Vec<_>>().into_iter();
     attempts.retain(|&Attempt { at, chosen, .. }| {
-        let rest = &text[ends(at).unwrap_or(at)..];
+        let limit = limits.next().unwrap_or(text.len());
+        let end = end_of(&passed, at).or_else(|| end_of(&json, at));
         let marked = CALL_OPENINGS.iter().any(|opening| text[at..].starts_with(opening));
-        let named = known.is_in(&text[at..ends(at).unwrap_or(text.len())]);
-        marked || chosen || if calls.is_empty() { named } else { closing_comes_first(rest) }
+        let named = || known.is_in(&text[at..end.unwrap_or(limit)]);
+        let closed = || closing_comes_first(&text[end.unwrap_or(at)..limit.max(end.unwrap_or(at))]);
+        marked || chosen || if calls.is_empty() { named() } else { closed() }
     });
     if attempts.is_empty() {
         let none_found = calls.is_empty();
@@ -72,11 +76,12 @@ struct Known<'t>(Option<AhoCorasick>, &'t [String]);
 impl<'t> Known<'t> {
     fn new(tools: Option<&'t ToolSchema>) -> Self {
         let names = tools.map_or(&[][..], ToolSchema::names);
-        let any = names.iter().any(|name| !name.is_empty());
-        Self(
-            if any { AhoCorasick::new(names.iter().filter(|name| !name.is_empty())).ok() } else { None },
-            names,
-        )
+        let mut patterns = names.iter().filter(|name| !name.is_empty()).peekable();
+        // The longest, so that the tool `get` does not hide `get_weather`.
+        let mut builder = AhoCorasick::builder();
+        builder.match_kind(MatchKind::LeftmostLongest);
+        let any = patterns.peek().is_some();
+        Self(any.then(|| builder.build(patterns).expect("names fit into memory")), names)
     }
 
     /// Whether `text` has the name of a tool; true where tools are not known.
@@ -235,8 +240,10 @@ mod tests {
     use crate::schema::ToolSchema;
 
     fn reasons(text: &str) -> Vec<(usize, &'static str)> {
-        let tools =
-            ToolSchema::cached(r#"[{"name": "tide", "parameters": {"required": ["port"]}}]"#).unwrap();
+        let tools = ToolSchema::cached(
+            r#"[{"name": "tide", "parameters": {"required": ["port"]}}, {"name": "tides"}]"#,
+        )
+        .unwrap();
         let reading = Reading { tools: Some(&tools), ..Reading::new(Formats::HERMES) };
         find_attempts(text, reading).into_iter().map(|attempt| (attempt.at, attempt.reason.name())).collect()
     }
@@ -269,6 +276,7 @@ mod tests {
             (CALL.replacen('"', "", 1), 0, "malformed"),
             (r#"{"tool_name": "tide", "input": {"port": "Brest"}}"#.to_owned(), 0, "format"),
             ("[tide(port='Brest')]".to_owned(), 1, "format"),
+            (r#"{"name" "tides", "arguments": {}}"#.to_owned(), 0, "malformed"),
         ] {
             assert_eq!(reasons(&text).first(), Some(&(at, reason)), "{text}");
         }
