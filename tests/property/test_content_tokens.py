@@ -150,3 +150,39 @@ def test_the_marks_of_a_call_in_content_stay_tokens(
     assert row["ids"][start:].tolist().count(mark) == 1
     assert len(row["spans"]["tool_args"]) == 1
     assert json.loads(row["validated_arguments"]) == {"a": opening}
+
+
+# Cuts such content in two and writes the marks itself, as Qwen3's does.
+QWEN3 = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% if m.role == 'assistant' and '</think>' in m.content %}<think>\n"
+    "{{ m.content.split('</think>')[0].split('<think>')[-1].strip('\n') }}\n</think>\n\n"
+    "{{ m.content.split('</think>')[-1].lstrip('\n') }}{% else %}{{ m.content }}{% endif %}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def test_the_marks_of_a_thinking_block_in_an_answer_stay_tokens(tmp_path: Path) -> None:
+    file = tiny.write_tokenizer(tmp_path) / "tokenizer.json"
+    document = json.loads(file.read_text())
+    first = 1 + max(token["id"] for token in document["added_tokens"])
+    first = max(first, 1 + max(document["model"]["vocab"].values()))
+    for number, content in enumerate(("<think>", "</think>")):
+        added = document["added_tokens"][0] | {"id": first + number, "content": content, "special": False}
+        document["added_tokens"].append(added)
+    file.write_text(json.dumps(document))
+    asked = {"role": "user", "content": "What does <think> mean?"}
+    for content, opened, closed in (
+        ("<think>\nMaybe.\n</think>\n\nYes.", 1, 1),
+        ("The <think> mark opens a block.", 0, 0),
+    ):
+        record = {"messages": [asked], "truth_message": {"role": "assistant", "content": content}}
+        row = build(tmp_path, [record], template=_rust.ChatTemplate(QWEN3)).row(0)
+        prompt, answer = (
+            row["ids"][: row["response_start"]].tolist(),
+            row["ids"][row["response_start"] :].tolist(),
+        )
+        assert (answer.count(first), answer.count(first + 1)) == (opened, closed)
+        assert prompt.count(first) == 0  # what a user wrote is text
+        text = _rust.Tokenizer.from_file(tmp_path).decode(answer)
+        assert text.removesuffix("<|im_end|>") == content
