@@ -28,7 +28,7 @@ _OF_CATEGORY = {
     "missed": "missed_calls",
     "broken": "broken_calls",
     "false": "false_calls",
-    "tried": "attempted_calls",
+    "attempted": "attempted_calls",
 }
 _QUALITIES = {"precision": "precision of calls", "recall": "recall of calls", "f1": "F1 of calls"}
 _LENGTHS = {"p50": "length / right's, p50", "p95": "length / right's, p95"}
