@@ -44,6 +44,7 @@ def read_jsonl(
     allow_reasoning: bool,
     threads: int,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]: ...
+def record_keys() -> list[str]: ...
 
 @final
 class ChatTemplate:

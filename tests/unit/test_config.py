@@ -233,7 +233,7 @@ def test_override_is_read_as_yaml_in_the_keys_type(override, value):
             "train.learning_rate=1e-4",
             "train.learning_rate: unknown key, did you mean 'optimizer.learning_rate'?",
         ),
-        ("io.zzz=1", "io.zzz: unknown key, known are run_dir, tensorboard"),
+        ("io.zzz=1", "io.zzz: unknown key, known are run_dir, tensorboard, final"),
         ("trian.num_steps=1", "trian: unknown section, did you mean 'train'?"),
         (
             "zzz.a=1",

@@ -90,9 +90,15 @@ class Config:
         if data.shapes[-1] > (longest or data.shapes[-1]):
             allowed = f"at least the largest of data.shapes ({data.shapes[-1]})"
             raise invalid("arch.max_position_embeddings", allowed, longest)
-        if self.optimizer.warmup_steps > train.num_steps:
-            allowed = f"at most train.num_steps ({train.num_steps})"
+        if self.optimizer.warmup_steps > self.schedule_steps:
+            key = "train.num_steps" if self.optimizer.schedule_steps is None else "optimizer.schedule_steps"
+            allowed = f"at most {key} ({self.schedule_steps})"
             raise invalid("optimizer.warmup_steps", allowed, self.optimizer.warmup_steps)
+        self._check_validation()
+
+    def _check_validation(self) -> None:
+        """Checks the keys that need held-out records."""
+        data, train = self.data, self.train
         for name in ("eval_prompts", "eval_irrelevance_prompts"):
             if getattr(train, name) and data.validation is None:
                 raise invalid(f"train.{name}", "0 unless data.validation is set", getattr(train, name))
@@ -100,6 +106,18 @@ class Config:
             raise invalid(
                 "train.fail_on_gate", "false unless data.validation is set (no gate would be judged)", True
             )
+        if train.stop_after_validations and (data.validation is None or not train.validate_every_steps):
+            allowed = "0 unless data.validation and train.validate_every_steps are set"
+            raise invalid("train.stop_after_validations", allowed, train.stop_after_validations)
+        if self.io.final == "best" and data.validation is None:
+            raise invalid(
+                "io.final", "'last' unless data.validation is set (nothing says which is best)", "best"
+            )
+
+    @property
+    def schedule_steps(self) -> int:
+        """Steps over which the learning rate falls and the loss weights reach their final values."""
+        return self.optimizer.schedule_steps or self.train.num_steps
 
     def sections(self) -> Iterator[Section]:
         """The sections, in the order of the file."""

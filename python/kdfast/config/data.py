@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from kdfast.config.choices import CallFormat
 from kdfast.config.section import Key, Section, invalid
@@ -45,6 +45,13 @@ class DataConfig(Section):
             " 'hermes'), 'hermes' (kdfast's own), 'tokenizer' (its own) or a .jinja file."
         ),
     ] = "auto"
+    template_kwargs: Annotated[
+        dict[str, Any] | None,
+        Key(
+            "Variables that the chat template reads, such as {enable_thinking: false}; null = none. The student's own"
+            " template keeps them."
+        ),
+    ] = None
     tool_call_format: Annotated[
         CallFormat,
         Key(

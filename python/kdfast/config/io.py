@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from kdfast.config.section import Key, Section
 
@@ -30,3 +30,11 @@ class IOConfig(Section):
     tensorboard: Annotated[
         bool, Key("Also write TensorBoard events (needs the extra kdfast[tensorboard]).", on_resume=True)
     ] = False
+    final: Annotated[
+        Literal["last", "best"],
+        Key(
+            "The weights of student/: the 'last' step's, or those of the checkpoint with the lowest held-out loss"
+            " ('best').",
+            on_resume=True,
+        ),
+    ] = "last"

@@ -21,11 +21,21 @@ class OptimizerConfig(Section):
 
     learning_rate: Annotated[float, Key("The peak, reached at the end of the warm-up.", above=0)] = 2e-4
     min_lr_fraction: Annotated[
-        float, Key("The last step's learning rate as a fraction of the peak.", minimum=0, maximum=1)
+        float,
+        Key("The learning rate at the end of the schedule, as a fraction of the peak.", minimum=0, maximum=1),
     ] = 0.1
     warmup_steps: Annotated[
         int, Key("Steps of linear warm-up, at most train.num_steps; 0 = start at the peak.", minimum=0)
     ] = 20
+    schedule_steps: Annotated[
+        int | None,
+        Key(
+            "Steps over which the learning rate falls and the loss weights reach their final values; null ="
+            " train.num_steps. Set it, and a resumed run with more steps goes on as it would have.",
+            minimum=1,
+            on_resume=True,
+        ),
+    ] = None
     betas: Annotated[
         tuple[float, float],
         Key("Decay of the averages of gradient and squared gradient.", minimum=0, below=1),

@@ -6,6 +6,7 @@ bounds and help text. The constructor checks all of it, so a section that exists
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import re
@@ -23,6 +24,7 @@ _NOUNS = {
     float: "a number",
     str: "a text",
     Path: "a path",
+    dict: "a mapping of names to JSON values",
     type(None): "null",
 }
 _PLURALS = {int: "integers", float: "numbers", str: "texts", Path: "paths"}
@@ -159,6 +161,8 @@ def _convert(value: object, hint: Any, key: Key) -> Any:
         fits, result = _number(value, key)
     elif hint is Path:
         fits, result = _path(value)
+    elif origin is dict:
+        fits, result = isinstance(value, dict) and _is_json(value), copy.deepcopy(value)
     else:
         fits, result = type(value) is hint, value  # not isinstance: a bool is no integer here
         fits = fits and (not isinstance(value, int) or key.accepts(value))
@@ -203,6 +207,19 @@ def _path(value: object) -> tuple[bool, object]:
     return True, path.expanduser() if path.parts[:1] == ("~",) else path
 
 
+def _is_json(value: object) -> bool:
+    """Whether a value is one that JSON can write: no date, no NaN, texts as keys."""
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_json(one) for key, one in value.items())
+    if isinstance(value, list):
+        return all(map(_is_json, value))
+    return (
+        value is None
+        or isinstance(value, bool | int | str)
+        or (isinstance(value, float) and math.isfinite(value))
+    )
+
+
 def _options(hint: Any, limits: str) -> list[str]:
     """What a type accepts, in words; one entry per alternative."""
     origin, args = get_origin(hint), get_args(hint)
@@ -213,10 +230,10 @@ def _options(hint: Any, limits: str) -> list[str]:
     if origin is tuple:
         count = "" if args[-1] is Ellipsis else f"{len(args)} "
         return [f"a list of {count}{_PLURALS[args[0]]} {limits}".rstrip()]
-    return [f"{_NOUNS[hint]} {limits if hint in (int, float) else ''}".rstrip()]
+    return [f"{_NOUNS[origin or hint]} {limits if hint in (int, float) else ''}".rstrip()]
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
+    return str(value) if isinstance(value, Path) else copy.deepcopy(value)

@@ -35,7 +35,10 @@ class SpeedConfig(Section):
             on_resume=True,
         ),
     ] = 4
-    max_new_tokens: Annotated[int, Key("An answer is cut after N tokens.", minimum=1, on_resume=True)] = 64
+    max_new_tokens: Annotated[
+        int | None,
+        Key("An answer is cut after N tokens; null = train.eval_max_new_tokens.", minimum=1, on_resume=True),
+    ] = None
     warmup: Annotated[int, Key("Generations before the first measured one.", minimum=0, on_resume=True)] = 1
 
     def due(self, *, step: int, num_steps: int, validate_every_steps: int) -> bool:

@@ -44,6 +44,14 @@ class TrainConfig(Section):
     validate_every_steps: Annotated[
         int, Key("Steps between validations; 0 = only before and after training.", minimum=0, on_resume=True)
     ] = 100
+    stop_after_validations: Annotated[
+        int,
+        Key(
+            "Stop when this many validations in a row bring no lower held-out loss; 0 = train to the last step.",
+            minimum=0,
+            on_resume=True,
+        ),
+    ] = 0
     validation_rows: Annotated[
         int, Key("Held-out rows a validation reads; 0 = all.", minimum=0, on_resume=True)
     ] = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, overload
@@ -66,6 +66,7 @@ class KDDataset(Dataset[dict[str, Any]]):
         *,
         shapes: Sequence[int] | None = None,
         template: str = DataConfig.template,
+        template_kwargs: Mapping[str, Any] | None = None,
         supervise: str = DataConfig.supervise,
         prefix_tokens: int = DataConfig.prefix_tokens,
         on_error: str = DataConfig.on_error,
@@ -87,6 +88,7 @@ class KDDataset(Dataset[dict[str, Any]]):
             max_seq_length: longest row in tokens; the largest of `shapes` when these are given.
             shapes: padded lengths, ascending; None = 512, 1024, 2048, 4096 up to `max_seq_length`.
             template: "auto", "hermes", "tokenizer" or the path of a .jinja file, see `load_template`.
+            template_kwargs: values of variables that the template reads, such as `{"enable_thinking": False}`.
             supervise: "last" or "all" assistant turns.
             prefix_tokens: tokens kept of the teacher's first call.
             on_error: "raise", or "quarantine" bad lines.
@@ -108,7 +110,7 @@ class KDDataset(Dataset[dict[str, Any]]):
         self.paths = tuple(map(Path, [path] if isinstance(path, str | os.PathLike) else path))
         self.path, self.threads = self.paths[0], threads
         self.shapes = _shapes(shapes, max_seq_length)
-        self.template = load_template(template, Path(tokenizer_path))
+        self.template = load_template(template, Path(tokenizer_path), template_kwargs)
         self.tokenizer_path = Path(tokenizer_path)
         self.tokenizer = _rust.Tokenizer.from_file(tokenizer_path)
         compiled = self.template.compile()
@@ -156,6 +158,7 @@ class KDDataset(Dataset[dict[str, Any]]):
             data.tokenizer,
             shapes=data.shapes,
             template=data.template,
+            template_kwargs=data.template_kwargs,
             supervise=data.supervise,
             prefix_tokens=data.prefix_tokens,
             on_error=data.on_error,
@@ -299,7 +302,7 @@ class KDDataset(Dataset[dict[str, Any]]):
         message = (
             f"{len(lines)} record(s) do not fit the largest shape even without the middle turns of their "
             f"conversations (the first has {self.store.lengths()[first]} tokens); add a larger shape, shorten them, or "
-            f"set on_error to 'quarantine' to leave them out: {self.shapes[-1]}"
+            f"set data.on_error to 'quarantine' to leave them out: {self.shapes[-1]}"
         )
         if on_error == "raise" or len(lines) > limit * len(fitted):
             raise DataError(message, str(places[0][0]), lines[0])

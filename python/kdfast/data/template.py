@@ -11,6 +11,7 @@ from typing import Any
 
 from kdfast import _rust
 from kdfast.data.call_format import call_format
+from kdfast.data.template_variables import check_variables, with_variables
 from kdfast.errors import DataError
 
 _QUESTION = json.dumps([{"role": "user", "content": "hello"}])
@@ -41,25 +42,32 @@ class Template:
     tool_use: str | None = None
     note: str = ""
 
+    @property
+    def tokens(self) -> dict[str, str]:
+        """All named tokens, as the template sees them."""
+        return {**self.other_tokens, "bos_token": self.bos_token, "eos_token": self.eos_token}
+
     def compile(self) -> _rust.ChatTemplate:
         """The template, ready to render.
 
         Raises:
             DataError: it is not Jinja.
         """
-        tokens = {**self.other_tokens, "bos_token": self.bos_token, "eos_token": self.eos_token}
-        return _rust.ChatTemplate(self.source, tool_use=self.tool_use, tokens=tokens)
+        return _rust.ChatTemplate(self.source, tool_use=self.tool_use, tokens=self.tokens)
 
 
-def load_template(name: str, tokenizer: Path) -> Template:
+def load_template(name: str, tokenizer: Path, variables: Mapping[str, Any] | None = None) -> Template:
     """Finds a chat template. What a tokenizer's directory holds is read as transformers reads it.
 
     Args:
         name: "auto" (the tokenizer's own where it shows tools and its calls are found again, else "hermes"), "hermes"
             (ships with kdfast), "tokenizer" (the tokenizer's own) or the path of a .jinja file.
         tokenizer: tokenizer.json, or the directory that holds it beside tokenizer_config.json.
+        variables: values of variables that the template reads (`data.template_kwargs`), by name; they become defaults
+            in its source.
 
     Raises:
+        ConfigError: the template reads no such variable.
         DataError: there is no such template, it does not compile, it is not UTF-8, or the tokenizer's own ignores
             `tools`.
         OSError: a file cannot be read.
@@ -72,18 +80,29 @@ def load_template(name: str, tokenizer: Path) -> Template:
     directory = tokenizer if tokenizer.is_dir() else tokenizer.parent
     settings = _json_object(directory / "tokenizer_config.json")
     tokens = _tokens(directory, settings)
-    if name == "auto":
+    variables = variables or {}
+    if name in ("auto", "tokenizer"):
         try:
-            return _own(directory, settings, tokens, with_calls=True)
+            own = _given(_own(directory, settings, tokens), variables, "the tokenizer's own")
+            _check_own(own, directory, with_calls=name == "auto")
+            return own
         except DataError as error:
-            return replace(
-                _hermes(tokens), note=f"kdfast's own chat template (hermes) is used: {error.message}"
-            )
-    if name == "tokenizer":
-        return _own(directory, settings, tokens)
+            if name == "tokenizer":
+                raise
+            note = f"kdfast's own chat template (hermes) is used: {error.message}"
+            return replace(_given(_hermes(tokens), variables, "hermes"), note=note)
     template = _hermes(tokens) if name == "hermes" else _template(_read(Path(name)), tokens)
+    template = _given(template, variables, name)
     template.compile()
     return template
+
+
+def _given(template: Template, variables: Mapping[str, Any], name: str) -> Template:
+    """The template with these variables; `name` is what messages call it."""
+    sources = {name: template.source} | ({"its tool_use": template.tool_use} if template.tool_use else {})
+    check_variables(variables, sources, template.tokens)
+    tool_use = with_variables(template.tool_use, variables) if template.tool_use is not None else None
+    return replace(template, source=with_variables(template.source, variables), tool_use=tool_use)
 
 
 def _hermes(tokens: Mapping[str, str]) -> Template:
@@ -142,10 +161,8 @@ def _token(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _own(
-    directory: Path, settings: Mapping[str, Any], tokens: Mapping[str, str], *, with_calls: bool = False
-) -> Template:
-    """The tokenizer's template; with `with_calls` it must also write calls that are found again."""
+def _own(directory: Path, settings: Mapping[str, Any], tokens: Mapping[str, str]) -> Template:
+    """The tokenizer's template."""
     named = _named_templates(directory, settings)
     tool_use = named.get("tool_use")
     default = named.get("default", tool_use)
@@ -160,7 +177,11 @@ def _own(
             f"additional_chat_templates, nor as chat_template in tokenizer_config.json); {_REMEDY}",
             str(directory),
         )
-    template = _template(default, tokens, None if tool_use == default else tool_use)
+    return _template(default, tokens, None if tool_use == default else tool_use)
+
+
+def _check_own(template: Template, directory: Path, *, with_calls: bool) -> None:
+    """Checks that the tokenizer's template shows tools and, with `with_calls`, that its calls are found again."""
     compiled = template.compile()
     if _ignores_tools(compiled):
         raise DataError(
@@ -172,7 +193,6 @@ def _own(
             f"the tokenizer's chat template writes calls in no format that kdfast reads; {_REMEDY}",
             str(directory),
         )
-    return template
 
 
 def _named_templates(directory: Path, settings: Mapping[str, Any]) -> dict[str, str]:

@@ -2,7 +2,8 @@
 //!
 //! - Tools: MCP's `inputSchema` and Anthropic's `input_schema` are `parameters`; a `null` that a table export put under
 //!   a key is left out.
-//! - Messages: `OpenAI`'s old `function_call` is a list of one `tool_calls`, and its role `function` is `tool`.
+//! - Messages: `OpenAI`'s old `function_call` is a list of one `tool_calls`, and its role `function` is `tool`; the role
+//!   `human` is `user`, and `gpt` and `model` are `assistant`.
 //! - Answers: the last message of an `OpenAI` training file is the answer.
 
 use std::borrow::Cow;
@@ -56,9 +57,13 @@ fn drop_nulls(node: &mut Node<'_>) {
     }
 }
 
-/// A message or an array of messages (valid JSON) without `OpenAI`'s old function calls.
+/// Roles of other houses, and what they are called here.
+const ROLES: [(&str, &str); 4] =
+    [("function", "tool"), ("human", "user"), ("gpt", "assistant"), ("model", "assistant")];
+
+/// A message or an array of messages (valid JSON) without `OpenAI`'s old function calls and other houses' roles.
 pub fn messages(json: &str) -> Cow<'_, str> {
-    let old = json.contains("function_call") || json.split("\"role\"").skip(1).any(has_role_function);
+    let old = json.contains("function_call") || json.split("\"role\"").skip(1).any(has_other_role);
     let parsed = if old { Node::parse(json).ok() } else { None };
     let Some(mut parsed) = parsed else { return Cow::Borrowed(json) };
     if let Node::Array(items) = &mut parsed {
@@ -69,17 +74,20 @@ pub fn messages(json: &str) -> Cow<'_, str> {
     Cow::Owned(parsed.json())
 }
 
-/// Whether `"function"` is the value of the key that `rest` follows.
-fn has_role_function(rest: &str) -> bool {
+/// Whether another house's role is the value of the key that `rest` follows.
+fn has_other_role(rest: &str) -> bool {
     let value = rest.trim_start().strip_prefix(':').map(str::trim_start);
-    value.is_some_and(|value| value.starts_with("\"function\""))
+    let text = value.and_then(|value| value.strip_prefix('"'));
+    text.is_some_and(|text| {
+        ROLES.iter().any(|(other, _)| text.strip_prefix(other).is_some_and(|rest| rest.starts_with('"')))
+    })
 }
 
 fn modernise(message: &mut Node<'_>) {
     if let Some(role) = message.get_mut("role")
-        && role.text().as_deref() == Some("function")
+        && let Some((_, ours)) = ROLES.iter().find(|(other, _)| role.text().as_deref() == Some(other))
     {
-        *role = Node::string("tool");
+        *role = Node::string(ours);
     }
     let calls = message.get("tool_calls").is_some_and(|calls| !calls.items().is_empty());
     let Node::Object(entries) = message else { return };

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use kdfast_core::fields::Record;
+use kdfast_core::fields::{self, Record};
 use kdfast_core::jsonl::{self, OnError, Quarantine, ReadOptions, Rejected};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -118,6 +118,13 @@ fn rejected_dict<'py>(py: Python<'py>, line: &Rejected) -> PyResult<Bound<'py, P
     Ok(dict)
 }
 
+/// The keys that a record or a header may have.
+#[pyfunction]
+fn record_keys() -> Vec<&'static str> {
+    fields::known_keys()
+}
+
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_function(wrap_pyfunction!(read_jsonl, module)?)
+    module.add_function(wrap_pyfunction!(read_jsonl, module)?)?;
+    module.add_function(wrap_pyfunction!(record_keys, module)?)
 }

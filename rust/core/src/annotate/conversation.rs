@@ -2,13 +2,13 @@
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::blame::{self, joined};
 use super::content_tokens::{Guard, is_marked, unmarked, unmarked_position};
 use super::forms::Forms;
 use super::options::{Options, Supervise};
+use super::roles;
 use super::said;
 use crate::fields::Record;
 use crate::json::node::Node;
@@ -239,21 +239,23 @@ struct Conversation<'a> {
 
 impl<'a> Conversation<'a> {
     fn new(json: &'a str, tools: Option<&'a str>, template: &'a ChatTemplate) -> Result<Self> {
-        #[derive(Deserialize)]
-        struct Role {
-            role: String,
-            weight: Option<f64>,
-        }
         let messages = elements(json)?;
         let mut roles = Vec::with_capacity(messages.len());
         let mut learned = Vec::with_capacity(messages.len());
-        for message in &messages {
-            let role: Role = serde_json::from_str(message)
-                .map_err(|e| Error::data(format!("messages[{}] has no role: {e}", roles.len())))?;
-            learned.push(role.role == "assistant" && role.weight != Some(0.0));
-            roles.push(role.role);
-        }
         let text = blame::render(template, &messages, tools, true, |index| format!("messages[{index}]"))?;
+        for (index, message) in messages.iter().enumerate() {
+            let node =
+                Node::parse(message).map_err(|e| Error::data(format!("messages[{index}]: {}", e.reason)))?;
+            let role = node.get("role").and_then(Node::text);
+            let role =
+                role.ok_or_else(|| Error::data(format!("messages[{index}] has no role")))?.into_owned();
+            roles::check_heard(&node, &role, &text, index, |other| {
+                let all = [&messages[..index], &[other], &messages[index + 1..]].concat();
+                template.render(&joined(&all), tools, true)
+            })?;
+            learned.push(role == "assistant" && !is_zero(node.get("weight")));
+            roles.push(role);
+        }
         Ok(Self { template, tools, messages, roles, learned, text })
     }
 
@@ -320,6 +322,10 @@ impl<'a> Conversation<'a> {
         let kept = [&self.messages[..dropped.start], &self.messages[dropped.end..]].concat();
         self.render(&kept, true).ok()
     }
+}
+
+fn is_zero(number: Option<&Node<'_>>) -> bool {
+    matches!(number, Some(Node::Scalar(text)) if text.parse() == Ok(0.0))
 }
 
 /// The elements of a JSON array, each as its own text (numbers stay as they were written).

@@ -2,10 +2,12 @@
 //!
 //! The arguments of a call may be an object or its JSON text, and content may be a text or a list of parts. A template
 //! that knows one way only writes the other wrongly and says nothing: text goes through `tojson` a second time, a
-//! list is printed as Python prints it. A probe tells what the template knows.
+//! list is printed as Python prints it. A probe tells what the template knows. So it is with the role of a system's
+//! message: `OpenAI` calls it developer now.
 
 use std::borrow::Cow;
 
+use super::roles;
 use crate::json::node::Node;
 use crate::template::ChatTemplate;
 
@@ -25,6 +27,8 @@ enum Form {
 pub struct Forms {
     arguments: Form,
     content: Form,
+    /// Messages of role developer are written as system: the template does not know that role.
+    developer_as_system: bool,
 }
 
 const ARGUMENT: &str = "kdfast_probe";
@@ -41,7 +45,7 @@ impl Forms {
         };
         let parts = probe_content(template, r#"[{"type": "text", "text": "kdfast-probe"}]"#);
         let content = if parts { Form::Given } else { Form::Text };
-        Self { arguments, content }
+        Self { arguments, content, developer_as_system: !roles::knows_developer(template) }
     }
 
     /// A message, or an array of messages (valid JSON), in these forms. Arguments that are missing, null or blank are
@@ -49,7 +53,8 @@ impl Forms {
     pub fn apply<'j>(&self, json: &'j str) -> Cow<'j, str> {
         let calls = json.contains("tool_calls");
         let parts = self.content == Form::Text && json.contains("\"text\"");
-        let parsed = if calls || parts { Node::parse(json).ok() } else { None };
+        let developer = self.developer_as_system && json.contains(roles::DEVELOPER);
+        let parsed = if calls || parts || developer { Node::parse(json).ok() } else { None };
         let Some(mut parsed) = parsed else { return Cow::Borrowed(json) };
         let mut changed = false;
         let messages = if let Node::Array(messages) = &mut parsed {
@@ -65,6 +70,13 @@ impl Forms {
             }
             if parts && let Some(content) = message.get_mut("content") {
                 changed |= join_parts(content);
+            }
+            if developer
+                && let Some(role) = message.get_mut("role")
+                && role.text().as_deref() == Some(roles::DEVELOPER)
+            {
+                *role = Node::string("system");
+                changed = true;
             }
         }
         if changed { Cow::Owned(parsed.json()) } else { Cow::Borrowed(json) }
@@ -172,6 +184,14 @@ mod tests {
             "{% if c.function.arguments is string %}{{ c.function.arguments }}{% else %}{{ c.function.arguments | tojson }}{% endif %}",
         );
         assert_eq!(both.arguments, Form::Given);
+    }
+
+    #[test]
+    fn a_developer_speaks_as_system_where_the_template_has_no_such_role() {
+        let message = r#"[{"role": "developer", "content": "developer"}]"#;
+        assert_eq!(forms("").apply(message), r#"[{"role": "system", "content": "developer"}]"#);
+        let knows = forms("{% if m.role == 'developer' %}{% endif %}");
+        assert_eq!(knows.apply(message), message);
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod conversation;
 mod fields;
 mod forms;
 mod options;
+mod roles;
 mod row;
 mod said;
 mod spans;
@@ -41,7 +42,7 @@ pub struct Annotator<'a> {
 }
 
 /// Which annotation a store holds. It is part of a store's name: raise it when rows of the same record change.
-pub const ANNOTATION_VERSION: u32 = 3;
+pub const ANNOTATION_VERSION: u32 = 4;
 
 impl<'a> Annotator<'a> {
     pub fn new(tokenizer: &'a Tokenizer, template: &'a ChatTemplate, options: Options) -> Result<Self> {

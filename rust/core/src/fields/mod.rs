@@ -68,6 +68,11 @@ const HEADER: &str = "__header__";
 const METADATA: &str = "metadata";
 const REASONING: &str = "teacher_reasoning_content";
 
+/// The keys that a record or a header may have.
+pub fn known_keys() -> Vec<&'static str> {
+    FIELDS.iter().map(|(name, _)| *name).chain([METADATA, REASONING, HEADER]).collect()
+}
+
 /// Parses and checks one line.
 ///
 /// Unknown keys are added to `metadata` unchanged. If `metadata` has the key too, both values must be equal. With
