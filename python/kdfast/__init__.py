@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from kdfast.data import KDDataset, collate_kd_batch
     from kdfast.gates import evaluate_speed_gates, load_baseline_speed_metrics
     from kdfast.losses import combined_kd_loss, early_tool_call_loss, length_aware_kd_loss
+    from kdfast.recipes.train.events import TrainEvent
+    from kdfast.recipes.train.objective import Objective
+    from kdfast.recipes.train.result import TrainResult
+    from kdfast.recipes.train.run import train
+    from kdfast.recipes.train.update import train_step
     from kdfast.scoring import compute_required_fields_present
     from kdfast.shapes import sample_enumerated_shape, truncate_batch_to_shape
     from kdfast.speed import aggregate_speed_metrics, measure_proxy
@@ -35,9 +40,12 @@ if TYPE_CHECKING:
 _HOMES = {
     "Config": "kdfast.config",
     "KDDataset": "kdfast.data",
+    "Objective": "kdfast.recipes.train.objective",
     "ToolCall": "kdfast._rust",
     "ToolCallStream": "kdfast._rust",
     "ToolSchema": "kdfast._rust",
+    "TrainEvent": "kdfast.recipes.train.events",
+    "TrainResult": "kdfast.recipes.train.result",
     "aggregate_speed_metrics": "kdfast.speed",
     "collate_kd_batch": "kdfast.data",
     "combined_kd_loss": "kdfast.losses",
@@ -54,15 +62,20 @@ _HOMES = {
     "looks_like_tool_json": "kdfast._rust",
     "measure_proxy": "kdfast.speed",
     "sample_enumerated_shape": "kdfast.shapes",
+    "train": "kdfast.recipes.train.run",
+    "train_step": "kdfast.recipes.train.update",
     "truncate_batch_to_shape": "kdfast.shapes",
 }
 
 __all__ = [
     "Config",
     "KDDataset",
+    "Objective",
     "ToolCall",
     "ToolCallStream",
     "ToolSchema",
+    "TrainEvent",
+    "TrainResult",
     "aggregate_speed_metrics",
     "collate_kd_batch",
     "combined_kd_loss",
@@ -79,6 +92,8 @@ __all__ = [
     "looks_like_tool_json",
     "measure_proxy",
     "sample_enumerated_shape",
+    "train",
+    "train_step",
     "truncate_batch_to_shape",
 ]
 

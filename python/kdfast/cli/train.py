@@ -4,12 +4,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
 
 from kdfast.cli.arguments import config_file, overrides
 from kdfast.config import load_config
+from kdfast.runs.claim import check_not_running
+from kdfast.runs.folder import RunFolder, check_run_folder
+from kdfast.recipes.first_look.of_config import look_before_training
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -31,7 +35,8 @@ def train(config_file: Path, overrides: tuple[str, ...], resume: bool) -> int:
       torchrun --nproc-per-node 2 -m kdfast.cli train configs/quickstart.yaml
 
     Ctrl-C or SIGTERM saves a checkpoint and says how to resume. Resumed, a run may have another
-    train.num_steps and other validation, checkpoint and logging keys, nothing else.
+    train.num_steps, optimizer.schedule_steps and io.final, and other validation, checkpoint and logging keys,
+    nothing else. One process trains in a run folder at a time; a start that is refused leaves nothing there.
 
     \b
     Exit codes: 0 trained; 1 the machine failed (disk full, no permission) or a bug; 2 bad config or
@@ -39,6 +44,10 @@ def train(config_file: Path, overrides: tuple[str, ...], resume: bool) -> int:
     130 stopped, resumable.
     """
     config = load_config(config_file, overrides)
-    from kdfast.recipes.train.run import run
+    look_before_training(config)
+    if os.environ.get("RANK", "0") == "0":  # of several ranks, the first one looks after the folder
+        check_run_folder(config, resume=resume)
+        check_not_running(RunFolder(config.io.run_dir))
+    from kdfast.recipes.train.run import train as run
 
-    return run(config, resume=resume)
+    return run(config, resume=resume).exit_code

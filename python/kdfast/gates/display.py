@@ -40,10 +40,10 @@ def gate_table(report: GateReport) -> Table:
         collapse_padding=True,
     )
     for heading in ("gate", "status"):
-        table.add_column(heading, no_wrap=True)
+        table.add_column(heading, overflow="fold")
     for heading in ("value", "limit", "baseline"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("reason", min_width=16)
+        table.add_column(heading, justify="right", overflow="fold")
+    table.add_column("reason", min_width=16, overflow="fold")
     for result in report.results:
         name = f"{result.name}, {result.unit}" if result.unit else result.name
         numbers = [_number(number) for number in (result.value, result.limit, result.baseline)]

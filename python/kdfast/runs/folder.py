@@ -9,6 +9,10 @@ from kdfast.config import Config, load_config
 from kdfast.errors import ConfigError
 
 
+STUDENT_ORIGIN = "kdfast.json"
+"""The file in a student's directory that says where its weights come from."""
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """The paths of a run. None of them need exist.
@@ -26,7 +30,7 @@ class RunFolder:
 
     @property
     def config(self) -> Path:
-        """The resolved config; written first, so that a folder without it is no run folder."""
+        """The resolved config; written when everything was checked: a folder without it is no run folder."""
         return self.path / "config.yaml"
 
     @property
@@ -44,15 +48,29 @@ class RunFolder:
         """One folder per checkpoint, see `kdfast.runs.checkpoint`."""
         return self.path / "checkpoints"
 
+    def checkpoint(self, step: int) -> Path:
+        """The checkpoint of a step."""
+        return self.checkpoints / f"step_{step}"
+
     @property
     def trial(self) -> Path:
         """Where a checkpoint is written on trial; gone again before the first step."""
         return self.path / "trial"
 
     @property
+    def lock(self) -> Path:
+        """There while a process trains in the folder, see `kdfast.runs.claim`."""
+        return self.path / "lock"
+
+    @property
     def student(self) -> Path:
         """The final student, a Hugging Face directory."""
         return self.path / "student"
+
+    @property
+    def student_origin(self) -> Path:
+        """Where the final student's weights come from: `{"step": 80, "final": "best", "ended": "num_steps"}`."""
+        return self.student / STUDENT_ORIGIN
 
     @property
     def speed(self) -> Path:
@@ -79,8 +97,8 @@ class RunFolder:
         return self.config.exists()
 
 
-def open_run_folder(config: Config, *, resume: bool) -> RunFolder:
-    """Makes the run folder, or enters it again with `resume`.
+def check_run_folder(config: Config, *, resume: bool) -> None:
+    """Checks, before the work, whether a run may start in its folder, or go on there; changes nothing.
 
     Raises:
         ConfigError: the path is a file; or the folder holds a run and `resume` is false; or that run has another
@@ -89,20 +107,13 @@ def open_run_folder(config: Config, *, resume: bool) -> RunFolder:
     folder = RunFolder(config.io.run_dir)
     if folder.path.exists() and not folder.path.is_dir():
         raise ConfigError(f"io.run_dir: must be a folder, choose another path; this is a file: {folder.path}")
-    if folder.holds_run:
-        if not resume:
-            raise ConfigError(
-                "io.run_dir: holds a run already; go on with it by --resume, or choose another folder: "
-                f"{folder.path}"
-            )
-        _refuse_other_config(load_config(folder.config), config, folder)
-    folder.path.mkdir(parents=True, exist_ok=True)
-    config.save(folder.config)
-    return folder
-
-
-def _refuse_other_config(saved: Config, config: Config, folder: RunFolder) -> None:
-    conflicts = config.conflicts(saved)
+    if not folder.holds_run:
+        return
+    if not resume:
+        raise ConfigError(
+            f"io.run_dir: holds a run already; go on with it by --resume, or choose another folder: {folder.path}"
+        )
+    conflicts = config.conflicts(load_config(folder.config))
     if conflicts:
         raise ConfigError(
             f"io.run_dir: holds a run with another config ({'; '.join(conflicts)}); choose another folder or the "

@@ -12,6 +12,7 @@ from kdfast.errors import ConfigError, DataError
 from kdfast.files import parse_json
 from kdfast.runs.folder import RunFolder
 from kdfast.runs.node import Node
+from kdfast.runs.student import Stale, stale_speed, student_step
 
 T = TypeVar("T")
 _MAKE_AGAIN = "delete it and make it again (`kdfast train CONFIG --resume`)"
@@ -44,6 +45,8 @@ class RunFiles:
         speed: `speed.json`.
         gates: `gates.json`.
         written_at: when the newest of the files was written, in Unix seconds.
+        student_step: the step of the student's weights, see `kdfast.runs.student`; None = not known.
+        stale: why `speed.json` is about another student than the folder's; None = it is about this one, or missing.
     """
 
     name: str
@@ -55,6 +58,8 @@ class RunFiles:
     speed: Node | Missing
     gates: Node | Missing
     written_at: float
+    student_step: int | None = None
+    stale: Stale | None = None
 
 
 def there(file: T | Missing) -> T | None:
@@ -86,6 +91,9 @@ def read_run(path: Path) -> RunFiles:
     before, after = folder.evaluation("before"), folder.evaluation("after")
     files = (folder.metrics, before, after, folder.speed, folder.gates)
     metrics, torn = _read_lines(folder.metrics)
+    speed = _read(folder.speed, _no_speed(folder.speed, config), "measure again (`kdfast measure`)")
+    origin = _read(folder.student_origin, "There is no student yet, or it is older.", _MAKE_AGAIN)
+    step = student_step(there(origin), there(metrics) or [])
     return RunFiles(
         name=path.resolve().name,
         config=config,
@@ -93,11 +101,13 @@ def read_run(path: Path) -> RunFiles:
         torn=torn,
         before=_read(before, _no_evaluation(before, config, "before"), _MAKE_AGAIN),
         after=_read(after, _no_evaluation(after, config, "after"), _MAKE_AGAIN),
-        speed=_read(folder.speed, _no_speed(folder.speed, config), "measure again (`kdfast measure`)"),
+        speed=speed,
         gates=_read(
             folder.gates, _no_gates(folder.gates, config), "evaluate them again (`kdfast gate --json`)"
         ),
         written_at=max(file.stat().st_mtime for file in (folder.config, *files) if file.is_file()),
+        student_step=step,
+        stale=None if isinstance(speed, Missing) else stale_speed(speed, folder, config, step),
     )
 
 

@@ -11,7 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from kdfast.config.arch import ArchConfig
 from kdfast.errors import CheckpointError, ConfigError
-from kdfast.pretrained import load_causal_lm
+from kdfast.pretrained import load_causal_lm, load_model_config
 
 
 def scratch_config(
@@ -150,8 +150,10 @@ def build_student(
     if arch.init == "teacher" and teacher_dir is None:
         raise ConfigError("arch.init: 'teacher' needs the teacher's model directory")
     directory = teacher_dir if arch.init == "teacher" and teacher_dir is not None else Path(arch.init)
+    loaded = load_model_config(directory, error=ConfigError, name="arch.init")
+    layers = chosen_layers(arch.layers, loaded.num_hidden_layers)
     model = load_causal_lm(directory, dtype=torch.float32, error=ConfigError, name="arch.init")
-    keep_layers(model, chosen_layers(arch.layers, model.config.num_hidden_layers))
+    keep_layers(model, layers)
     _retie(model, arch.tie_word_embeddings)
     return _ready(model, freeze_embeddings=arch.freeze_embeddings)
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel
 
 from kdfast.errors import DataError
-from kdfast.files import written_whole
+from kdfast.files import write_document, written_whole
 from kdfast.pretrained import quiet_transformers
+from kdfast.runs.folder import STUDENT_ORIGIN
 from kdfast.student.vocabulary import read_pieces
 
 
@@ -92,6 +94,7 @@ def save_student(
     chat_template: str,
     turn_end: str,
     tool_use_template: str | None = None,
+    origin: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes the student's directory whole or not at all; an existing one is replaced.
 
@@ -102,6 +105,7 @@ def save_student(
         chat_template: as in `write_student`.
         turn_end: as in `write_student`.
         tool_use_template: as in `write_student`.
+        origin: where the weights come from, see `RunFolder.student_origin`; None = it is not said.
 
     Raises:
         DataError: as in `write_student`.
@@ -116,3 +120,5 @@ def save_student(
             turn_end=turn_end,
             tool_use_template=tool_use_template,
         )
+        if origin is not None:
+            write_document(beside / STUDENT_ORIGIN, origin)

@@ -12,8 +12,9 @@ from kdfast.config import Config
 from kdfast.data import KDDataset
 from kdfast.distributed.ranks import Ranks
 from kdfast.errors import ConfigError, DataError
-from kdfast.recipes.train.inputs import check_inputs
-from kdfast.recipes.train.overlap import check_overlap
+from kdfast.recipes.first_look.stores import not_taught, only_store
+from kdfast.recipes.train.inputs import check_inputs, check_shape_weights
+from kdfast.recipes.train.overlap import check_overlap, duplicates_note
 from kdfast.student import check_vocabulary, read_pieces
 from kdfast.teacher import model_directory, model_fingerprint, model_vocab_size
 from kdfast.teacher.local.plan import plan_teaching
@@ -63,6 +64,9 @@ def open_data(config: Config, ranks: Ranks, console: Console) -> RunData:
     if ranks.main and train.template.note:
         console.print(f"[yellow]chat template[/yellow]: {escape(train.template.note)}", highlight=False)
     _check(config, ranks, train, console)
+    note = duplicates_note(train) if ranks.main else ""
+    if note:
+        console.print(f"[yellow]note[/yellow]: {escape(note)}", highlight=False)
     if validation is not None:
         warning = check_overlap(train, validation)
         if warning and ranks.main:
@@ -79,6 +83,7 @@ def _check(config: Config, ranks: Ranks, train: KDDataset, console: Console) -> 
             f"train.micro_batch_size: a step needs a row for each of the {ranks.world} ranks; raise it or "
             f"train.gradient_accumulation_steps, the step has {rows}"
         )
+    check_shape_weights(config.data, train.lengths)
     known = check_inputs(config.kd, train)
     if known and train.teacher is not None:
         console.print(
@@ -90,13 +95,7 @@ def _teacher_file(config: Config, directory: Path, train: KDDataset) -> Path:
     """The teacher store that this config's teacher writes; without a model, the only one in the directory."""
     settings = config.teacher
     if settings.model is None:
-        files = sorted(directory.glob("*.teacher.arrow")) if directory.is_dir() else [directory]
-        if len(files) != 1:
-            raise ConfigError(
-                f"teacher.store: must be a teacher store, or a directory with exactly one, found {len(files)} in "
-                f"{directory}"
-            )
-        return files[0]
+        return only_store(directory)
     model = model_directory(settings.model)
     usable = check_vocabulary(
         config.data.tokenizer,
@@ -107,8 +106,5 @@ def _teacher_file(config: Config, directory: Path, train: KDDataset) -> Path:
     plan = plan_teaching(settings, model_fingerprint(model), train, usable)
     file = train.teacher_file(directory, plan.fingerprint)
     if not file.exists():
-        raise ConfigError(
-            "teacher.store: holds nothing of this teacher and these settings; run `kdfast teach CONFIG`: "
-            f"{directory}"
-        )
+        raise not_taught(directory)
     return file

@@ -14,6 +14,7 @@ from kdfast.display import Display
 from kdfast.errors import DataError
 from kdfast.evaluate import EVALUATION_KIND, SCHEMA_VERSION, Decoding, EvalPrompt, eval_prompts, evaluate
 from kdfast.files import read_document, write_document
+from kdfast.runs.csv_files import write_evaluation_csv
 from kdfast.speed import SpeedPrompt, prompts_fingerprint, truth_fingerprint
 
 
@@ -41,7 +42,7 @@ def choose_prompts(dataset: KDDataset, tools: int, others: int) -> list[EvalProm
 def evaluate_once(
     file: Path, student: nn.Module, dataset: KDDataset, config: Config, display: Display, step: int
 ) -> dict[str, Any]:
-    """The evaluation in `file` if it was made at `step`; else a new one, which is written to `file`.
+    """The evaluation in `file` if it was made at `step`; else a new one, which is written to `file`. CSV lies beside it.
 
     Args:
         file: JSON, see `Evaluation.to_json`, and the `step`.
@@ -58,6 +59,7 @@ def evaluate_once(
     if file.exists():
         saved = read_document(file, name="evaluation", remedy="remove it, and it is made anew")
         if saved.get("step") == step:
+            write_evaluation_csv(file, saved)
             return saved
     train = config.train
     prompts = choose_prompts(dataset, train.eval_prompts, train.eval_irrelevance_prompts)
@@ -89,6 +91,7 @@ def evaluate_once(
         **evaluation.to_json(),
     }
     write_document(file, result)
+    write_evaluation_csv(file, result)
     return result
 
 

@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kdfast.batch import SOURCES
+from kdfast.config.data import DataConfig
 from kdfast.config.kd import KDConfig
+from kdfast.config.section import invalid
 from kdfast.data import KDDataset
 from kdfast.errors import ConfigError
 from kdfast.losses import TERMS, RowFacts
+from kdfast.shapes import assign_shapes
+from kdfast.teacher.local.scores import call_opening_ids
+
+_OPENING_TERMS = ("early_tool_prior_weight", "early_tool_preamble_weight", "early_tool_negative_weight")
+"""The keys of terms that look at the ids that can open a call."""
 
 _NAMES = {number: name for name, number in SOURCES.items()}
 
@@ -28,7 +36,10 @@ def check_inputs(kd: KDConfig, data: KDDataset, *, live_teacher: bool = False) -
 
     Raises:
         ConfigError: a term finds none; one line for each such term: its key, the field it needs, and how to get it.
+            Or the teacher's log-probabilities are of another temperature, or no id of the tokenizer opens a call.
     """
+    _check_temperature(kd, data)
+    _check_openings(kd, data)
     missing = [term for term in TERMS if getattr(kd, term.weight) > 0]
     taught = _taught(data)
     for facts in _facts(data, taught, live_teacher):
@@ -43,6 +54,51 @@ def check_inputs(kd: KDConfig, data: KDDataset, *, live_teacher: bool = False) -
         ]
         raise ConfigError("\n".join(lines))
     return int(taught.sum())
+
+
+def check_shape_weights(data: DataConfig, lengths: NDArray[np.int32]) -> None:
+    """Checks that some shape that has rows is ever drawn.
+
+    Args:
+        data: the config's section.
+        lengths: [rows] tokens of each training row.
+
+    Raises:
+        ConfigError: every shape that has rows has the weight 0.
+
+    Example:
+        >>> config = DataConfig(train="t.jsonl", tokenizer="t", shapes=[8, 16], shape_probs=[0, 1])
+        >>> check_shape_weights(config, np.array([5, 7], dtype=np.int32))
+        Traceback (most recent call last):
+        ...
+        kdfast.errors.ConfigError: data.shape_probs: must be above 0 for a shape that has rows (8), got [0.0, 1.0]
+    """
+    if not isinstance(data.shape_probs, tuple):
+        return
+    used = sorted(set(assign_shapes(lengths, data.shapes).tolist()))
+    if not any(data.shape_probs[index] > 0 for index in used):
+        shapes = ", ".join(str(data.shapes[index]) for index in used)
+        allowed = f"above 0 for a shape that has rows ({shapes})"
+        raise invalid("data.shape_probs", allowed, list(data.shape_probs))
+
+
+def _check_temperature(kd: KDConfig, data: KDDataset) -> None:
+    teacher = data.teacher
+    if teacher is not None and kd.kl_weight > 0 and kd.temperature != teacher.logprob_temperature:
+        allowed = f"the temperature of the teacher's log-probabilities ({teacher.logprob_temperature})"
+        raise invalid("kd.temperature", allowed, kd.temperature)
+
+
+def _check_openings(kd: KDConfig, data: KDDataset) -> None:
+    enabled = [name for name in _OPENING_TERMS if getattr(kd, name) > 0]
+    if enabled and not call_opening_ids(data.pieces(), data.call_openings):
+        openings = " or ".join(map(repr, data.call_openings))
+        allowed = (
+            f"0: no id of the tokenizer can open a call ({openings}); or set another data.tool_call_format"
+        )
+        raise ConfigError(
+            "\n".join(str(invalid(f"kd.{name}", allowed, getattr(kd, name))) for name in enabled)
+        )
 
 
 def _taught(data: KDDataset) -> np.ndarray:

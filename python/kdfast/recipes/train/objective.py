@@ -8,7 +8,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from kdfast.config.data import DataConfig
 from kdfast.config.kd import KDConfig
+from kdfast.data import KDDataset
 from kdfast.losses import (
     ENTRIES,
     BatchPlan,
@@ -23,6 +25,8 @@ from kdfast.losses import (
     planned_loss,
     term_weights,
 )
+
+from kdfast.teacher.local.scores import call_opening_ids
 
 Batch = Mapping[str, Tensor]
 
@@ -43,6 +47,36 @@ class Objective:
     settings: LossSettings = field(default_factory=lambda: LossSettings(kd=KDConfig()))
     num_steps: int = 1
     early_tool_warmup_steps: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        dataset: KDDataset,
+        kd: KDConfig | None = None,
+        *,
+        num_steps: int = 1,
+        early_tool_warmup_steps: int = 0,
+        prefix_tokens: int = DataConfig.prefix_tokens,
+    ) -> Objective:
+        """The loss of a config for the rows of a dataset.
+
+        Args:
+            dataset: the training rows; its template and teacher store say what ends a turn, what opens a call, and at
+                which temperature the teacher's log-probabilities were taken.
+            kd: weights and forms of the terms; None = the defaults.
+            num_steps: steps of the run: weights reach their final values at the last one.
+            early_tool_warmup_steps: steps over which the early-tool weights grow from 0.
+            prefix_tokens: tokens of a due call that the early-tool loss learns (`data.prefix_tokens`).
+        """
+        teacher = dataset.teacher
+        settings = LossSettings(
+            kd=kd or KDConfig(),
+            eos_ids=tuple(dataset.turn_end_ids[-1:]),
+            opening_ids=call_opening_ids(dataset.pieces(), dataset.call_openings),
+            prefix_tokens=prefix_tokens,
+            logprob_temperature=teacher.logprob_temperature if teacher is not None else 1.0,
+        )
+        return cls(settings=settings, num_steps=num_steps, early_tool_warmup_steps=early_tool_warmup_steps)
 
     @property
     def final_weights(self) -> dict[str, float]:

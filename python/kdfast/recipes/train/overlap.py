@@ -1,26 +1,18 @@
-"""Held-out records must be held out: prompts that stand in the training data too are counted."""
+"""What a run's data have twice: held-out prompts that are training prompts too, and equal training rows."""
 
 from __future__ import annotations
 
-import hashlib
-
 from kdfast.data import KDDataset
+from kdfast.data.repeats import duplicate_rows, shared_prompts
 from kdfast.errors import ConfigError
-
-
-def shared_prompts(train: KDDataset, validation: KDDataset) -> tuple[int, int]:
-    """How many held-out prompts, with their tools, are prompts of the training data too, and how many there are.
-
-    Args:
-        train: the training rows.
-        validation: the held-out rows.
-    """
-    held_out = _prompts(validation)
-    return len(held_out & _prompts(train)), len(held_out)
 
 
 def check_overlap(train: KDDataset, validation: KDDataset) -> str:
     """Refuses a validation file that says nothing.
+
+    Args:
+        train: the training rows.
+        validation: the held-out rows.
 
     Returns:
         a warning; "" = no prompt is shared.
@@ -42,10 +34,16 @@ def check_overlap(train: KDDataset, validation: KDDataset) -> str:
     )
 
 
-def _prompts(dataset: KDDataset) -> set[bytes]:
-    found = set()
-    for row in dataset.rows.tolist():
-        key = hashlib.blake2b(dataset.store.prompt_ids(row).tobytes(), digest_size=16)
-        key.update((dataset.store.tools(row) or "").encode())
-        found.add(key.digest())
-    return found
+def duplicates_note(train: KDDataset) -> str:
+    """Says how many training rows are there more than once.
+
+    Args:
+        train: the training rows.
+
+    Returns:
+        a line of text; "" = every row is different.
+    """
+    count = duplicate_rows(train)
+    if not count:
+        return ""
+    return f"{count} of {len(train)} training rows have the same tokens as an earlier row: they are learned again"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -11,18 +12,21 @@ from rich.markup import escape
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from kdfast.config import Config
+from kdfast.config import Config, load_config
 from kdfast.display import Display
 from kdfast.distributed.ranks import Ranks, join
 from kdfast.errors import ConfigError
 from kdfast.exit_codes import DONE, INTERRUPTED
-from kdfast.losses import LossSettings
 from kdfast.pretrained import check_sizes
 from kdfast.recipes.train.data import open_data
 from kdfast.recipes.train.evaluation import evaluate_once
+from kdfast.recipes.train.events import Callback, TrainEvent, tell
+from kdfast.recipes.train.final import measure_final_speed, take_final_weights
 from kdfast.recipes.train.gates import FinalGates, blessed_reports, gates_without_prompts
 from kdfast.recipes.train.loop import Loop, Progress
 from kdfast.recipes.train.objective import Objective
+from kdfast.recipes.train.result import TrainResult
+from kdfast.recipes.train.resume import resume_notes
 from kdfast.recipes.train.same_inputs import check_same_inputs, input_fingerprints
 from kdfast.recipes.train.speed import SpeedProbe
 from kdfast.recipes.train.step import Runner, StudentLoss
@@ -30,7 +34,9 @@ from kdfast.recipes.train.summary import print_evaluation, print_losses, print_p
 from kdfast.recipes.train.trial_save import try_saving
 from kdfast.recipes.train.verdict import judge_gates, judge_valid_calls
 from kdfast.runs.checkpoint import Checkpoints, load_checkpoint, read_state
-from kdfast.runs.folder import RunFolder, open_run_folder
+from kdfast.runs.claim import Claim
+from kdfast.runs.csv_files import write_metrics_csv
+from kdfast.runs.folder import RunFolder, check_run_folder
 from kdfast.runs.metrics import MetricsLog, cut_metrics
 from kdfast.shapes import StepSampler
 from kdfast.student import (
@@ -42,37 +48,57 @@ from kdfast.student import (
     write_student,
 )
 from kdfast.teacher import model_directory
-from kdfast.teacher.local.scores import call_opening_ids
 
 
-def run(config: Config, *, resume: bool = False) -> int:
-    """Runs a config to its end, or until a stop request.
+def train(config: Config, *, resume: bool = False, callbacks: Sequence[Callback] = ()) -> TrainResult:
+    """Runs a config to its end, or until a stop request: what `kdfast train` does.
 
     Args:
-        config: the run.
+        config: the run, see `kdfast.load_config`.
         resume: go on from the newest checkpoint in `io.run_dir`; if there is none, start at step 0.
+        callbacks: each is called with a `TrainEvent` after every step, validation and checkpoint, and at the end.
 
     Returns:
-        The exit code: 0 done; 3 too few valid calls (`train.min_valid_calls_fraction`) or a failed gate
-        (`train.fail_on_gate`); 130 stopped and resumable.
+        how it ended.
 
     Raises:
-        ConfigError: the run folder holds another run, or the config asks for what the data does not have.
+        ConfigError: the run folder holds another run, or one that is going on; or the config asks for what the data
+            does not have. Nothing is left in the run folder.
         DataError: bad data.
         CheckpointError: a checkpoint that is damaged or of another run.
+
+    Example::
+
+        config = kdfast.load_config("configs/quickstart.yaml", ["train.num_steps=10"])
+        result = kdfast.train(config, callbacks=[lambda event: print(event.kind, event.step, event.values)])
+        print(result.student)
     """
     ranks = join()
     try:
-        return Run(config, ranks, resume=resume).run()
+        if not ranks.main:
+            return Run(config, ranks, resume=resume, callbacks=callbacks).run()
+        check_run_folder(config, resume=resume)
+        with Claim(RunFolder(config.io.run_dir)) as claim:
+            check_run_folder(config, resume=resume)  # again: it may have changed before the lock was ours
+            made = Run(config, ranks, resume=resume, callbacks=callbacks)
+            if claim.warning:
+                made.warn(claim.warning)
+            claim.keep()
+            return made.run()
     finally:
         ranks.leave()
 
 
 class Run:
-    """One run. The parts that are cheap to make come first, so that a mistake in a config shows early."""
+    """One run. The parts that are cheap to make come first, so that a mistake in a config shows early.
 
-    def __init__(self, config: Config, ranks: Ranks, *, resume: bool) -> None:
-        self.config, self.ranks = config, ranks
+    Until `run` is called nothing in the run folder is changed.
+    """
+
+    def __init__(
+        self, config: Config, ranks: Ranks, *, resume: bool, callbacks: Sequence[Callback] = ()
+    ) -> None:
+        self.config, self.ranks, self.callbacks = config, ranks, callbacks
         if config.train.threads:
             torch.set_num_threads(config.train.threads)
         torch.manual_seed(config.train.seed)
@@ -80,8 +106,6 @@ class Run:
         self.device = resolve_device(config.train.device)
         self.folder = RunFolder(config.io.run_dir)
         self.baseline = blessed_reports(config)
-        if ranks.main:
-            open_run_folder(config, resume=resume)
         note = gates_without_prompts(config)
         if note:
             self.display.console.print(note, highlight=False, soft_wrap=True, markup=False)
@@ -90,37 +114,99 @@ class Run:
         self.checkpoints = Checkpoints(self.folder.checkpoints, self._write_student)
         self.checkpoint = self.checkpoints.latest() if resume else None
         self.inputs = input_fingerprints(config, data)
-        self._compare_inputs()
+        if resume:
+            self._look_back()
         self._build()
         self._check_student()
 
-    def run(self) -> int:
-        """Evaluates, trains, evaluates again; returns the exit code."""
+    def warn(self, text: str) -> None:
+        """Prints a warning."""
+        self.display.console.print(f"[yellow]warning[/yellow]: {escape(text)}", highlight=False)
+
+    def run(self) -> TrainResult:
+        """Evaluates, trains, evaluates again."""
         config, console = self.config, self.display.console
-        before = self._evaluate("before")
+        if self.ranks.main:
+            cut_metrics(self.folder.metrics, self.progress.step if self.checkpoint is not None else -1)
+            config.save(self.folder.config)
+        before = self._evaluate("before", 0)
         with MetricsLog(self.folder.metrics, tensorboard=config.io.tensorboard, write=self.ranks.main) as log:
             finished = self._loop(log).run()
+        if self.ranks.main:
+            write_metrics_csv(self.folder.metrics)
         if not finished:
             console.print(
                 f"stopped at step {self.progress.step}; all of it is saved. Go on with the same command and --resume"
             )
-            return INTERRUPTED
-        after = self._evaluate("after")
+            return self._result(INTERRUPTED)
+        self._say_early_stop()
+        step = take_final_weights(self.student, config, self.progress, self.checkpoints)
+        after = self._evaluate("after", step)
         if not self.ranks.main:
-            return DONE
-        save_student(self.student, self.folder.student, **self._saving())
-        print_losses(console, self.progress)
+            return self._result(DONE)
+        save_student(self.student, self.folder.student, **self._saving(), origin=self._origin(step))
+        print_losses(console, self.progress, step)
         if before is not None and after is not None:
             print_evaluation(console, before, after)
-        code = self._judge_gates(after)
-        print_paths(console, self.folder, self.progress)
-        return judge_valid_calls(config, after, console) or code
+        code = self._judge_gates(after, step)
+        print_paths(console, self.folder, self.progress, step)
+        code = judge_valid_calls(config, after, console) or code
+        return self._result(code, student_step=step, evaluation=after)
 
-    def _compare_inputs(self) -> None:
-        if self.checkpoint is not None:
-            warning = check_same_inputs(read_state(self.checkpoint), self.inputs, self.checkpoint)
-            if warning:
-                self.display.console.print(f"[yellow]warning[/yellow]: {escape(warning)}", highlight=False)
+    def _result(
+        self, code: int, *, student_step: int | None = None, evaluation: dict[str, Any] | None = None
+    ) -> TrainResult:
+        """The result; tells the callbacks that the run is over."""
+        progress = self.progress
+        student = None if student_step is None else self.folder.student
+        if self.ranks.main:
+            values = progress.last_validation
+            tell(
+                self.callbacks,
+                TrainEvent(kind="end", step=progress.step, values=values, student=self.student, path=student),
+            )
+        return TrainResult(
+            exit_code=code,
+            step=progress.step,
+            run_dir=self.folder.path,
+            student=student,
+            student_step=student_step,
+            best_step=progress.best_step,
+            validation=progress.last_validation,
+            best_validation=progress.best_validation,
+            evaluation=evaluation,
+        )
+
+    def _say_early_stop(self) -> None:
+        progress, most = self.progress, self.config.train.stop_after_validations
+        if progress.step < self.config.train.num_steps:
+            self._say(
+                f"stopped early at step {progress.step}: the last {most} validations brought no lower held-out loss than "
+                f"step {progress.best_step}'s (train.stop_after_validations)"
+            )
+
+    def _origin(self, step: int) -> dict[str, Any]:
+        reached = self.progress.step == self.config.train.num_steps
+        ended = "num_steps" if reached else "stop_after_validations"
+        return {"step": step, "final": self.config.io.final, "ended": ended}
+
+    def _look_back(self) -> None:
+        """What a resumed run must know of the run so far."""
+        if self.checkpoint is None:
+            self._say(f"no checkpoint in {self.folder.path} yet: the run starts at step 0")
+            return
+        state = read_state(self.checkpoint)
+        warning = check_same_inputs(state, self.inputs, self.checkpoint)
+        if warning:
+            self.warn(warning)
+        most = self.config.train.stop_after_validations
+        ended_early = 0 < most <= state.get("validations_since_best", 0)
+        before = load_config(self.folder.config) if self.folder.holds_run else self.config
+        for note in resume_notes(self.config, before, int(state["step"]), ended_early=ended_early):
+            self._say(note)
+
+    def _say(self, text: str) -> None:
+        self.display.console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     def _build(self) -> None:
         """The student, its optimiser and the sampler; from the newest checkpoint where there is one."""
@@ -148,17 +234,16 @@ class Run:
             upweight_every=config.data.shape_upweight_every,
             upweight_factor=config.data.shape_upweight_factor,
         )
-        step, self.progress = 0, Progress(terms=dict(self.model.objective.states()))
+        self.progress = Progress(terms=dict(self.model.objective.states()))
         if self.checkpoint is not None:
             state = load_checkpoint(self.checkpoint, self.student, self.optimizer, terms=self.model.terms)
-            saved = {field.name: state[field.name] for field in fields(Progress) if field.name != "terms"}
+            names = {field.name for field in fields(Progress)} - {"terms"}
+            saved = {
+                name: state[name] for name in names if name in state
+            }  # older checkpoints lack newer ones
             self.progress = Progress(**saved, terms=self.model.objective.states(state))
             self.sampler.load_state_dict(state["sampler"])
-            step = self.progress.step
-            self.display.console.print(f"going on from step {step}: {self.checkpoint}", soft_wrap=True)
-        if self.ranks.main:
-            cut_metrics(self.folder.metrics, step if self.checkpoint is not None else -1)
-        self.ranks.wait()
+            self._say(f"going on from step {self.progress.step}: {self.checkpoint}")
 
     def _check_student(self) -> None:
         """What would fail later: sizes that do not fit, and a student that cannot be saved."""
@@ -181,23 +266,17 @@ class Run:
                 terms=terms,
             )
             if note:
-                self.display.console.print(f"[yellow]warning[/yellow]: {escape(note)}", highlight=False)
+                self.warn(note)
         self.ranks.wait()
 
     def _objective(self) -> Objective:
-        data, teacher = self.train_data, self.train_data.teacher
         warmup = self.config.kd.early_tool_warmup_steps
-        settings = LossSettings(
-            kd=self.config.kd,
-            eos_ids=tuple(data.turn_end_ids[-1:]),
-            opening_ids=call_opening_ids(data.pieces(), data.call_openings),
-            prefix_tokens=self.config.data.prefix_tokens,
-            logprob_temperature=teacher.logprob_temperature if teacher is not None else 1.0,
-        )
-        return Objective(
-            settings=settings,
-            num_steps=self.config.train.num_steps,
+        return Objective.of(
+            self.train_data,
+            self.config.kd,
+            num_steps=self.config.schedule_steps,
             early_tool_warmup_steps=self.config.optimizer.warmup_steps if warmup is None else warmup,
+            prefix_tokens=self.config.data.prefix_tokens,
         )
 
     def _loop(self, log: MetricsLog) -> Loop:
@@ -221,11 +300,16 @@ class Run:
             log=log,
             display=self.display,
             speed=self._speed(),
+            callbacks=self.callbacks,
         )
 
-    def _judge_gates(self, after: dict[str, Any] | None) -> int:
+    def _judge_gates(self, after: dict[str, Any] | None, step: int) -> int:
+        """Measures the student's speed if the newest report is of other weights, then judges the gates."""
         if self.validation_data is None:
             return DONE
+        probe = self._speed()
+        if probe is not None:
+            measure_final_speed(probe, self.folder, step, self.display)
         gates = FinalGates(
             config=self.config,
             data=self.validation_data,
@@ -233,7 +317,7 @@ class Run:
             folder=self.folder,
             display=self.display,
         )
-        return judge_gates(gates, self.student, self.progress.step, after)
+        return judge_gates(gates, self.student, step, after)
 
     def _speed(self) -> SpeedProbe | None:
         data = self.validation_data
@@ -241,15 +325,14 @@ class Run:
             return None
         return SpeedProbe(self.config, self.student, data, self.folder.speed)
 
-    def _evaluate(self, when: str) -> dict[str, Any] | None:
-        """The evaluation before or after training. A resumed run reads the first one from disk."""
+    def _evaluate(self, when: str, step: int) -> dict[str, Any] | None:
+        """The evaluation before or after training, of a step's weights. A resumed run reads the first one from disk."""
         train, data = self.config.train, self.validation_data
         if data is None or not train.eval_prompts + train.eval_irrelevance_prompts:
             return None
         file = self.folder.evaluation(when)
         result = None
         if self.ranks.main and (when == "after" or self.progress.step == 0 or file.exists()):
-            step = self.progress.step if when == "after" else 0
             result = evaluate_once(file, self.student, data, self.config, self.display, step)
         self.ranks.wait()
         return result

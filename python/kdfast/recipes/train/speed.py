@@ -61,7 +61,7 @@ class SpeedProbe:
     clock: Callable[[], float] = time.perf_counter
 
     def __post_init__(self) -> None:
-        settings = self.config.speed
+        settings, most = self.config.speed, self.config.speed.max_new_tokens
         self.prompts: list[SpeedPrompt] = []
         self._no_prompts: str | None = None
         try:
@@ -69,7 +69,7 @@ class SpeedProbe:
         except FAILURES as error:
             self._no_prompts = in_words(error)
         self.options = SpeedOptions(
-            max_new_tokens=settings.max_new_tokens,
+            max_new_tokens=self.config.train.eval_max_new_tokens if most is None else most,
             warmup=settings.warmup,
             eos_ids=tuple(self.data.turn_end_ids[-1:]),  # a saved student's end of sequence
             formats=self.data.formats,
@@ -79,8 +79,8 @@ class SpeedProbe:
         """Measures if this validation shall; writes a line of kind `speed` to the metrics, and the report.
 
         The line has `ttft_ms.p50`, ... over all prompts, `shape_512.ttft_ms.p50`, ... over the prompts of one shape,
-        `export: false`, and under `absent` the reason for each metric that is missing. A failure is written as such a
-        reason.
+        `ttfa_tokens.cut` (how many of `ttfa_tokens.infinite` were cut at the token limit), `export: false`, and under
+        `absent` the reason for each metric that is missing. A failure is written as such a reason.
 
         Raises:
             OSError: the files cannot be written.
@@ -98,14 +98,18 @@ class SpeedProbe:
                     self.prompts, self.options, lambda _: on_progress(1)
                 )
         speed = aggregate_speed_metrics(samples) if failure is None else SpeedMetrics.failed(failure)
-        values = headline(speed)
+        values = _numbers(speed)
         for shape, part in by_shape(samples).items():
-            values |= {f"shape_{shape}.{name}": value for name, value in headline(part).items()}
+            values |= {f"shape_{shape}.{name}": value for name, value in _numbers(part).items()}
         log.write("speed", step, values, tags={"export": False, "absent": dict(speed.absent)})
         provenance = self._provenance(self.prompts, step)
         report = speed_report(samples, self.options, provenance, quality=qualities, failure=failure)
         write_speed_report(self.file, report)
-        text = _summary(speed) if failure is None else f"[bold red]not measured[/bold red]: {escape(failure)}"
+        text = (
+            _summary(speed, self.options.max_new_tokens)
+            if failure is None
+            else f"[bold red]not measured[/bold red]: {escape(failure)}"
+        )
         display.console.print(f"[bold]speed at step {step}[/bold]  {text}", highlight=False, soft_wrap=True)
 
     def report_on(
@@ -176,14 +180,23 @@ def in_words(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
-def _summary(speed: SpeedMetrics) -> str:
-    """One line of the medians."""
+def _numbers(speed: SpeedMetrics) -> dict[str, float]:
+    """The numbers for a log, with `ttfa_tokens.cut` beside `ttfa_tokens.infinite`."""
+    cut = {f"{name}.cut": float(one.cut) for name, one in speed.metrics.items() if one.cut is not None}
+    return headline(speed) | cut
+
+
+def _summary(speed: SpeedMetrics, limit: int) -> str:
+    """The medians in one line. Without a first action it is "never", or "cut" if the limit stopped the answer."""
     parts = []
     for name in _SHOWN:
         if name not in speed.metrics:
             parts.append(f"{name} absent ({speed.absent[name]})")
             continue
-        value, infinite = speed[name].percentile(50), speed[name].infinite
-        never = f" (never in {infinite} of {speed[name].count})" if infinite else ""
-        parts.append(f"{name} p50 {value:.1f}{never}" if math.isfinite(value) else f"{name} p50 never{never}")
+        metric = speed[name]
+        counts = {"never in": metric.never, f"cut at {limit} tokens in": metric.cut or 0}
+        told = ", ".join(f"{what} {count}" for what, count in counts.items() if count)
+        value = metric.percentile(50)
+        word = f"{value:.1f}" if math.isfinite(value) else metric.infinite_word
+        parts.append(f"{name} p50 {word}" + (f" ({told} of {metric.count})" if told else ""))
     return "  ".join(parts)

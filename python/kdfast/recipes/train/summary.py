@@ -17,16 +17,28 @@ _EXAMPLES = 3
 _LONGEST_EXAMPLE = 300
 
 
-def print_losses(console: Console, progress: Progress) -> None:
-    """Prints the validation losses before and after training."""
-    before, after = progress.first_validation, progress.last_validation
-    if not after:
+def print_losses(console: Console, progress: Progress, student_step: int) -> None:
+    """Prints the validation losses before and after training, and those of the student where it is another step's.
+
+    Args:
+        console: where to print.
+        progress: the run's.
+        student_step: the step that the finished student's weights are of.
+    """
+    columns = {"before": progress.first_validation, "after": progress.last_validation}
+    if not progress.last_validation:
         return
-    table = Table(
-        "validation", "before", "after", title="Held-out loss (nats per token)", title_justify="left"
-    )
-    for name in (*after, *(name for name in before if name not in after)):
-        table.add_row(name, *(f"{values[name]:.4f}" if name in values else "-" for values in (before, after)))
+    if student_step != progress.step:
+        columns = {
+            "before": progress.first_validation,
+            f"step {progress.step}": progress.last_validation,
+            f"student (step {student_step})": progress.best_validation,
+        }
+    table = Table("validation", *columns, title="Held-out loss (nats per token)", title_justify="left")
+    for name in dict.fromkeys(name for values in reversed(columns.values()) for name in values):
+        table.add_row(
+            name, *(f"{values[name]:.4f}" if name in values else "-" for values in columns.values())
+        )
     console.print(table)
 
 
@@ -44,8 +56,8 @@ def print_evaluation(console: Console, before: Mapping[str, Any], after: Mapping
         console.print(example)
 
 
-def print_paths(console: Console, folder: RunFolder, progress: Progress) -> None:
-    """Prints where the run's files are and how long it took."""
+def print_paths(console: Console, folder: RunFolder, progress: Progress, student_step: int) -> None:
+    """Prints where the run's files are, how long it took, and which checkpoint is the best."""
     rate = progress.tokens / progress.seconds if progress.seconds else 0.0
     console.print(
         f"{progress.step} steps, {progress.tokens:,.0f} tokens, {progress.seconds:.0f} s in steps "
@@ -63,6 +75,12 @@ def print_paths(console: Console, folder: RunFolder, progress: Progress) -> None
     ):
         if path.exists():
             console.print(f"  {label:<12} {path}", highlight=False, soft_wrap=True)
+    if progress.best_step is not None:
+        best = folder.checkpoint(progress.best_step)
+        text = f"  {'best':<12} {best} (held-out loss {progress.best_loss:.4f})"
+        if student_step != progress.best_step:
+            text += f"; the student has step {student_step}'s weights, io.final=best would take these"
+        console.print(text, highlight=False, soft_wrap=True)
 
 
 def _example_numbers(answers: list[dict[str, Any]]) -> list[int]:

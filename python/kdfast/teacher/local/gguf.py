@@ -15,10 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from kdfast.errors import TeacherError
 from kdfast.files import written_whole
+from kdfast.model_files import SOURCE_FILE, check_converted, check_gguf
 from kdfast.pretrained import OWN_CODE_NEVER, quiet_transformers
-
-SOURCE_FILE = "kdfast_source.json"
-"""A file in the converted directory, with the SHA-256 of the GGUF file that it was made from."""
 
 _BROKEN = (
     OSError,
@@ -34,40 +32,37 @@ _BROKEN = (
 """Errors that reading a damaged GGUF file may raise."""
 
 
-def convert_gguf(gguf: Path, directory: Path) -> Path:
+def convert_gguf(gguf: Path, directory: Path, *, name: str = "teacher.model") -> Path:
     """Writes a GGUF model as a Hugging Face directory (fp32), unless that was done before.
 
     The directory appears whole or not at all. A second call with the same file only computes the file's hash.
 
     Args:
         gguf: the model file.
-        directory: the directory to write; it is replaced if it was made from another file.
+        directory: the directory to write; it is replaced if this function made it from another file.
+        name: how messages call the model file.
 
     Returns:
         the directory.
 
     Raises:
         TeacherError: the file is missing, damaged or of an architecture that transformers does not read.
+        ConfigError: the directory is a file, or holds what this function did not write.
         OSError: the directory cannot be written.
     """
-    source = {"sha256": _sha256_gguf(gguf)}
+    check_gguf(gguf, name=name)
+    check_converted(directory)
+    source = {"sha256": _sha256(gguf)}
     if _read_source(directory) == source:
         return directory
     with written_whole(directory) as beside:
-        _convert(gguf, beside)
+        _convert(gguf, beside, name)
         (beside / SOURCE_FILE).write_text(json.dumps(source) + "\n", encoding="utf-8")
     return directory
 
 
-def _sha256_gguf(gguf: Path) -> str:
-    if not gguf.is_file():
-        raise TeacherError(
-            f"teacher.model: no such file, give a .gguf file or a Hugging Face directory: {gguf}"
-        )
+def _sha256(gguf: Path) -> str:
     with gguf.open("rb") as file:
-        if file.read(4) != b"GGUF":
-            raise TeacherError(f"teacher.model: this is no GGUF file, fetch it again: {gguf}")
-        file.seek(0)
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -79,7 +74,7 @@ def _read_source(directory: Path) -> dict[str, str] | None:
     return found
 
 
-def _convert(gguf: Path, directory: Path) -> None:
+def _convert(gguf: Path, directory: Path, name: str) -> None:
     try:
         # there is no other way to hide its progress bar
         with quiet_transformers(), redirect_stderr(io.StringIO()):
@@ -96,8 +91,7 @@ def _convert(gguf: Path, directory: Path) -> None:
     except _BROKEN as cause:
         reason = " ".join(str(cause).split())[:200]
         raise TeacherError(
-            "teacher.model: cannot read the GGUF file, fetch it again or give a Hugging Face directory "
-            f"({reason}): {gguf}"
+            f"{name}: cannot read the GGUF file, fetch it again or give a Hugging Face directory ({reason}): {gguf}"
         ) from cause
     # the weights are plain fp32 now, but save_pretrained refuses what was once quantised
     model.hf_quantizer = None

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from kdfast.config.section import invalid
 from kdfast.config.teacher import TeacherConfig
 from kdfast.errors import ConfigError
 from kdfast.teacher.local.scores import Wanted, call_opening_ids
@@ -72,18 +73,15 @@ def plan_teaching(settings: TeacherConfig, teacher: str, data: TrainingRows, usa
         usable: ids that teacher and student share.
 
     Raises:
-        ConfigError: too few records to show, or a k too small for the ids that are always kept.
+        ConfigError: too few records to show, a k too small for the ids that are always kept or larger than the
+            vocabulary, or a turn's end that the teacher does not know.
     """
     shown = choose_demonstrations(
         data.lengths, data.should_call(), count=settings.demonstrations, seed=settings.demonstrations_seed
     )
     separator = data.encode("\n")
     prefix = [token for row in shown for token in (*data.ids(row), *separator)]
-    if settings.k < 1 + len(data.turn_end_ids):
-        raise ConfigError(
-            f"teacher.k: must hold the answer's token and the end of a turn, at least {1 + len(data.turn_end_ids)}, "
-            f"got {settings.k}"
-        )
+    _check_ids(settings, data.turn_end_ids, usable)
     wanted = Wanted(
         k=settings.k,
         usable=usable,
@@ -105,6 +103,21 @@ def plan_teaching(settings: TeacherConfig, teacher: str, data: TrainingRows, usa
         identity["samples"] = settings.samples
     fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     return Plan(prefix, frozenset(shown), wanted, fingerprint)
+
+
+def _check_ids(settings: TeacherConfig, turn_end_ids: Sequence[int], usable: int) -> None:
+    least = 1 + len(set(turn_end_ids))
+    if settings.k < least:
+        raise invalid("teacher.k", f"at least {least} (the answer's token and the end of a turn)", settings.k)
+    if settings.k > usable:
+        allowed = f"at most {usable}, the number of ids that teacher and student share"
+        raise invalid("teacher.k", allowed, settings.k)
+    unknown = [token for token in turn_end_ids if token >= usable]
+    if unknown:
+        raise ConfigError(
+            f"data.tokenizer: must have the end of a turn among the {usable} ids that teacher and student share; use the "
+            f"teacher's tokenizer, got {unknown}"
+        )
 
 
 def choose_demonstrations(

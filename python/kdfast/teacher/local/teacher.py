@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from transformers.cache_utils import DynamicLayer
 from kdfast.config.teacher import TeacherConfig
 from kdfast.errors import DataError, TeacherError
 from kdfast.pretrained import DTYPES, load_causal_lm, load_model_config, resolve_device
+from kdfast.runs.student import weights_fingerprint
 from kdfast.teacher.local.gguf import convert_gguf
 from kdfast.teacher.local.samples import row_uniforms
 from kdfast.teacher.local.scores import CHUNK_ROWS, Scores, Wanted, score_logits
@@ -73,11 +73,7 @@ def model_directory(path: Path) -> Path:
 
 def model_fingerprint(directory: Path) -> str:
     """SHA-256 (hex) over a model's config and weights."""
-    total = hashlib.sha256()
-    for file in sorted([directory / "config.json", *directory.glob("*.safetensors")]):
-        with file.open("rb") as handle:
-            total.update(hashlib.file_digest(handle, "sha256").digest())
-    return total.hexdigest()
+    return weights_fingerprint(directory)
 
 
 def model_vocab_size(directory: Path) -> int:
@@ -109,7 +105,7 @@ class LocalTeacher:
     def __init__(
         self, path: Path, *, device: str = TeacherConfig.device, dtype: str = TeacherConfig.dtype
     ) -> None:
-        self.device = resolve_device(device)
+        self.device = resolve_device(device, key="teacher.device")
         self.directory = model_directory(Path(path))
         model: Any = load_causal_lm(
             self.directory, dtype=DTYPES[dtype], error=TeacherError, name="teacher.model"

@@ -1,0 +1,79 @@
+"""The student at the end of a run: whose weights it has, and its speed where the last report is of other weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from kdfast.config import Config
+from kdfast.display import Display
+from kdfast.errors import CheckpointError, DataError
+from kdfast.files import write_document
+from kdfast.recipes.train.loop import Progress
+from kdfast.recipes.train.speed import SpeedProbe
+from kdfast.runs.checkpoint import Checkpoints
+from kdfast.runs.folder import RunFolder
+from kdfast.speed import read_speed_report
+from kdfast.student import load_student
+
+
+def take_final_weights(
+    student: nn.Module, config: Config, progress: Progress, checkpoints: Checkpoints
+) -> int:
+    """Gives the student the weights that `io.final` names.
+
+    Args:
+        student: the trained model, with the last step's weights; changed in place.
+        config: the run's config.
+        progress: where the run is.
+        checkpoints: those of the run; the best one is always kept.
+
+    Returns:
+        the step that the weights are of.
+
+    Raises:
+        CheckpointError: the best checkpoint is gone or damaged.
+    """
+    best = progress.best_step
+    if config.io.final == "last" or best is None or best == progress.step:
+        return progress.step
+    path = checkpoints.path(best)
+    if best not in checkpoints.steps():
+        raise CheckpointError(
+            f"io.final is 'best', and the checkpoint with the lowest held-out loss is gone; set io.final=last: {path}"
+        )
+    loaded: Any = load_student(path, freeze_embeddings=config.arch.freeze_embeddings)
+    student.load_state_dict(loaded.state_dict())
+    return best
+
+
+def measure_final_speed(probe: SpeedProbe, folder: RunFolder, step: int, display: Display) -> None:
+    """Writes a new speed report if the newest one is not of these weights.
+
+    Args:
+        probe: measures the student.
+        folder: the run folder.
+        step: the step that the student's weights are of.
+        display: shows progress.
+
+    Raises:
+        OSError: the report cannot be written.
+    """
+    if _measured_step(folder) == step or not probe.prompts:
+        return
+    with display.working("speed", len(probe.prompts)) as on_progress:
+        report = probe.report_on(
+            probe.prompts, probe.options.max_new_tokens, step, lambda done: on_progress(done, "")
+        )
+    write_document(folder.speed, report)
+
+
+def _measured_step(folder: RunFolder) -> int | None:
+    if not folder.speed.exists():
+        return None
+    try:
+        step = read_speed_report(folder.speed).get("step")
+    except DataError:
+        return None  # damaged: a new one takes its place
+    return step if isinstance(step, int) else None
