@@ -23,7 +23,7 @@ WHOLE: dict[str, Any] = {
     | {
         "categories": {"a": evaluation(8, AFTER) | {"prompts": 3}, "b": evaluation(8, AFTER) | {"prompts": 3}}
     },
-    "speed": speed(6, 1),
+    "speed": speed(6, 1, cut=2),
     "gates": gates(),
 }
 JSON = st.recursive(

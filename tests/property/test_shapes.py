@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdfast.shapes import StepSampler, assign_shapes, shape_use, truncate_batch_to_shape
+from kdfast.shapes.truncate import SEQUENCES
 
 
 @st.composite
@@ -84,3 +85,28 @@ def test_truncation_never_loses_a_label_silently(width, length, last):
     else:
         assert (cut["labels"] != -100).sum() == 1
         assert cut["input_ids"].shape[1] == min(width, length)
+
+
+@st.composite
+def batches(draw):
+    """Some sequence fields [B,T] or [B,T,K], other values, and the length to cut to."""
+    rows, width, k = draw(st.integers(1, 3)), draw(st.integers(1, 6)), draw(st.integers(1, 7))
+    names = draw(st.lists(st.sampled_from(SEQUENCES), min_size=1, unique=True))
+    batch = {"source": np.zeros(rows), "teacher_prefix_ids": np.zeros((rows, width)), "id": ["a"] * rows}
+    for name in names:
+        axes = (rows, width, k) if name in ("teacher_topk_ids", "teacher_logits") else (rows, width)
+        batch[name] = np.arange(float(np.prod(axes))).reshape(axes)
+    return batch, names, draw(st.integers(1, 9))
+
+
+@given(batches())
+def test_truncation_equals_its_slow_twin_whatever_gives_the_length(example):
+    """The twin cuts each row of a known field by itself."""
+    batch, names, length = example
+    cut = truncate_batch_to_shape(batch, length, cut_response=True)
+    assert list(cut) == list(batch)
+    for name, value in batch.items():
+        if name in names:
+            assert cut[name].tolist() == [row[:length] for row in value.tolist()], name
+        else:
+            assert cut[name] is value

@@ -136,7 +136,7 @@ BEFORE = [answer("It is sunny."), answer("Sorry."), answer("Hello", should_call=
 AFTER = [answer(CALL), answer(CALL, exact_match=False), answer("Fine.", should_call=False)]
 
 
-def metric(unit: str, samples: list[float]) -> dict[str, Any]:
+def metric(unit: str, samples: list[float], **more: Any) -> dict[str, Any]:
     """A metric object of a speed report; inf becomes null."""
     ordered = sorted(samples)
 
@@ -149,21 +149,23 @@ def metric(unit: str, samples: list[float]) -> dict[str, Any]:
         **{f"p{percent}": level(percent) for percent in LEVELS},
         "count": len(samples),
         "infinite": sum(map(math.isinf, samples)),
+        **more,
         "samples": [None if math.isinf(value) else value for value in samples],
     }
 
 
-def speed(prompts: int = 24, never: int = 2) -> dict[str, Any]:
-    """A speed report."""
+def speed(prompts: int = 24, never: int = 2, cut: int = 0) -> dict[str, Any]:
+    """A speed report: `never` prompts got no call, and the answers to `cut` more were cut before one."""
     rng = random.Random(prompts)
     first = [rng.lognormvariate(6, 0.25) for _ in range(prompts)]
-    action = [math.inf] * never + [float(rng.randint(26, 55)) for _ in range(prompts - never)]
+    acted = prompts - never - cut
+    action = [math.inf] * (never + cut) + [float(rng.randint(26, 55)) for _ in range(acted)]
     metrics = {
         "ttft_ms": metric("ms", first),
         "ttft_prefill_ms": metric("ms", [value * 0.9 for value in first]),
         "tps": metric("tokens/s", [rng.uniform(18, 26) for _ in range(prompts)]),
-        "ttfa_tokens": metric("tokens", action),
-        "ttfa_ms": metric("ms", [value * 45 for value in action]),
+        "ttfa_tokens": metric("tokens", action, cut=cut),
+        "ttfa_ms": metric("ms", [value * 45 for value in action], cut=cut),
     }
     return {
         "schema_version": "1.0",

@@ -19,7 +19,7 @@ Answer = Literal["good", "look", "bad", "unknown"]
 RISEN = 0.02
 """If the final held-out loss is more than this share above the lowest one, it is worth a look."""
 FEW_FALSE_CALLS = 0.05
-"""A false-call rate above this is worth a look; so is a share of prompts without a first action."""
+"""A false-call rate above this is worth a look; so is a share of prompts without a first action, or of cut answers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +51,8 @@ class Shown:
         after_missing: why there is no evaluation after training; "" = there is one.
         speed: the section of speed.
         gates: the section of gates.
+        cut_silent: how many prompts without a fitting tool got an answer that was cut before any call: whether a call
+            would have followed is not known.
     """
 
     config: Config
@@ -60,6 +62,8 @@ class Shown:
     after_missing: str
     speed: SpeedSection
     gates: GateSection
+    student_step: int | None = None
+    cut_silent: int = 0
 
 
 def checks(shown: Shown) -> list[Check]:
@@ -106,11 +110,21 @@ def _finished(shown: Shown) -> Check:
     broken = history.not_finite()
     if broken:
         answer, because = "bad", f"{because}; not finite in some line: {', '.join(broken)}"
+    elif history.last_step < steps and _stopped_by_rule(shown):
+        count = counted(shown.config.train.stop_after_validations, "validation")
+        because = f"{because}, then stopped: {count} in a row without a lower held-out loss"
     elif history.last_step < steps:
         answer, because = "look", f"not finished: {because}"
     elif skipped:
         answer, because = "look", f"{because}; {counted(int(skipped), 'row')} skipped for NaN"
     return Check(question="Trained to the end", answer=answer, because=because, link="losses")
+
+
+def _stopped_by_rule(shown: Shown) -> bool:
+    """Whether `train.stop_after_validations` ended the run, going by its validations."""
+    losses = [loss for _, loss in series(shown.history.validation, "loss")]
+    most = shown.config.train.stop_after_validations
+    return bool(most and losses) and len(losses) - 1 - losses.index(min(losses)) >= most
 
 
 def _held_out(shown: Shown) -> Check:
@@ -121,14 +135,22 @@ def _held_out(shown: Shown) -> Check:
             "no validation data" if shown.config.data.validation is None else "fewer than two validations"
         )
         return Check(question=question, answer="unknown", because=because, link=link)
-    first, last = losses[0][1], losses[-1][1]
     best_step, best = min(losses[1:], key=lambda point: point[1])
+    takes_best = shown.student_step == best_step < losses[-1][0]
+    first, last = losses[0][1], best if takes_best else losses[-1][1]
     because = f"{number(first)} to {number(last)} ({change(first, last) or 'from 0'})"
+    named = f"checkpoints/step_{best_step:.0f}"
     answer: Answer = "good"
+    if takes_best:
+        because += f", the student has the weights of the best checkpoint, {named} (io.final: best)"
+    elif best < losses[-1][1]:
+        because += f"; lowest was {number(best)}, {named}"
+    else:
+        because += f"; the last is the best checkpoint, {named}"
     if last >= first:
         answer = "bad"
     elif last > best * (1 + RISEN):
-        answer, because = "look", f"{because}, but it was {number(best)} at step {best_step:,.0f}"
+        answer, because = "look", f"{because}: io.final=best would take that one"
     return Check(question=question, answer=answer, because=because, link=link)
 
 
@@ -163,7 +185,10 @@ def _false_calls(shown: Shown) -> Check:
     because = f"calls on {after} of such prompts" + (
         f", {share(before.value)} before" if before is not None else ""
     )
-    answer: Answer = "good" if after.value <= FEW_FALSE_CALLS else "look"
+    cut = shown.cut_silent / after.total if after.total else 0.0
+    if shown.cut_silent:
+        because += f"; {counted(shown.cut_silent, 'answer')} cut before a call could come"
+    answer: Answer = "good" if after.value + cut <= FEW_FALSE_CALLS else "look"
     if before is not None and after.value > before.value + FEW_FALSE_CALLS:
         answer = "bad"
     return Check(question=question, answer=answer, because=because, link=link)
@@ -180,15 +205,21 @@ def _speed(shown: Shown) -> Check:
             else "; ".join(reasons) or "the speed report has no ttfa_tokens"
         )
         return Check(question=question, answer="unknown", because=because, link=link)
-    never = action.infinite / action.count if action.count else 1.0
+    stale = shown.speed.stale
+    if stale is not None:
+        because = f"stale: {stale.reason}. {stale.remedy}"
+        return Check(question=question, answer="unknown", because=because, link=link)
     told = (
         []
-        if action.median == math.inf
+        if math.isinf(action.median)
         else [f"first valid call after {number(action.median)} tokens (median)"]
     )
-    if action.infinite:
-        told.append(f"never on {action.infinite} of {counted(action.count, 'prompt')} ({share(never)})")
-    answer: Answer = "good" if never <= FEW_FALSE_CALLS else "bad" if never == 1 else "look"
+    told += filter(None, [action.without()])
+    answer: Answer = "good"
+    if action.never == action.count:
+        answer = "bad"
+    elif action.infinite > FEW_FALSE_CALLS * action.count:
+        answer = "look"  # also if answers were only cut: a call may have followed
     return Check(question=question, answer=answer, because="; ".join(told), link=link)
 
 

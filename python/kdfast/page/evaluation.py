@@ -9,12 +9,11 @@ from markupsafe import Markup
 
 from kdfast.page.categories import Category, answer_facts, categories
 from kdfast.page.charts import Estimate, interval, stack
-from kdfast.page.outcome import OUTCOMES, Answer, Outcome, parts, read_answers
+from kdfast.page.outcome import CUT_SILENT, OUTCOMES, Answer, Outcome, parts, read_answers
 from kdfast.page.shares import estimates, reason
 from kdfast.runs.node import Node
 from kdfast.runs.reading import Missing, RunFiles, there
 
-NO_INTERVAL = "no interval in this file"
 _LABELS = {
     "parsed": "a call was found",
     "right_function": "right function",
@@ -82,19 +81,23 @@ class EvaluationSection:
         missing: (when, file) for each evaluation file that is missing.
         rows: the shares.
         intervals: whether any share has an interval.
+        without_intervals: the names of the files of which no share has an interval, in words; "" = none.
         outcomes: (kind of prompt, number of prompts, [(when, bar)]).
         groups: examples by outcome.
         categories: the shares of each category; empty if there is only one.
         facts: (when, what, value) for lengths and mismatches.
+        cut_silent: how many prompts without a fitting tool got an answer, after training, that was cut before any call.
     """
 
     missing: Sequence[tuple[str, Missing]]
     rows: Sequence[Row]
     intervals: bool
+    without_intervals: str
     outcomes: Sequence[tuple[str, int, Sequence[tuple[str, Markup]]]]
     groups: Sequence[Group]
     categories: Sequence[Category]
     facts: Sequence[tuple[str, str, str]]
+    cut_silent: int
 
 
 def evaluation_section(files: RunFiles) -> EvaluationSection:
@@ -107,10 +110,14 @@ def evaluation_section(files: RunFiles) -> EvaluationSection:
     shares = {when: estimates(there(side)) for when, side in sides.items()}
     answers = {when: read_answers(side) for when, side in sides.items() if not isinstance(side, Missing)}
     rows = [_row(name, files.before, files.after) for name in _order(shares)]
+    intervals = {when: any(one.interval for one in side.values()) for when, side in shares.items() if side}
     return EvaluationSection(
         missing=[(when, side) for when, side in sides.items() if isinstance(side, Missing)],
         rows=rows,
-        intervals=any(share.interval for side in shares.values() for share in side.values()),
+        intervals=any(intervals.values()),
+        without_intervals=" and ".join(
+            f"evaluation_{when}.json" for when, found in intervals.items() if not found
+        ),
         outcomes=[
             line for call_due in (True, False) if (line := _outcomes(answers, call_due=call_due)) is not None
         ],
@@ -119,6 +126,7 @@ def evaluation_section(files: RunFiles) -> EvaluationSection:
         facts=[
             (when, what, value) for when, side in sides.items() for what, value in answer_facts(there(side))
         ],
+        cut_silent=sum(answer.outcome is CUT_SILENT for answer in answers.get("after", [])),
     )
 
 

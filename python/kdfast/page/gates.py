@@ -6,12 +6,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kdfast.page.wording import NEVER, number
+from kdfast.page.wording import number
 from kdfast.runs.node import Node
 from kdfast.runs.reading import Missing, RunFiles
 
 STATUSES = ("failed", "inconclusive", "passed", "report_only", "skipped")
 """Every status of a gate, the most important first."""
+_INFINITE = "infinite"
+"""Not "never": a gate report does not say whether an answer without a call was cut."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +96,6 @@ def _row(node: Node) -> GateRow:
     shown = {}
     for key in ("value", "limit", "baseline"):
         found = node.find(key)
-        text = NEVER if key in infinite else number(found.number()) if found is not None else ""
-        shown[key] = f"{text} {unit}".strip() if text not in ("", NEVER) else text
+        text = _INFINITE if key in infinite else number(found.number()) if found is not None else ""
+        shown[key] = f"{text} {unit}".strip() if text not in ("", _INFINITE) else text
     return GateRow(name=node["name"].text(), status=status.text(), reason=node["reason"].text(), **shown)

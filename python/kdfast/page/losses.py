@@ -29,9 +29,11 @@ _OPTIMISER = {
     "grad_norm": "norm of the gradient",
     "tokens_per_second": "training tokens per second",
 }
+_EXACT = {"learning_rate"}
+"""A schedule has no noise. An average would only be late."""
 _ELSEWHERE = {"loss", "tokens", "seconds", "shape"}
 SMOOTHED_FROM = 60
-"""From this many logged steps on, a smoothed line is drawn over the faint raw one."""
+"""From this many logged steps on, a smoothed line is drawn over the faint raw one, and the chart says how."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,13 +44,11 @@ class LossSection:
         loss: the chart of the total loss; None = it was not logged.
         groups: (heading, charts) for all other numbers.
         validations: the table of validations: the names, then rows of (step, the value of each name or "").
-        smoothed: over how many logged steps the training line is averaged; 0 = it is not.
     """
 
     loss: Markup | None
     groups: Sequence[tuple[str, Sequence[Markup]]]
     validations: tuple[Sequence[str], Sequence[tuple[int, Sequence[str]]]]
-    smoothed: int
 
 
 def loss_section(history: History, config: Config) -> LossSection:
@@ -73,7 +73,6 @@ def loss_section(history: History, config: Config) -> LossSection:
         loss=_chart(history, "loss", "loss (nats)", number, steps) if there else None,
         groups=groups,
         validations=_validations(history),
-        smoothed=_window(len(series(history.train, "loss"))),
     )
 
 
@@ -86,16 +85,21 @@ def _chart(
     note: str = "",
 ) -> Markup:
     train, held = series(history.train, name), series(history.validation, name)
-    window = _window(len(train))
+    window = 0 if name in _EXACT else _window(len(train))
     lines = [
-        Line(label="training, each step", points=train, style="faint" if window else "train"),
-        Line(label="training", points=smooth(train, window) if window else [], style="train"),
+        Line(
+            label="training, as logged" if window else "training",
+            points=train,
+            style="faint" if window else "train",
+        ),
+        Line(label="training, averaged", points=smooth(train, window) if window else [], style="train"),
         Line(label="held out", points=held, style="held", dots=len(held) <= 60),
     ]
+    smoothing = f"strong line: exponential average over about {window} logged steps" if window else ""
     return line_chart(
         lines,
         title=title,
-        note=note,
+        note="; ".join(filter(None, [note, smoothing])),
         read=read,
         steps=steps,
         bounds=(0.0, 1.0) if name in _AGREEMENT else None,

@@ -16,7 +16,7 @@ class Outcome:
 
     Attributes:
         label: its name.
-        style: its class in the style sheet, from `good` to `bad`.
+        style: its class in the style sheet, from `good` to `bad`; `cut` = neither is known.
         call_due: whether the prompt needs a call.
     """
 
@@ -31,12 +31,15 @@ INVALID = Outcome("right function, arguments break its schema", "weak", True)
 OTHER_FUNCTION = Outcome("other function, or other number of calls", "poor", True)
 BROKEN_CALL = Outcome("a broken call", "bad", True)
 NO_CALL = Outcome("no call", "bad", True)
+CUT = Outcome("cut before a call", "cut", True)
 SILENT = Outcome("no call, rightly", "good", False)
+CUT_SILENT = Outcome("no call until it was cut, where no tool fits", "cut", False)
 ATTEMPTED_CALL = Outcome("an attempted call where no tool fits", "poor", False)
 FALSE_CALL = Outcome("a call where no tool fits", "bad", False)
 
 OUTCOMES = (
-    RIGHT, OTHER_VALUE, INVALID, OTHER_FUNCTION, BROKEN_CALL, NO_CALL, SILENT, ATTEMPTED_CALL, FALSE_CALL,
+    RIGHT, OTHER_VALUE, INVALID, OTHER_FUNCTION, CUT, BROKEN_CALL, NO_CALL,
+    SILENT, CUT_SILENT, ATTEMPTED_CALL, FALSE_CALL,
 )  # fmt: skip
 """Every outcome, best first; those of prompts that need a call come before the others."""
 
@@ -74,21 +77,25 @@ def read_answers(evaluation: Node) -> list[Answer]:
 
 
 def _read_answer(number: int, node: Node) -> Answer:
-    score = node["score"]
+    score, cut = node["score"], node["cut"].flag()
     mismatch = score.find("mismatch")
     return Answer(
         number=number,
         text=node["text"].text(),
         reference=node["reference_text"].text(),
         tokens=node["tokens"].count(),
-        cut=node["cut"].flag(),
-        outcome=outcome(score),
+        cut=cut,
+        outcome=outcome(score, cut=cut),
         why=mismatch["detail"].text() if mismatch is not None else "",
     )
 
 
-def outcome(score: Node) -> Outcome:
+def outcome(score: Node, *, cut: bool = False) -> Outcome:
     """The outcome of an answer with this score.
+
+    Args:
+        score: the answer's score.
+        cut: whether the answer was stopped at the longest allowed length: a call that is not there may have followed.
 
     Examples:
         >>> marks = {"parsed": True, "right_function": True, "schema_valid": False, "exact_match": False}
@@ -98,11 +105,11 @@ def outcome(score: Node) -> Outcome:
     parsed, count = score["parsed"].flag(), score.find("calls_broken")
     broken = count is not None and count.count() > 0  # a file of an older version does not say
     if not score["should_call"].flag():
-        return FALSE_CALL if parsed else ATTEMPTED_CALL if broken else SILENT
+        return FALSE_CALL if parsed else ATTEMPTED_CALL if broken else CUT_SILENT if cut else SILENT
     if score["exact_match"].flag():
         return RIGHT
     if broken or not parsed:
-        return BROKEN_CALL if broken else NO_CALL
+        return BROKEN_CALL if broken else CUT if cut else NO_CALL
     if not score["right_function"].flag():
         return OTHER_FUNCTION
     return OTHER_VALUE if score["schema_valid"].flag() else INVALID

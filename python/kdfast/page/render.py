@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
-from functools import cache
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
 
 from kdfast.page.categories import COLUMNS
 from kdfast.page.checks import Shown, checks, verdict
-from kdfast.page.evaluation import NO_INTERVAL, evaluation_section
+from kdfast.page.environment import environment
+from kdfast.page.evaluation import evaluation_section
 from kdfast.page.gates import gate_section
 from kdfast.page.history import History, read_history
 from kdfast.page.losses import loss_section
@@ -20,7 +16,6 @@ from kdfast.page.shapes import shape_section
 from kdfast.page.shares import estimates
 from kdfast.page.speed import speed_section
 from kdfast.page.tiles import tiles
-from kdfast.page.wording import counted, duration, number, share
 from kdfast.runs.reading import Missing, RunFiles, there
 
 
@@ -43,7 +38,7 @@ def render_page(files: RunFiles) -> tuple[str, str]:
     history = (
         History(train=[], validation=[], speed=[]) if isinstance(lines, Missing) else read_history(lines)
     )
-    speed, gates = speed_section(files, history), gate_section(files)
+    speed, gates, calls = speed_section(files, history), gate_section(files), evaluation_section(files)
     shown = Shown(
         config=files.config,
         history=history,
@@ -52,10 +47,12 @@ def render_page(files: RunFiles) -> tuple[str, str]:
         after_missing=files.after.short if isinstance(files.after, Missing) else "",
         speed=speed,
         gates=gates,
+        cut_silent=calls.cut_silent,
+        student_step=files.student_step,
     )
     made = checks(shown)
     answer, word, told = verdict(made)
-    template = _environment().get_template("page.html.jinja")
+    template = environment().get_template("page.html.jinja")
     document = template.render(
         name=files.name,
         written=datetime.fromtimestamp(files.written_at, tz=UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -67,8 +64,7 @@ def render_page(files: RunFiles) -> tuple[str, str]:
         metrics_missing=lines.reason if isinstance(lines, Missing) else "",
         torn=files.torn,
         losses=loss_section(history, files.config),
-        calls=evaluation_section(files),
-        no_interval=NO_INTERVAL,
+        calls=calls,
         columns=list(COLUMNS.values()),
         speed=speed,
         gates=gates,
@@ -76,27 +72,3 @@ def render_page(files: RunFiles) -> tuple[str, str]:
         settings=settings_section(files),
     )
     return document, f"{word}: {told}"
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("kdfast.page"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "code": _code,
-        "counted": counted,
-        "duration": duration,
-        "number": number,
-        "share": share,
-    }
-    return environment
-
-
-def _code(text: str) -> Markup:
-    """Escapes a text, and turns `text in backticks` into <code> elements."""
-    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped

@@ -9,10 +9,11 @@ from markupsafe import Markup
 
 from kdfast.page.history import History
 from kdfast.page.speed_charts import distribution, marks_of, speed_history
-from kdfast.page.speed_metric import SpeedMetric, level, read_metric
+from kdfast.page.speed_metric import SpeedMetric, read_metric
 from kdfast.page.wording import counted, number
 from kdfast.runs.node import Node
 from kdfast.runs.reading import Missing, RunFiles
+from kdfast.runs.student import Stale
 
 _DRAWN = {
     "ttft_ms": "time to first token",
@@ -29,8 +30,9 @@ class SpeedSection:
 
     Attributes:
         missing: the missing report; None = it is there.
+        stale: why the report is about another student than the run's, so that it decides nothing; None = it is not.
         metrics: the metrics by name.
-        shapes: (shape, the median of each metric that it has).
+        shapes: (shape, the median of each metric that it has, as text).
         absent: (reason, names) of metrics that were not measured.
         charts: the distributions.
         history: the charts over the training steps.
@@ -39,8 +41,9 @@ class SpeedSection:
     """
 
     missing: Missing | None
+    stale: Stale | None
     metrics: dict[str, SpeedMetric]
-    shapes: Sequence[tuple[str, dict[str, float]]]
+    shapes: Sequence[tuple[str, dict[str, str]]]
     absent: Sequence[tuple[str, str]]
     charts: Sequence[Markup]
     history: Sequence[Markup]
@@ -59,6 +62,7 @@ def speed_section(files: RunFiles, history: History) -> SpeedSection:
     if isinstance(report, Missing):
         return SpeedSection(
             missing=report,
+            stale=None,
             metrics={},
             shapes=[],
             absent=[],
@@ -69,11 +73,14 @@ def speed_section(files: RunFiles, history: History) -> SpeedSection:
         )
     if report["kind"].text() != "kdfast.speed_report":
         raise report["kind"].wrong("'kdfast.speed_report'")
-    metrics = {name: read_metric(name, node) for name, node in report["metrics"].items()}
+    asked = report.find("prompts")
+    answers = asked.list() if asked is not None else None
+    metrics = {name: read_metric(name, node, answers) for name, node in report["metrics"].items()}
     prompts = max((metric.count for name, metric in metrics.items() if name != "itl_ms"), default=0)
     slices = report.find("shapes")
     return SpeedSection(
         missing=None,
+        stale=files.stale,
         metrics=metrics,
         shapes=[(shape, _medians(part)) for shape, part in (slices.items() if slices else ())],
         absent=_absent(report["absent"]),
@@ -88,8 +95,12 @@ def speed_section(files: RunFiles, history: History) -> SpeedSection:
     )
 
 
-def _medians(part: Node) -> dict[str, float]:
-    return {name: level(node, "p50", node["infinite"].count()) for name, node in part["metrics"].items()}
+def _medians(part: Node) -> dict[str, str]:
+    medians = {}
+    for name, node in part["metrics"].items():
+        metric = read_metric(name, node)
+        medians[name] = metric.text(metric.median)
+    return medians
 
 
 def _absent(absent: Node) -> list[tuple[str, str]]:

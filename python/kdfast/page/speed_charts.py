@@ -22,16 +22,17 @@ def distribution(metric: SpeedMetric, title: str, marks: Sequence[Mark]) -> Mark
         title: the chart's title.
         marks: the values to mark, as `marks_of` gives them.
     """
-    note = f"{metric.unit}, {counted(metric.count, 'prompt')}"
-    if metric.infinite:
-        note += f"; never on {metric.infinite} ({share(metric.infinite / metric.count)})"
-    return histogram(metric.samples, marks, title=title, unit=metric.unit, note=note)
+    note = f"{metric.unit}; {metric.without() or counted(metric.count, 'prompt')}"
+    return histogram(metric.samples, marks, title=title, unit=metric.unit, note=note, cut=metric.cut)
 
 
 def marks_of(metric: SpeedMetric, report: Node, gates: GatesConfig) -> list[Mark]:
     """The values to mark: percentiles; for the first action also the shortest right calls and the gate's limit."""
     tail = "p5" if metric.name == "tps" else "p95"
-    marks = [Mark("p50", metric.median, "p50"), Mark(tail, metric.tail[1], "p95")]
+    marks = [
+        Mark("p50", metric.median, "p50", metric.text(metric.median)),
+        Mark(tail, metric.tail[1], "p95", metric.text(metric.tail[1])),
+    ]
     if metric.name == "ttfa_tokens":
         shortest = report.find("shortest_call_tokens")
         if shortest is not None:
@@ -55,18 +56,26 @@ def speed_history(entries: Sequence[Entry]) -> list[Markup]:
         highest = max((value for line in lines for _, value in line.points), default=0.0)
         if highest > 0:
             charts.append(line_chart(lines, title=title, bounds=(0.0, highest)))
-    without_action = _share_without_action(entries)
+    without_action = _share_of_prompts(entries, "ttfa_tokens.infinite")
     if without_action:
-        lines = [Line(label="prompts", points=without_action, style="held", dots=True)]
+        lines = [
+            Line(label="no call", points=without_action, style="held", dots=True),
+            Line(
+                label="of these cut at the limit",
+                points=_share_of_prompts(entries, "ttfa_tokens.cut"),
+                style="second",
+                dots=True,
+            ),
+        ]
         title = "prompts without a first action"
         charts.append(line_chart(lines, title=title, read=share, bounds=(0.0, 1.0)))
     return charts
 
 
-def _share_without_action(entries: Sequence[Entry]) -> Points:
-    infinite, count = "ttfa_tokens.infinite", "ttfa_tokens.count"
+def _share_of_prompts(entries: Sequence[Entry], name: str) -> Points:
+    count = "ttfa_tokens.count"
     return [
-        (float(entry.step), entry.values[infinite] / entry.values[count])
+        (float(entry.step), entry.values[name] / entry.values[count])
         for entry in entries
-        if entry.values.get(count) and infinite in entry.values
+        if entry.values.get(count) and name in entry.values
     ]

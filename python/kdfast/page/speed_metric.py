@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kdfast.page.wording import counted, infinite_word, number, share
 from kdfast.runs.node import Node
 
 _LABELS = {
@@ -37,7 +38,7 @@ _PARTS = (
 
 @dataclass(frozen=True, kw_only=True)
 class SpeedMetric:
-    """One metric of a speed report. A sample is infinite if the event never came (no first action).
+    """One metric of a speed report. A sample is infinite if the event did not come (no first action).
 
     Attributes:
         name: the metric's name in the report.
@@ -46,6 +47,8 @@ class SpeedMetric:
         tail: p90 and p95; for a rate, where low is slow, p10 and p5.
         count: how many samples there are.
         infinite: how many of them are infinite.
+        cut: how many of the infinite ones are of answers that the token limit cut, so that the event may have come
+            later; None = the report does not say.
         samples: all samples; empty if the report has none.
     """
 
@@ -55,6 +58,7 @@ class SpeedMetric:
     tail: tuple[float, float]
     count: int
     infinite: int
+    cut: int | None
     samples: Sequence[float]
 
     @property
@@ -63,13 +67,40 @@ class SpeedMetric:
         return _LABELS.get(self.name, self.name)
 
     @property
+    def never(self) -> int:
+        """How many samples are infinite and not known to be cut."""
+        return self.infinite - (self.cut or 0)
+
+    def text(self, value: float) -> str:
+        """One of its numbers; an infinite one is "never", "cut" or, if both may be meant, "no call"."""
+        return number(value) if math.isfinite(value) else infinite_word(self.infinite, self.cut)
+
+    def without(self) -> str:
+        """On how many prompts the event did not come, such as `never on 2 of 24 prompts (8.3 %)`; "" = on none."""
+        kinds = {
+            "never on" if self.cut is not None else "no call on": self.never,
+            "cut before a call on": self.cut or 0,
+        }
+        told = [(what, count, share(count / self.count)) for what, count in kinds.items() if count]
+        of = f"of {counted(self.count, 'prompt')} "
+        return ", ".join(
+            f"{what} {count} {of * (index == 0)}({part})" for index, (what, count, part) in enumerate(told)
+        )
+
+    @property
     def part(self) -> bool:
         """Whether it is a part, or another view, of the metric that is shown above it."""
         return self.name in _PARTS
 
 
-def read_metric(name: str, node: Node) -> SpeedMetric:
+def read_metric(name: str, node: Node, prompts: Sequence[Node] | None = None) -> SpeedMetric:
     """Reads a metric object of a speed report.
+
+    Args:
+        name: the metric's name.
+        node: the metric object.
+        prompts: the report's prompts. They tell how many answers were cut if the metric does not, as in reports of
+            older versions; None = the report has none, or they are not those of this metric.
 
     Raises:
         DataError: it is not a metric object; the message names file and key.
@@ -83,6 +114,7 @@ def read_metric(name: str, node: Node) -> SpeedMetric:
     count, infinite = node["count"].count(), node["infinite"].count()
     if infinite > count:
         raise node["infinite"].wrong(f"at most the count ({count})")
+    cut = _cut(name, node, infinite, prompts)
     tail = ("p10", "p5") if name == "tps" else ("p90", "p95")
     samples = node.find("samples")
     return SpeedMetric(
@@ -92,6 +124,7 @@ def read_metric(name: str, node: Node) -> SpeedMetric:
         tail=(level(node, tail[0], infinite), level(node, tail[1], infinite)),
         count=count,
         infinite=infinite,
+        cut=cut,
         samples=[math.inf if one.value is None else one.number() for one in samples.list()]
         if samples
         else (),
@@ -104,3 +137,18 @@ def level(node: Node, key: str, infinite: int) -> float:
     if found is None and infinite and key in node.object():
         return math.inf
     return node[key].number()
+
+
+def _cut(name: str, node: Node, infinite: int, prompts: Sequence[Node] | None) -> int | None:
+    found = node.find("cut")
+    if found is not None and found.count() > infinite:
+        raise found.wrong(f"at most the number of infinite samples ({infinite})")
+    if found is not None or not infinite:
+        return found.count() if found is not None else 0
+    if prompts is None:
+        return None
+    ended = [
+        prompt.find("ended") for prompt in prompts if name in prompt.object() and prompt.find(name) is None
+    ]
+    known = [one.flag() for one in ended if one is not None]
+    return known.count(False) if len(known) == infinite else None

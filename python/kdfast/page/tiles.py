@@ -20,7 +20,8 @@ class Tile:
         value: the number as text; "" = not known.
         unit: the number's unit.
         details: lines below it, such as its value before training; or why it is not known.
-        tone: `better` or `worse` than before training; "" = equal, or nothing to compare with.
+        tone: `better` or `worse` than before training; `stale` = of another student, so that it decides nothing; "" =
+            equal, or nothing to compare with.
     """
 
     label: str
@@ -87,7 +88,14 @@ def _speed(label: str, name: str, shown: Shown) -> Tile:
         reasons = "; ".join(reason for reason, names in shown.speed.absent if name in names.split(", "))
         why = shown.speed.missing.short if shown.speed.missing else reasons or "not in speed.json"
         return Tile(label=label, value="", details=(why,))
-    return Tile(label=label, value=number(metric.median), unit=_unit(metric), details=_details(metric))
+    stale = shown.speed.stale
+    return Tile(
+        label=label,
+        value=metric.text(metric.median),
+        unit=_unit(metric),
+        details=(*_details(metric), *([f"stale: {stale.reason}"] if stale else [])),
+        tone="stale" if stale else "",
+    )
 
 
 def _unit(metric: SpeedMetric) -> str:
@@ -96,8 +104,8 @@ def _unit(metric: SpeedMetric) -> str:
 
 def _details(metric: SpeedMetric) -> tuple[str, ...]:
     tail = "p5" if metric.name == "tps" else "p95"
-    middle = f"median; {tail} {number(metric.tail[1])}"
-    return (middle, f"never on {metric.infinite} of {metric.count}") if metric.infinite else (middle,)
+    middle = f"median; {tail} {metric.text(metric.tail[1])}"
+    return (middle, metric.without()) if metric.infinite else (middle,)
 
 
 def _training(shown: Shown) -> Tile:

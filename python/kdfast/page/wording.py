@@ -5,7 +5,24 @@ from __future__ import annotations
 import math
 
 NEVER = "never"
-"""What the page writes for an infinite time or count."""
+"""What the page writes for the time of an event that certainly did not come."""
+
+
+def infinite_word(infinite: int, cut: int | None) -> str:
+    """What an infinite time or count means, such as that of the first action.
+
+    Args:
+        infinite: how many samples are infinite.
+        cut: how many of these are of answers that were cut at the token limit: the event may have come later. None =
+            not known.
+
+    Examples:
+        >>> infinite_word(2, 0), infinite_word(2, 2), infinite_word(2, 1), infinite_word(2, None)
+        ('never', 'cut', 'no call', 'no call')
+    """
+    if cut is None:
+        return "no call" if infinite else NEVER
+    return NEVER if not cut else "cut" if cut == infinite else "no call"
 
 
 def number(value: float) -> str:

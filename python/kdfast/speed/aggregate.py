@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -71,7 +72,8 @@ def aggregate_speed_metrics(samples: Iterable[Sample]) -> SpeedMetrics:
             (`itl_ms`). A metric covers the samples that have it.
 
     Returns:
-        The metrics that at least one sample has, and why the others are absent.
+        The metrics that at least one sample has, and why the others are absent. Of the first actions that did not come,
+        those of answers that the token limit cut are counted (`Metric.cut`), unless a sample is a mapping.
 
     Raises:
         ValueError: a name is not a metric, or a number is NaN.
@@ -82,6 +84,7 @@ def aggregate_speed_metrics(samples: Iterable[Sample]) -> SpeedMetrics:
         (40.0, 1, 'no answer has a second token')
     """
     units = {name: unit for name, (unit, _) in METRICS.items()} | SOMETIMES
+    samples = list(samples)
     gathered: dict[str, list[float]] = {name: [] for name in units}
     for sample in samples:
         for name, value in (sample.values() if isinstance(sample, SpeedSample) else sample).items():
@@ -89,9 +92,23 @@ def aggregate_speed_metrics(samples: Iterable[Sample]) -> SpeedMetrics:
                 raise ValueError(f"samples: metric must be one of {', '.join(units)}, got {name!r}")
             gathered[name] += [float(one) for one in value] if isinstance(value, Sequence) else [float(value)]
     return SpeedMetrics(
-        metrics={name: Metric(units[name], values) for name, values in gathered.items() if values},
+        metrics={
+            name: Metric(units[name], values, _cut(name, samples))
+            for name, values in gathered.items()
+            if values
+        },
         absent={name: reason for name, (_, reason) in METRICS.items() if not gathered[name]},
     )
+
+
+def _cut(name: str, samples: Sequence[Sample]) -> int | None:
+    """How many infinite samples of a first action are of cut answers; None = not known, or no first action."""
+    if not name.startswith("ttfa"):
+        return None
+    measured = [sample for sample in samples if isinstance(sample, SpeedSample)]
+    if len(measured) < len(samples):
+        return None
+    return sum(sample.cut and sample.values().get(name) == math.inf for sample in measured)
 
 
 def by_shape(samples: Iterable[SpeedSample]) -> dict[int, SpeedMetrics]:

@@ -22,9 +22,11 @@ class Metric:
     Attributes:
         unit: the unit, such as `ms`.
         samples: the samples, at least one; none is NaN.
+        cut: how many of the infinite samples are of answers that the token limit cut: the event may have followed.
+            None = not known.
 
     Raises:
-        ValueError: there is no sample, or one is NaN.
+        ValueError: there is no sample, one is NaN, or `cut` is not in [0, the number of infinite samples].
 
     Examples:
         >>> metric = Metric("tokens", [30.0, 20.0, float("inf"), 40.0])
@@ -34,12 +36,15 @@ class Metric:
 
     unit: str
     samples: Sequence[float]
+    cut: int | None = None
 
     def __post_init__(self) -> None:
         if not self.samples:
             raise ValueError("samples must hold at least one value, got none")
         if any(math.isnan(sample) for sample in self.samples):
             raise ValueError(f"samples must not be NaN, got {list(self.samples)}")
+        if self.cut is not None and not 0 <= self.cut <= self.infinite:
+            raise ValueError(f"cut must be from 0 to the infinite samples ({self.infinite}), got {self.cut}")
 
     @property
     def count(self) -> int:
@@ -50,6 +55,21 @@ class Metric:
     def infinite(self) -> int:
         """How many samples are infinite."""
         return sum(math.isinf(sample) for sample in self.samples)
+
+    @property
+    def never(self) -> int:
+        """How many samples are infinite for certain: no token limit cut their answer. Unless `cut` is known, all."""
+        return self.infinite - (self.cut or 0)
+
+    @property
+    def infinite_word(self) -> str:
+        """What an infinite number means: `never`, `cut` or, if some were cut, `no call`.
+
+        Example:
+            >>> Metric("tokens", [30.0, float("inf")], cut=1).infinite_word
+            'cut'
+        """
+        return "never" if not self.cut else "no call" if self.never else "cut"
 
     def percentile(self, level: float) -> float:
         """The smallest sample that is >= `level` percent of the samples."""
@@ -62,8 +82,8 @@ class Metric:
             samples: whether to write the raw samples.
 
         Returns:
-            unit, avg, p1 to p99, min, max, std (of the samples themselves, not an estimate for more), count, infinite
-            and samples. An infinite number is None; so is the std if a sample is infinite.
+            unit, avg, p1 to p99, min, max, std (of the samples themselves, not an estimate for more), count, infinite,
+            cut if it is known, and samples. An infinite number is None; so is the std if a sample is infinite.
         """
         values = np.asarray(self.samples, dtype=np.float64)
         statistics = {
@@ -75,6 +95,7 @@ class Metric:
         }
         document = {"unit": self.unit, **{name: finite(value) for name, value in statistics.items()}}
         document |= {"count": self.count, "infinite": self.infinite}
+        document |= {} if self.cut is None else {"cut": self.cut}
         return document | ({"samples": [finite(float(value)) for value in values]} if samples else {})
 
 

@@ -165,7 +165,7 @@ def measure_prompt(
 def _first_action(
     prompt: SpeedPrompt, ids: list[int], tokenizer: Tokenizer, options: SpeedOptions
 ) -> tuple[float | None, float | None, int]:
-    """How many tokens until the first valid call, and until its name, is complete; inf = never, None = none is due.
+    """How many tokens until the first valid call, and until its name, is complete; inf = none came, None = none is due.
 
     And how many tokens belong to thinking blocks.
     """

@@ -60,7 +60,8 @@ def speed_report(
         failure: why nothing could be measured; then every metric is absent for this reason. None = no failure.
 
     Returns:
-        JSON values only. An infinite number is None, and its metric counts the infinite samples.
+        JSON values only. An infinite number is None, and its metric counts the infinite samples (`infinite`) and those
+        of them whose answer was cut at the token limit (`cut`, only of first actions).
     """
     speed = aggregate_speed_metrics(samples) if failure is None else SpeedMetrics.failed(failure)
     shortest = [

@@ -72,7 +72,8 @@ def truth_fingerprint(prompts: Iterable[SpeedPrompt]) -> str:
 class SpeedSample:
     """The raw measurements of one answer.
 
-    For the three `ttfa` attributes: inf = no valid call came; None = no call is due.
+    For the three `ttfa` attributes: inf = no valid call came (`cut` says whether one may have followed); None = no call
+    is due.
 
     Attributes:
         prompt: the prompt.
@@ -103,6 +104,11 @@ class SpeedSample:
     ttfa_name_tokens: float | None
     ttfa_ms: float | None
     thinking_tokens: int = 0
+
+    @property
+    def cut(self) -> bool:
+        """Whether `max_new_tokens` stopped the answer before the valid call that is due: it may have come later."""
+        return not self.ended and self.ttfa_tokens == float("inf")
 
     @property
     def ttft_ms(self) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Any
 
 import pytest
 from html_page import Page
@@ -52,6 +53,7 @@ def test_an_axis_holds_its_values_between_round_ticks(one: float, other: float) 
         (1e-4, 1e-4, (0, 2e-5, 4e-5, 6e-5, 8e-5, 1e-4)),  # all alike
         (0.0, 0.0, (-1, -0.5, 0, 0.5, 1)),
         (-2.0, -2.0, (-3, -2.5, -2, -1.5, -1)),
+        (-1e30, -1e30, (-1.1e30, -1.05e30, -1e30, -9.5e29, -9e29)),
         (0.1999999999999999, 0.2, (0, 0.05, 0.1, 0.15, 0.2)),  # alike but for rounding
     ],
 )
@@ -146,7 +148,24 @@ def test_marks_at_their_values_and_those_that_never_came() -> None:
     chart = histogram([0.0, 2.0, 4.0, math.inf], marks, title="t", unit="tokens")
     lines = [line for line in elements(chart, "line") if line["class"].startswith("at ")]
     assert [(line["class"], at(line["x1"])) for line in lines] == [("at p50", 50.0)]
-    assert '<span class="names">p95</span>' in chart
+    assert "<small>p95</small>1</span>" in chart
+
+
+@pytest.mark.parametrize(
+    ("cut", "told", "word", "bars"),
+    [
+        (0, "never: 3 of 4 (75 %)", "never", [("bar bad", 100.0)]),
+        (3, "cut: 3 of 4 (75 %)", "cut", [("bar cut", 100.0)]),
+        (1, "never: 2 of 4 (50 %); cut: 1 of 4 (25 %)", "no call", [("bar bad", 66.67), ("bar cut", 33.33)]),
+        (None, "no call: 3 of 4 (75 %)", "no call", [("bar bad", 100.0)]),  # an older report does not say
+    ],
+)
+def test_what_was_cut_is_not_never(cut: int | None, told: str, word: str, bars: list[Any]) -> None:
+    chart = histogram([2.0] + [math.inf] * 3, [], title="t", unit="tokens", cut=cut)
+    assert f'title="{told}"' in chart
+    assert f"<span>{word}</span>" in chart
+    found = [(bar["class"], at(bar["height"])) for bar in elements(chart, "rect") if bar["class"] != "bar"]
+    assert found == bars
 
 
 # Shares
@@ -162,6 +181,8 @@ def test_an_interval_is_where_its_shares_are() -> None:
     assert [(line["x1"], line["x2"]) for line in ranges] == [("40%", "62.5%")]
     assert "after 50 % (4 of 8)" in drawn
     assert "range" not in interval(None, Estimate(value=0.5))
+    assert Estimate(value=0.5).interval == ""
+    assert Estimate(value=1.0, low=1.0, high=1.0).interval == "100 to 100 %"  # it has one, if without width
 
 
 def test_a_stack_is_divided_by_its_amounts() -> None:
@@ -171,6 +192,14 @@ def test_a_stack_is_divided_by_its_amounts() -> None:
     bar = stack(parts)
     assert re.findall(r"width:([\d.]+)%", bar) == ["25", "75"]
     assert stack([Part(label="a", amount=0, style="good")]).count("<span") == 0
+
+
+def test_a_part_without_room_has_no_number() -> None:
+    narrow = [Part(label=label, amount=amount, style="good") for label, amount in (("a", 900), ("b", 100))]
+    bar = stack(narrow)  # 100 needs 3 digits; 10 % of the narrowest bar are 12 pixels
+    assert ">900<" in bar
+    assert ">100<" not in bar
+    assert "b: 100 (10 %)" in bar
 
 
 def test_texts_are_escaped() -> None:

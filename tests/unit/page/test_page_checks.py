@@ -23,6 +23,7 @@ from made_run import (
 )
 
 from kdfast.page.checks import Check, Shown, checks, verdict
+from kdfast.page.evaluation import evaluation_section
 from kdfast.page.gates import gate_section
 from kdfast.page.history import History, read_history
 from kdfast.page.shares import estimates
@@ -45,6 +46,8 @@ def shown(folder: Path, **files: Any) -> Shown:
         after_missing=made.after.short if isinstance(made.after, Missing) else "",
         speed=speed_section(made, history),
         gates=gate_section(made),
+        cut_silent=evaluation_section(made).cut_silent,
+        student_step=made.student_step,
     )
 
 
@@ -76,15 +79,43 @@ def test_trained_to_the_end(tmp_path: Path, lines: Any, answer: str, because: st
 @pytest.mark.parametrize(
     ("losses", "answer", "because"),
     [
-        ((1.0, 0.6, 0.5), "good", "1 to 0.5 (-50 %)"),
-        ((1.0, 0.495, 0.5), "good", "1 to 0.5 (-50 %)"),  # 1 % above the lowest
-        ((1.0, 0.4, 0.5), "look", "but it was 0.4 at step 4"),
+        ((1.0, 0.6, 0.5), "good", "1 to 0.5 (-50 %); the last is the best checkpoint, checkpoints/step_8"),
+        ((1.0, 0.495, 0.5), "good", "1 to 0.5 (-50 %); lowest was 0.495, checkpoints/step_4"),  # 1 % above
+        ((1.0, 0.4, 0.5), "look", "lowest was 0.4, checkpoints/step_4: io.final=best would"),
         ((1.0, 0.8, 1.1), "bad", "1 to 1.1 (+10 %)"),
         ((1.0,), "unknown", "fewer than two validations"),
     ],
 )
 def test_held_out_loss_fell(tmp_path: Path, losses: tuple[float, ...], answer: str, because: str) -> None:
     got = asked(tmp_path, "Held-out loss fell", metrics=validations(*losses))
+    assert got[0] == answer
+    assert because in got[1]
+
+
+def test_a_student_of_the_best_checkpoint_is_judged_by_its_own_loss(tmp_path: Path) -> None:
+    student = tmp_path / "run" / "student"
+    student.mkdir(parents=True)
+    (student / "kdfast.json").write_text('{"step": 4, "final": "best", "ended": "num_steps"}')
+    assert asked(tmp_path, "Held-out loss fell", metrics=validations(1.0, 0.4, 0.5)) == (
+        "good",
+        "1 to 0.4 (-60 %), the student has the weights of the best checkpoint, checkpoints/step_4 (io.final: best)",
+    )
+
+
+@pytest.mark.parametrize(
+    ("losses", "answer", "because"),
+    [
+        (
+            (1.0, 0.4, 0.5, 0.4),
+            "good",
+            "12 of 40 steps, then stopped: 2 validations in a row without a lower",
+        ),
+        ((1.0, 0.5, 0.4, 0.5), "look", "not finished: 12 of 40 steps"),
+    ],
+)
+def test_a_run_that_its_own_rule_stopped(tmp_path: Path, losses: Any, answer: str, because: str) -> None:
+    settings = config(train__num_steps=40, train__stop_after_validations=2)
+    got = asked(tmp_path, "Trained to the end", metrics=validations(*losses), config=settings)
     assert got[0] == answer
     assert because in got[1]
 
@@ -119,6 +150,7 @@ def test_calls_tools_rightly(tmp_path: Path, before: Any, after: Any, wanted: fl
 
 
 SILENT, FALSE = answer("No tool fits.", should_call=False), answer(CALL, should_call=False)
+CUT = SILENT | {"cut": True}
 
 
 @pytest.mark.parametrize(
@@ -129,6 +161,8 @@ SILENT, FALSE = answer("No tool fits.", should_call=False), answer(CALL, should_
         ([FALSE] * 2, [FALSE, SILENT], "look"),  # fewer, but many
         ([SILENT] * 40, [SILENT] * 39 + [FALSE], "good"),  # 2.5 %
         ([NONE], [NONE], "unknown"),
+        ([SILENT] * 2, [SILENT, CUT], "look"),  # whether a call would have followed is not known
+        ([SILENT] * 40, [SILENT] * 39 + [CUT], "good"),
     ],
 )
 def test_keeps_silent(tmp_path: Path, before: Any, after: Any, expected: str) -> None:
@@ -142,6 +176,19 @@ def test_keeps_silent(tmp_path: Path, before: Any, after: Any, expected: str) ->
         (speed(24, 0), "good", "first valid call after"),
         (speed(24, 2), "look", "never on 2 of 24 prompts (8.3 %)"),
         (speed(4, 4), "bad", "never on 4 of 4 prompts (100 %)"),
+        (speed(24, 0, cut=1), "good", "cut before a call on 1 of 24 prompts (4.2 %)"),
+        (
+            speed(24, 1, cut=3),
+            "look",
+            "never on 1 of 24 prompts (4.2 %), cut before a call on 3 (12 %)",
+        ),
+        (
+            speed(4, 0, cut=4),
+            "look",
+            "cut before a call on 4 of 4 prompts (100 %)",
+        ),  # a call may have followed
+        (speed() | {"step": 4}, "unknown", "stale: measured at step 4, the student is of step 8. "),
+        (speed(24, 0) | {"step": 12}, "unknown", "stale: measured at step 12, the student is of step 8. "),
         (None, "unknown", "no speed.json"),
         (
             speed() | {"metrics": {}, "absent": {"ttfa_tokens": "no prompt needs a call"}},
@@ -215,8 +262,21 @@ def test_tiles_of_a_whole_run(tmp_path: Path) -> None:
     assert found["valid calls"].details == ("2 of 2, 0 % before", "95 %: 80 to 100 %")
     assert (found["exact matches"].value, found["exact matches"].tone) == ("50 %", "better")
     assert (found["false calls"].value, found["false calls"].tone) == ("0 %", "")
-    assert found["first action"].details[1] == "never on 2 of 24"
+    assert found["first action"].details[1] == "never on 2 of 24 prompts (8.3 %)"
     assert (found["training steps"].value, found["training steps"].unit) == ("8", "of 8")
+
+
+def test_a_tile_of_a_stale_report_says_so(tmp_path: Path) -> None:
+    found = {tile.label: tile for tile in tiles(shown(tmp_path, speed=speed(4, 0, cut=4) | {"step": 4}))}
+    first = found["first action"]
+    assert (first.value, first.unit, first.tone) == ("cut", "", "stale")
+    assert first.details == (
+        "median; p95 cut",
+        "cut before a call on 4 of 4 prompts (100 %)",
+        "stale: measured at step 4, the student is of step 8",
+    )
+    assert found["generation"].tone == "stale"
+    assert found["valid calls"].tone == "better"  # the evaluation is of the student
 
 
 def test_what_is_missing_is_no_zero(tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ from kdfast.page.gates import gate_section
 from kdfast.page.history import History, read_history, series
 from kdfast.page.losses import loss_section
 from kdfast.page.outcome import (
+    CUT,
+    CUT_SILENT,
     FALSE_CALL,
     INVALID,
     NO_CALL,
@@ -92,7 +94,7 @@ def test_every_logged_number_has_its_chart(tmp_path: Path) -> None:
         "Diagnostics": 1,
     }
     assert "weight 0.5" in section.groups[0][1][0]
-    assert section.smoothed == 0
+    assert "average" not in section.loss
     names, rows = section.validations
     assert names == ["loss", "kl", "ce_truth", "token_accuracy", "token_agreement"]
     assert [step for step, _ in rows] == [0, 2, 4, 6, 8]
@@ -101,10 +103,18 @@ def test_every_logged_number_has_its_chart(tmp_path: Path) -> None:
 
 def test_a_long_run_is_smoothed_and_thinned(tmp_path: Path) -> None:
     section = loss_section(history_of(metrics(5000)), read_run(write_run(tmp_path / "run")).config)
-    assert section.smoothed == round(5000 / 30)
     assert section.loss is not None
-    assert "training, each step" in section.loss
     assert len(section.loss) < 60_000
+    charts = [section.loss, *(chart for _, group in section.groups for chart in group)]
+    smoothed = [chart for chart in charts if 'class="train"' in chart]
+    assert len(smoothed) == 6  # loss, two terms, three of the optimiser
+    smoothed = [chart for chart in smoothed if "learning rate" not in chart]  # this one has no noise
+    assert len(smoothed) == 5
+    for chart in smoothed:
+        assert chart.count('path class="faint"') == 1  # the raw line
+        assert "exponential average over about 167 logged steps" in chart
+    for chart in set(charts) - set(smoothed):
+        assert "average" not in chart
 
 
 def test_nothing_logged_is_no_chart(tmp_path: Path) -> None:
@@ -129,6 +139,20 @@ def test_nothing_logged_is_no_chart(tmp_path: Path) -> None:
 )
 def test_outcomes(made: dict[str, Any], expected: Any) -> None:
     assert outcome(Node(made["score"], "f", "r")) is expected
+    cut = {NO_CALL: CUT, SILENT: CUT_SILENT}.get(expected, expected)  # a call may have followed
+    assert outcome(Node(made["score"], "f", "r"), cut=True) is cut
+
+
+def test_an_answer_that_was_cut_is_not_rightly_silent(tmp_path: Path) -> None:
+    after = [answer("Hm.") | {"cut": True}, answer("Hm.", should_call=False) | {"cut": True}]
+    section = calls(tmp_path, evaluation_after=evaluation(8, after))
+    assert [group.outcome.label for group in section.groups] == [
+        "cut before a call",
+        "no call until it was cut, where no tool fits",
+    ]
+    assert section.cut_silent == 1
+    bars = [bar for _, _, both in section.outcomes for when, bar in both if when == "after"]
+    assert ["rightly 0" in bar or "rightly" not in bar for bar in bars] == [True, True]
 
 
 def calls(folder: Path, **files: Any) -> EvaluationSection:
@@ -158,10 +182,20 @@ def test_intervals_and_quality_where_the_file_has_them(tmp_path: Path) -> None:
     section = calls(tmp_path, evaluation_after=evaluation(8, AFTER, intervals=True))
     rows = {row.label: row for row in section.rows}
     assert section.intervals
+    assert section.without_intervals == "evaluation_before.json"
     f1 = rows["F1 of calls"]
     assert (f1.before, str(f1.after), f1.after and f1.after.interval) == (None, "62 %", "50 to 75 %")
     assert "right calls of those made" not in rows  # absent in both files
     assert f1.why[0] == "not in the file"
+
+
+def test_an_interval_without_width_is_one(tmp_path: Path) -> None:
+    made = evaluation(8, AFTER)
+    for share in made["table"].values():
+        share["low"] = share["high"] = share["fraction"]
+    section = calls(tmp_path, evaluation_before=None, evaluation_after=made)
+    assert (section.intervals, section.without_intervals) == (True, "")
+    assert next(row.after and row.after.interval for row in section.rows) == "100 to 100 %"
 
 
 def test_what_could_not_be_formed_says_why(tmp_path: Path) -> None:
@@ -171,7 +205,7 @@ def test_what_could_not_be_formed_says_why(tmp_path: Path) -> None:
     precision = rows["right calls of those made"]
     assert (precision.before, precision.why[0]) == (None, "none made")
     assert precision.after is not None
-    assert precision.after.interval == ""  # no width
+    assert precision.after.interval == "50 to 50 %"  # it has one, if without width
     only = calls(tmp_path / "only", evaluation_before=None).rows[0]
     assert (only.before, only.why[0]) == (None, "no evaluation_before.json")
 
@@ -260,7 +294,8 @@ def test_gates_as_they_were_judged(tmp_path: Path) -> None:
     ]
     rows = {row.name: row for row in section.rows}
     assert (rows["ttft_p50"].value, rows["ttft_p50"].limit) == ("1.01 x slower", "1.05 x slower")
-    assert (rows["ttfa_p95"].value, rows["ttfa_p95"].limit) == ("never", "25 tokens")
+    # whether an answer without a call was cut, the file does not say
+    assert (rows["ttfa_p95"].value, rows["ttfa_p95"].limit) == ("infinite", "25 tokens")
     assert rows["tps_p50"].value == ""
     assert section.counts == "1 failed, 1 inconclusive, 1 passed, 1 report only, 1 skipped"
 

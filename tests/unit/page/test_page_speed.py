@@ -12,6 +12,7 @@ from made_run import (
     metric,
     metrics,
     speed,
+    speed_line,
     write_run,
 )
 
@@ -39,6 +40,7 @@ def test_speed_with_its_infinities(tmp_path: Path) -> None:
     assert section.absent == [("no prompt that needs a call has a ground truth", "ttfa_overhead_tokens")]
     assert section.warnings == []
     assert len(section.history) == 3
+    assert section.stale is None
 
 
 def test_few_prompts_are_told(tmp_path: Path) -> None:
@@ -58,6 +60,52 @@ def test_other_work_on_the_machine_is_told(tmp_path: Path) -> None:
     ]
 
 
+def test_cut_and_never_are_told_apart(tmp_path: Path) -> None:
+    section = speed_section(read_run(write_run(tmp_path / "run", speed=speed(8, 1, cut=5))), history_of([]))
+    action = section.metrics["ttfa_tokens"]
+    assert (action.infinite, action.never, action.cut) == (6, 1, 5)
+    assert action.text(action.median) == "no call"
+    assert "never: 1 of 8 (12 %); cut: 5 of 8 (62 %)" in section.charts[1]
+
+
+def test_the_share_of_cut_answers_over_the_steps(tmp_path: Path) -> None:
+    lines = [speed_line(step, never=3) | {"ttfa_tokens.cut": 2.0 * (step > 0)} for step in (0, 4)]
+    section = speed_section(read_run(write_run(tmp_path / "run")), history_of(lines))
+    assert "no call at step 4: 75 %" in section.history[2]
+    assert "of these cut at the limit at step 4: 50 %" in section.history[2]
+
+
+def older(ended: list[bool] | None) -> dict[str, Any]:
+    """A report without the counts of cut answers; `ended` is in its prompts, the first of which acted."""
+    made = speed(3, 2)
+    for name in ("ttfa_tokens", "ttfa_ms"):
+        del made["metrics"][name]["cut"]
+    if ended is not None:
+        values = [30.0, None, None]
+        made["prompts"] = [
+            {"needs_call": True, "ended": end, "ttfa_tokens": value, "ttfa_ms": value}
+            for end, value in zip(ended, values, strict=True)
+        ] + [{"needs_call": False, "ended": False}]
+    return made
+
+
+@pytest.mark.parametrize(
+    ("ended", "cut", "word"),
+    [
+        ([False, True, True], 0, "never"),
+        ([True, False, False], 2, "cut"),
+        ([True, True, False], 1, "no call"),
+        (None, None, "no call"),
+    ],
+)
+def test_an_older_report_tells_it_by_its_prompts(
+    tmp_path: Path, ended: list[bool] | None, cut: int | None, word: str
+) -> None:
+    section = speed_section(read_run(write_run(tmp_path / "run", speed=older(ended))), history_of([]))
+    action = section.metrics["ttfa_tokens"]
+    assert (action.cut, action.text(action.median)) == (cut, word)
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -70,6 +118,10 @@ def test_other_work_on_the_machine_is_told(tmp_path: Path) -> None:
         (
             {"metrics": {"ttft_ms": metric("ms", [1.0]) | {"infinite": 2}}},
             "metrics.ttft_ms.infinite must be at most",
+        ),
+        (
+            {"metrics": {"ttfa_ms": metric("ms", [1.0, math.inf], cut=2)}},
+            "metrics.ttfa_ms.cut must be at most the number of infinite samples (1)",
         ),
         ({"hardware": {}}, "hardware.key is missing"),
         ({"metrics": []}, "metrics must be an object"),

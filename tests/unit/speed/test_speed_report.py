@@ -13,6 +13,7 @@ from kdfast.errors import DataError
 from kdfast.gates import evaluate_speed_gates, load_baseline_speed_metrics
 from kdfast.scoring import quality
 from kdfast.speed import (
+    Metric,
     Provenance,
     SpeedMetrics,
     SpeedOptions,
@@ -20,13 +21,11 @@ from kdfast.speed import (
     SpeedSample,
     absences,
     aggregate_speed_metrics,
-    by_shape,
     describe_hardware,
     headline,
     prompts_fingerprint,
     read_speed_report,
     speed_report,
-    speed_table,
     write_speed_report,
 )
 
@@ -88,8 +87,9 @@ def test_the_shape_of_a_report(samples) -> None:
         "mode": "free", "sampling": "greedy", "batch_size": 1, "max_new_tokens": 64, "warmup": 2,
         "formats": ["hermes"], "eos_ids": [3, 7],
     }  # fmt: skip
-    for metric in report["metrics"].values():
-        assert list(metric) == [*AIPERF, "infinite", "samples"]
+    for name, metric in report["metrics"].items():
+        cut = ["cut"] if name.startswith("ttfa") else []
+        assert list(metric) == [*AIPERF, "infinite", *cut, "samples"]
     assert report["metrics"]["ttft_ms"]["samples"] == [24.0, 25.0, 26.0, 27.0]
     assert report["metrics"]["tps"]["p50"] == 100.0
     ttfa = report["metrics"]["ttfa_tokens"]
@@ -111,6 +111,41 @@ def test_raw_samples_are_kept_prompt_by_prompt(samples) -> None:
     counts = [int(prompt["output_tokens"]) - 1 for prompt in report["prompts"]]
     assert report["metrics"]["itl_ms"]["samples"] == [8.0, 12.0] * 4
     assert counts == [2, 2, 2, 2]
+
+
+def test_what_was_cut_is_counted() -> None:
+    never, cut = sample(1, math.inf), sample(2, math.inf, ended=False)
+    acted, silent = sample(3, 20.0, ended=False), sample(4, None, ended=False)
+    assert [one.cut for one in (never, cut, acted, silent)] == [False, True, False, False]
+    report = speed_report([never, cut, acted, silent], OPTIONS, provenance())
+    for name in ("ttfa_tokens", "ttfa_name_tokens", "ttfa_overhead_tokens", "ttfa_ms"):
+        found = report["metrics"][name]
+        assert (found["count"], found["infinite"], found["cut"], found["p95"]) == (3, 2, 1, None)
+    assert report["shapes"]["128"]["metrics"]["ttfa_tokens"]["cut"] == 1
+    assert report["shapes"]["64"]["metrics"]["ttfa_tokens"]["cut"] == 0
+
+
+@pytest.mark.parametrize(
+    ("infinite", "cut", "never", "word"),
+    [
+        (2, 0, 2, "never"),
+        (2, 2, 0, "cut"),
+        (2, 1, 1, "no call"),
+        (2, None, 2, "never"),
+        (0, 0, 0, "never"),
+    ],
+)
+def test_never_and_cut(infinite: int, cut: int | None, never: int, word: str) -> None:
+    metric = Metric("tokens", [1.0] + [math.inf] * infinite, cut)
+    assert (metric.never, metric.infinite_word) == (never, word)
+    with pytest.raises(ValueError, match="cut must be from 0 to the infinite samples"):
+        Metric("tokens", [1.0] + [math.inf] * infinite, infinite + 1)
+
+
+def test_mappings_do_not_say_what_was_cut() -> None:
+    assert aggregate_speed_metrics([sample(1, math.inf, ended=False)])["ttfa_tokens"].cut == 1
+    assert aggregate_speed_metrics([sample(1), {"ttfa_tokens": math.inf}])["ttfa_tokens"].cut is None
+    assert "cut" not in aggregate_speed_metrics([{"ttfa_tokens": math.inf}])["ttfa_tokens"].to_json()
 
 
 def test_slices_by_shape(samples) -> None:
@@ -229,29 +264,6 @@ def test_headline_has_the_slow_tail_of_each_metric(samples) -> None:
         math.inf,
         1,
         3,
-    )
-
-
-def test_the_table(samples) -> None:
-    from rich.console import Console
-
-    console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
-    console.print(speed_table(aggregate_speed_metrics(samples), by_shape(samples)))
-    rows = {
-        cells[0]: cells[1:]
-        for cells in (_cells(line) for line in console.export_text().splitlines())
-        if cells
-    }
-    assert rows["time to first token"] == ["25", "27", "27", "ms", "4", "", "24", "25"]
-    assert rows["first action: call"] == ["30", "never", "never", "tokens", "3", "1", "20", "30"]
-    assert rows["tokens per second"][0] == "100"
-
-
-def _cells(line: str) -> list[str]:
-    return (
-        [cell.strip() for cell in line.strip("│┃").replace("┃", "│").split("│")]
-        if "│" in line or "┃" in line
-        else []
     )
 
 

@@ -1,4 +1,4 @@
-"""A histogram; infinite samples (the event never came) get a bar of their own."""
+"""A histogram; infinite samples (the event did not come) get a bar of their own."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from kdfast.page.charts.axis import Axis, grid, labels, trim
-from kdfast.page.wording import counted, number, share
+from kdfast.page.charts.axis import Axis, grid, labels, left_margin, tick_texts, trim
+from kdfast.page.wording import NEVER, counted, infinite_word, number, share
+
+_HIGH = 70
+"""A bar above this percentage has its labels inside, so that they do not touch what stands above the chart."""
 
 
 @dataclass(frozen=True)
@@ -20,15 +23,23 @@ class Mark:
         label: its name.
         value: its place on the axis; infinite = at the bar of the infinite samples.
         style: its class in the style sheet: `p50`, `p95`, `shortest`, `limit`.
+        text: the value in words; "" = its number.
     """
 
     label: str
     value: float
     style: str
+    text: str = ""
 
 
 def histogram(
-    samples: Sequence[float], marks: Sequence[Mark], *, title: str, unit: str, note: str = ""
+    samples: Sequence[float],
+    marks: Sequence[Mark],
+    *,
+    title: str,
+    unit: str,
+    note: str = "",
+    cut: int | None = 0,
 ) -> Markup:
     """A histogram with a small tick for each sample, and a separate bar for the infinite ones.
 
@@ -38,6 +49,7 @@ def histogram(
         title: the chart's title.
         unit: the unit of the samples.
         note: a remark beside the title.
+        cut: how many infinite samples are of answers that were cut at the token limit; None = not known.
 
     Returns:
         A figure element.
@@ -59,15 +71,16 @@ def histogram(
     y = Axis.around(0.0, float(max([*bars, infinite, 1])), whole=True)
     return Markup(
         '<figure class="chart"><figcaption><b>{}</b> <span class="note">{}</span></figcaption>'
-        '<div class="marks">{}</div><div class="distribution"><div class="plot">{}'
+        '<div class="marks">{}</div><div class="distribution"><div class="plot"{}>{}'
         '<svg role="img" aria-label="{}">{}{}{}{}</svg>{}</div>{}</div>'
         "</figure>"
     ).format(
         title,
         note,
         Markup("").join(_name(mark) for mark in marks),
+        left_margin(tick_texts(y.ticks)),
         labels(y, "left"),
-        f"{title}: {counted(len(samples), 'sample')}, {infinite} never",
+        f"{title}: {counted(len(samples), 'sample')}, {infinite} {infinite_word(infinite, cut)}",
         grid(y),
         Markup("").join(_bar(*edge, bar, x, y, unit) for edge, bar in zip(edges, bars, strict=True) if bar),
         Markup("").join(
@@ -78,7 +91,7 @@ def histogram(
         ),
         Markup("").join(_line(mark, x) for mark in marks if math.isfinite(mark.value)),
         labels(x, "bottom"),
-        _never(infinite, len(samples), y, [mark for mark in marks if math.isinf(mark.value)]),
+        _infinite(infinite, cut, len(samples), y, [mark for mark in marks if math.isinf(mark.value)]),
     )
 
 
@@ -116,25 +129,42 @@ def _line(mark: Mark, x: Axis) -> Markup:
 
 def _name(mark: Mark) -> Markup:
     return Markup('<span class="key {}">{} <b>{}</b></span>').format(
-        mark.style, mark.label, number(mark.value)
+        mark.style, mark.label, mark.text or number(mark.value)
     )
 
 
-def _never(infinite: int, count: int, y: Axis, marks: Sequence[Mark]) -> Markup:
-    """The separate bar of the infinite samples."""
+def _infinite(infinite: int, cut: int | None, count: int, y: Axis, marks: Sequence[Mark]) -> Markup:
+    """The separate bar of the infinite samples: those that never came below, those that were cut above."""
     if not infinite:
         return Markup("")
-    text = f"never: {infinite} of {count} ({share(infinite / count)})"
+    word, never = infinite_word(infinite, cut), infinite - (cut or 0)
+    parts = [("bad", NEVER if cut is not None else word, 0, never), ("cut", "cut", never, infinite)]
+    parts = [part for part in parts if part[2] < part[3]]
+    told = "; ".join(
+        f"{name}: {end - start} of {count} ({share((end - start) / count)})" for _, name, start, end in parts
+    )
+    bars = Markup("").join(
+        Markup(
+            '<rect class="bar {}" x="15%" width="70%" y="{}%" height="{}%"><title>{}: {}</title></rect>'
+        ).format(
+            style, trim(100 - y.percent(end)), trim(y.percent(end) - y.percent(start)), name, end - start
+        )
+        for style, name, start, end in parts
+    )
+    top = y.percent(infinite)
+    place = f"top:{trim(100 - top)}%" if top > _HIGH else f"bottom:{trim(top)}%"
     return Markup(
-        '<div class="never" title="{0}"><svg role="img" aria-label="{0}">{1}'
-        '<rect class="bar bad" x="15%" width="70%" y="{2}%" height="{3}%"/></svg>'
-        '<span class="count" style="bottom:{3}%">{4}</span><span class="names">{5}</span>'
-        '<div class="x"><span>never</span></div></div>'
+        '<div class="never {6}" title="{0}"><svg role="img" aria-label="{0}">{1}{2}</svg>'
+        '<span class="count {7}" style="{3}"><small>{4}</small>{5}</span>'
+        '<div class="x"><span>{8}</span></div></div>'
     ).format(
-        text,
+        told,
         grid(y),
-        trim(100 - y.percent(infinite)),
-        trim(y.percent(infinite)),
-        infinite,
+        bars,
+        place,
         ", ".join(mark.label for mark in marks),
+        infinite,
+        parts[-1][0],
+        "inside" if top > _HIGH else "above",
+        word,
     )

@@ -35,8 +35,8 @@ class Estimate:
 
     @property
     def interval(self) -> str:
-        """The interval in words; "" if it is not known, or has no width (a share of 0 or 1)."""
-        if self.low is None or self.high is None or self.low == self.high:
+        """The interval in words; "" if it is not known. It may have no width: a share of 0 or 1, or one prompt."""
+        if self.low is None or self.high is None:
             return ""
         low, high = share(self.low).removesuffix(" %"), share(self.high)
         return f"{low} to {high}"

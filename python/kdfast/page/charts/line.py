@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from kdfast.page.charts.axis import Axis, grid, labels, trim
+from kdfast.page.charts.axis import Axis, grid, labels, left_margin, tick_texts, trim
 from kdfast.page.wording import number
 
 MOST_POINTS = 600
@@ -50,7 +50,7 @@ def line_chart(
         lines: the lines; those without a finite point are left out, and at least one must have one.
         title: the chart's title.
         note: a remark beside the title.
-        read: turns a value into text.
+        read: turns a value into text. The values' axis has its own digits if it is `number`.
         steps: the range of steps; None = the range of the lines.
         bounds: the range of values; None = the range of the lines. Both ends are extended to round numbers.
         legend: whether to show a legend if there are several lines.
@@ -68,20 +68,22 @@ def line_chart(
     at = [step for line in drawn for step, _ in line.points]
     x = Axis.between(*(steps or (min(at), max(at))))
     y = Axis.around(*(bounds or (min(values), max(values))))
+    texts = tick_texts(y.ticks) if read is number else [read(tick) for tick in y.ticks]
     paths = Markup("").join(
         Markup('<path class="{}" d="{}"/>').format(line.style, _path(thin(line.points), x, y))
         for line in drawn
     )
     dots = Markup("").join(_dots(line, x, y, read) for line in drawn if line.dots)
     return Markup(
-        '<figure class="chart"><figcaption><b>{}</b>{}{}</figcaption><div class="plot">{}'
+        '<figure class="chart"><figcaption><b>{}</b>{}{}</figcaption><div class="plot"{}>{}'
         '<svg role="img" aria-label="{}">{}<svg viewBox="0 0 1000 1000" preserveAspectRatio="none">{}</svg>{}</svg>'
         "{}</div></figure>"
     ).format(
         title,
         Markup(' <span class="note">{}</span>').format(note) if note else "",
         _legend(drawn) if legend else "",
-        labels(y, "left", [read(tick) for tick in y.ticks]),
+        left_margin(texts),
+        labels(y, "left", texts),
         _spoken(title, drawn, read),
         grid(y),
         paths,

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from kdfast.page.charts.axis import trim
+from kdfast.page.charts.axis import CHARACTER, trim
 from kdfast.page.wording import number, share
+
+_NARROW = 120
+"""The narrowest bar in CSS pixels, as the style sheet has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +30,7 @@ class Part:
 
 
 def stack(parts: Sequence[Part]) -> Markup:
-    """One bar, divided by the amounts. A part of 0 is left out; a part above 5 % has its amount written in it.
+    """One bar, divided by the amounts. A part of 0 is left out; a part that has room for it has its amount in it.
 
     Examples:
         >>> bar = stack([Part(label="used", amount=30, style="good"), Part(label="padding", amount=10, style="weak")])
@@ -42,9 +45,14 @@ def stack(parts: Sequence[Part]) -> Markup:
             part.style,
             trim(100 * part.amount / whole),
             f"{part.label}: {number(part.amount)} ({share(part.amount / whole)})",
-            number(part.amount) if part.amount / whole > 0.05 else "",
+            number(part.amount) if _has_room(part.amount, whole) else "",
         )
         for part in shown
     )
     words = "; ".join(f"{part.label} {number(part.amount)}" for part in shown) or "nothing"
     return Markup('<div class="stack" role="img" aria-label="{}">{}</div>').format(words, body)
+
+
+def _has_room(amount: float, whole: float) -> bool:
+    """Whether the amount can be written into its part, even of the narrowest bar: half a number would be wrong."""
+    return amount / whole * _NARROW >= CHARACTER * len(number(amount)) + 2
