@@ -23,6 +23,7 @@ from transformers import (
 
 from kdfast.config import choices
 from kdfast.errors import ConfigError, KdfastError
+from kdfast.model_files import check_model_directory
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
 """Model types whose logits are the output layer applied to the last hidden states, nothing in between."""
@@ -46,8 +47,12 @@ _BROKEN = (
 """What transformers raises on a directory that is missing, incomplete or damaged."""
 
 
-def resolve_device(name: str = "auto") -> torch.device:
+def resolve_device(name: str = "auto", *, key: str = "device") -> torch.device:
     """The device of a name; "auto" is cuda, else mps, else cpu.
+
+    Args:
+        name: "auto", "cuda", "mps" or "cpu".
+        key: what the user chose it by, for messages, such as "train.device" or "--device".
 
     Raises:
         ConfigError: this machine lacks the device.
@@ -61,7 +66,7 @@ def resolve_device(name: str = "auto") -> torch.device:
         name = next(device for device, there in present.items() if there)
     if not present.get(name, False):
         there = ", ".join(device for device, found in present.items() if found)
-        raise ConfigError(f"device: this machine has {there}; choose one of these or 'auto': {name}")
+        raise ConfigError(f"{key}: this machine has {there}; choose one of these or 'auto': {name}")
     return torch.device(name)
 
 
@@ -94,8 +99,8 @@ def load_model_config(
     Raises:
         KdfastError: of the class `error`: the model is missing, not readable, or of a family not in `families`.
     """
-    if not path.exists():
-        raise error(f"{name}: no such file or directory; give a Hugging Face model directory: {path}")
+    if not path.is_file():
+        check_model_directory(path, error=error, name=name)
     try:
         with quiet_transformers():
             config: PretrainedConfig = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
@@ -55,6 +56,26 @@ def test_a_model(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "absent: no call was made" in shown
     assert found["categories"] == {}
     assert "constrained" not in found
+
+
+def test_the_answers_as_csv(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "new" / "found.json"
+    assert evaluate(folder, out, "--limit=3") == 0
+    assert str(tmp_path / "new" / "found.csv") in capsys.readouterr().out
+    with (tmp_path / "new" / "found.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file, strict=True))
+    answers = json.loads(out.read_text())["answers"]
+    assert [row["line"] for row in rows] == ["1", "2", "3"]
+    assert [int(row["tokens"]) for row in rows] == [answer["tokens"] for answer in answers]
+    assert [row["missed_call"] for row in rows] == [
+        str(one["score"]["missed_call"]).lower() for one in answers
+    ]
+    texts = [row["text"].removeprefix("'") for row in rows]
+    assert texts == [answer["text"] for answer in answers]
+    fails(capsys, evaluate(folder, tmp_path / "found.csv"), "--out: is the JSON file", "found.csv")
+    (tmp_path / "taken.csv").mkdir()
+    fails(capsys, evaluate(folder, tmp_path / "taken.json"), "is a directory", "taken.csv")
+    assert not (tmp_path / "taken.json").exists()
 
 
 def test_formats_that_count(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -48,6 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def train(folder: Path, run: Path, *overrides: str, clock: Any = None) -> tuple[Run, str]:
     """A whole run in this process; returns it and what it showed."""
     config = load_config(folder / "config.yaml", [*SHORT, f"io.run_dir={run}", *overrides])
+    config.io.run_dir.mkdir()
     made = Run(config, Ranks(), resume=False)
     shown = io.StringIO()
     made.display = Display(Console(file=shown, width=200))
@@ -81,10 +82,11 @@ def test_metrics_of_a_validation_loop(measured: tuple[Run, str]) -> None:
         assert line["output_tokens.p50"] == 6
         # a random student calls nothing: infinite, named as such, and counted
         assert (line["ttfa_tokens.count"], line["ttfa_tokens.infinite"]) == (3, 3)
+        assert line["ttfa_tokens.cut"] == 3
         assert "ttfa_tokens.p95" in line["not_finite"]
         assert "ttfa_tokens.p95" not in line
     assert shown.count("speed at step") == 5
-    assert "ttfa_tokens p50 never (never in 3 of 3)" in shown
+    assert "ttfa_tokens p50 cut (cut at 6 tokens in 3 of 3)" in shown  # it did not end its answers
 
 
 def test_slices_by_shape(measured: tuple[Run, str], folder: Path) -> None:

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from kdfast.data.collate import _FIELDS
 from kdfast.errors import CheckpointError, DataError
 from kdfast.shapes import (
     ShapeUse,
@@ -11,6 +12,7 @@ from kdfast.shapes import (
     shape_use,
     truncate_batch_to_shape,
 )
+from kdfast.shapes.truncate import SEQUENCES
 
 FOUR = [512, 1024, 2048, 4096]
 
@@ -130,6 +132,68 @@ def test_truncate_refuses_to_cut_a_response_unless_told(kind):
     ends = {"response_start": np.array([1, 2]), "response_length": np.array([2, 3])}
     with pytest.raises(DataError, match=r"row\(s\) \[1\]"):
         truncate_batch_to_shape({"input_ids": no_labels["input_ids"], **ends}, 4)
+
+
+@KINDS
+def test_truncate_finds_the_length_without_input_ids(kind):
+    whole = batch(kind)
+    for first in ("labels", "attention_mask", "response_mask", "teacher_topk_ids", "teacher_logits"):
+        some = {key: whole[key] for key in ("source", "teacher_prefix_ids", first)}
+        cut = truncate_batch_to_shape(some, 3, cut_response=True)
+        assert cut[first].tolist() == [row[:3] for row in whole[first].tolist()], first
+        assert cut["teacher_prefix_ids"] is whole["teacher_prefix_ids"]
+    with pytest.raises(DataError, match=r"response of row\(s\) \[0, 1\] does not fit into 2 tokens"):
+        truncate_batch_to_shape({"labels": whole["labels"]}, 2)
+    # nothing says what is supervised, so every token counts
+    with pytest.raises(DataError, match=r"row\(s\) \[0, 1\]"):
+        truncate_batch_to_shape({"teacher_logits": whole["teacher_logits"]}, 5)
+
+
+def test_truncate_says_what_it_looked_for():
+    found = "it needs one of input_ids, labels, attention_mask, .*, and has teacher_prefix_ids, metadata$"
+    with pytest.raises(DataError, match=f"^no field gives the length of the batch; {found}"):
+        truncate_batch_to_shape({"teacher_prefix_ids": np.ones((2, 6)), "metadata": ["a", "b"]}, 4)
+    with pytest.raises(DataError, match=r"and has no fields$"):
+        truncate_batch_to_shape({}, 4)
+
+
+@KINDS
+def test_truncate_refuses_fields_that_do_not_fit_together(kind):
+    whole = batch(kind)
+    with pytest.raises(
+        DataError, match=r"^input_ids: must be \[B,T\] or .* batch axis with value\[None\]: \[6\]$"
+    ):
+        truncate_batch_to_shape({"input_ids": whole["input_ids"][0]}, 4)
+    ragged = [[1, 2, 3], [4]]
+    with pytest.raises(
+        DataError, match=r"^labels: must be a tensor or an array \[B,T\]; .*collate_kd_batch: list$"
+    ):
+        truncate_batch_to_shape({**whole, "labels": ragged}, 4)
+    message = r"must have the 2 rows and 6 positions of input_ids: "
+    with pytest.raises(DataError, match=rf"^labels: {message}\[1, 6\]$"):
+        truncate_batch_to_shape({**whole, "labels": whole["labels"][:1]}, 4)
+    with pytest.raises(DataError, match=rf"^teacher_topk_ids: {message}\[2, 5, 4\]$"):
+        truncate_batch_to_shape({**whole, "teacher_topk_ids": whole["teacher_topk_ids"][:, :5]}, 4)
+    # also where nothing would be cut
+    with pytest.raises(DataError, match=rf"^labels: {message}\[2, 5\]$"):
+        truncate_batch_to_shape({**whole, "labels": whole["labels"][:, :5]}, 9)
+
+
+@KINDS
+def test_truncate_takes_none_as_an_absent_field(kind):
+    whole = {**batch(kind), "labels": None, "teacher_topk_mask": None}
+    cut = truncate_batch_to_shape(whole, 4)
+    assert cut["labels"] is None
+    assert tuple(cut["input_ids"].shape) == (2, 4)
+
+
+def test_truncate_needs_a_length():
+    with pytest.raises(ValueError, match="length must be at least 1: 0"):
+        truncate_batch_to_shape(batch("numpy"), 0)
+
+
+def test_truncate_knows_the_sequences_that_collation_makes():
+    assert set(_FIELDS.per_token) <= set(SEQUENCES)
 
 
 def test_rows_go_to_the_smallest_shape_and_padding_is_counted():

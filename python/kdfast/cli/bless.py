@@ -10,7 +10,7 @@ import click
 
 from kdfast.cli.arguments import PATH
 from kdfast.cli.gate import gate_overrides, limits_config, seed
-from kdfast.cli.model_options import max_new_tokens, prompts_of, prompts_option, running_options
+from kdfast.cli.model_options import look_before_running, max_new_tokens, prompts_option, running_options
 from kdfast.config import GatesConfig, load_section
 from kdfast.recipes.requests import BlessRequest
 
@@ -40,7 +40,7 @@ def bless(overrides: tuple[str, ...], **options: Any) -> int:
     Exit codes: 0 written; 1 the machine failed or a bug; 2 no such model or prompts, or bad records.
     """
     limits = load_section(GatesConfig, options.pop("config"), overrides)
+    look_before_running(options, "model")
     from kdfast.recipes.gate import bless as run
 
-    options["prompts"] = prompts_of(options["model"], options["prompts"])
     return run(BlessRequest(limits=limits, **options))

@@ -12,6 +12,7 @@ import click
 
 from kdfast.cli.arguments import config_file, overrides
 from kdfast.config import SECTIONS, Config, load_config
+from kdfast.recipes.first_look.of_config import look_before_estimating
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,6 +50,7 @@ def show(config_file: Path, overrides: tuple[str, ...], as_yaml: bool) -> None:
     console = _console()
     _print_values(console, resolved)
     if resolved.arch.from_scratch:
+        look_before_estimating(resolved)
         _print_estimate(console, resolved)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from kdfast.cli.arguments import PATH
+from kdfast.model_files import check_converted, check_gguf
 
 
 @click.command()
@@ -26,9 +27,11 @@ def convert(gguf: Path, directory: Path) -> None:
       kdfast convert SmolLM2-135M-Instruct.Q4_1.gguf models/teacher
 
     \b
-    Exit codes: 0 converted, or there already; 1 the machine failed or a bug;
+    Exit codes: 0 converted, or there already; 1 the machine failed or a bug; 2 DIRECTORY holds other files;
     5 the file is missing, damaged or of an architecture that transformers does not read.
     """
+    check_gguf(gguf, name="gguf")
+    check_converted(directory)
     from kdfast.teacher import convert_gguf
 
-    click.echo(f"{convert_gguf(gguf, directory)}: ready")
+    click.echo(f"{convert_gguf(gguf, directory, name='gguf')}: ready")

@@ -19,6 +19,15 @@ from kdfast.cli.arguments import (
 )
 from kdfast.cli.imports import import_group
 from kdfast.config import DataConfig, load_config
+from kdfast.recipes.first_look.files import (
+    check_named,
+    check_new,
+    check_records,
+    check_tokenizer,
+    file_problem,
+    template_problem,
+)
+from kdfast.recipes.first_look.of_config import look_before_preparing
 
 
 @click.group()
@@ -44,6 +53,11 @@ data.add_command(import_group)
 @click.option(
     "--line", type=click.IntRange(min=1), help="Show the record of this line as the example, not the first."
 )
+@click.option(
+    "--validation",
+    type=PATH,
+    help="Held-out records: count their prompts that are prompts of FILE too.",
+)
 def inspect(
     file: Path,
     tokenizer: Path,
@@ -51,23 +65,32 @@ def inspect(
     tool_call_format: str,
     shapes: tuple[int, ...],
     line: int | None,
+    validation: Path | None,
 ) -> int | None:
     """Show what training would see of FILE, a JSONL file of records.
 
     Counts, lengths in tokens, how the rows fall into the shapes and what padding wastes, the share of records
-    that need a tool, rejected lines with their reasons, and one example with its spans coloured: prompt,
-    answer, call, tool name, arguments, turn end. Bad lines are put aside in FILE.rejected.jsonl; the token store
-    stays beside the file, so that training starts at once.
+    that need a tool, keys that kdfast does not know, rows that are there twice, prompts with two answers,
+    rejected lines with their reasons, and one example with its spans coloured: prompt, answer, call, tool name,
+    arguments, turn end. Bad lines are put aside in FILE.rejected.jsonl; the token store stays beside the file, so
+    that training starts at once.
 
     \b
     Examples:
       kdfast data inspect data/train.jsonl --tokenizer models/teacher
       kdfast data inspect data/train.jsonl --tokenizer models/teacher --shapes 128,256,512 --line 17
+      kdfast data inspect data/train.jsonl --tokenizer models/teacher --validation data/validation.jsonl
 
     \b
     Exit codes: 0 looked at (rejected lines are shown, not fatal); 1 the machine failed or a bug;
     2 no such file, or nothing in it could be read.
     """
+    problems = [("FILE", file_problem(file)), ("--template", template_problem(template))]
+    if validation is not None:
+        problems.append(("--validation", file_problem(validation)))
+    check_named([*problems, ("--tokenizer", file_problem(tokenizer, or_directory=True))])
+    check_tokenizer(tokenizer)
+    check_records(file, on_error="quarantine")
     from kdfast.recipes import data as prepare
 
     return prepare.inspect(
@@ -77,6 +100,7 @@ def inspect(
         tool_call_format=tool_call_format,
         shapes=shapes,
         line=line,
+        validation=validation,
     )
 
 
@@ -98,6 +122,7 @@ def prepare(config_file: Path, overrides: tuple[str, ...]) -> int | None:
     Exit codes: 0 prepared; 1 the machine failed or a bug; 2 bad config or data.
     """
     config = load_config(config_file, overrides)
+    look_before_preparing(config)
     from kdfast.recipes import data as prepare
 
     return prepare.prepare(config)
@@ -184,6 +209,11 @@ def export(file: Path, format_: str, out: Path, tokenizer: Path, template: str) 
     \b
     Exit codes: 0 written; 1 the machine failed or a bug; 2 bad data or an output that is in the way.
     """
+    problems = [("FILE", file_problem(file)), ("--template", template_problem(template))]
+    check_named([*problems, ("--tokenizer", file_problem(tokenizer, or_directory=True))])
+    check_new(out)
+    check_tokenizer(tokenizer)
+    check_records(file)
     from kdfast.recipes import data as prepare
 
     return prepare.export(file, out, format=format_, tokenizer=tokenizer, template=template)

@@ -1,9 +1,10 @@
-"""The one door out of a command: every error becomes one line on stderr and an exit code."""
+"""The one door out of a command: every error becomes a line on stderr and an exit code."""
 
 from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import sys
 import threading
@@ -14,7 +15,7 @@ from types import FrameType
 
 import click
 
-from kdfast.errors import KdfastError, TeacherError
+from kdfast.errors import ConfigError, KdfastError, TeacherError
 from kdfast.exit_codes import BAD_INPUT, DONE, FAILED, INTERRUPTED, TEACHER_UNAVAILABLE
 
 # The user named a path that is missing or of the wrong kind: bad input. Other OSErrors are the machine's failure.
@@ -33,6 +34,10 @@ _REMEDIES = {
     errno.EROFS: "write elsewhere",
     errno.EMFILE: "raise the limit on open files (ulimit -n)",
 }
+
+
+_MISTAKE = re.compile(r"\n(?=[\w.-]+: )")
+"""The end of a line of a ConfigError whose next line begins with the name of a key or an option."""
 
 
 def run(command: click.Command, arguments: Sequence[str] | None, prog_name: str) -> int:
@@ -63,7 +68,8 @@ def run(command: click.Command, arguments: Sequence[str] | None, prog_name: str)
     except (KdfastError, OSError, MemoryError) as error:
         if os.environ.get("KDFAST_TRACEBACK") == "1":
             traceback.print_exc()
-        print(f"error: {message(error)}", file=sys.stderr)
+        for line in messages(error):
+            print(f"error: {line}", file=sys.stderr)
         return exit_code(error)
     except Exception as error:  # noqa: BLE001 - the last resort of the whole program
         traceback.print_exc()
@@ -84,6 +90,18 @@ def exit_code(error: BaseException) -> int:
     return BAD_INPUT if isinstance(error, (KdfastError, *_WRONG_PATH)) else FAILED
 
 
+def messages(error: BaseException) -> list[str]:
+    """The lines to show for an error: one, or one for each mistake that a ConfigError names.
+
+    Examples:
+        >>> messages(ConfigError("data.train: no such file\\nio.run_dir: must be a folder"))
+        ['data.train: no such file', 'io.run_dir: must be a folder']
+    """
+    if not isinstance(error, ConfigError):
+        return [message(error)]
+    return [_one_line(mistake) for mistake in _MISTAKE.split(_with_notes(error))]
+
+
 def message(error: BaseException) -> str:
     """An error in one line: what happened, the remedy, the place.
 
@@ -99,8 +117,12 @@ def message(error: BaseException) -> str:
         known = error.errno in _REMEDIES and error.strerror == os.strerror(error.errno)
         remedy = f" ({_REMEDIES[error.errno]})" if known and error.errno else ""
         text = f"{reason}{remedy}" + (f": {error.filename}" if error.filename is not None else "")
+    return _one_line(_with_notes(error, text))
+
+
+def _with_notes(error: BaseException, text: str | None = None) -> str:
     notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
-    return _one_line(text + notes)
+    return (str(error) if text is None else text) + notes
 
 
 def _one_line(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from kdfast.cli.arguments import PATH
-from kdfast.cli.model_options import max_new_tokens, model_options, prompts_of, prompts_option
+from kdfast.cli.model_options import look_before_running, max_new_tokens, model_options, prompts_option
 from kdfast.recipes.requests import EvaluateRequest
 
 
@@ -17,7 +17,11 @@ from kdfast.recipes.requests import EvaluateRequest
 @click.argument("model", metavar="RUN_OR_MODEL_DIR", type=PATH)
 @prompts_option
 @click.option(
-    "--out", type=PATH, default=EvaluateRequest.out, show_default=True, help="The file to write, JSON."
+    "--out",
+    type=PATH,
+    default=EvaluateRequest.out,
+    show_default=True,
+    help="The file to write, JSON. A CSV file of the same name, for spreadsheets, has one row an answer.",
 )
 @click.option(
     "--constrained", is_flag=True, help="And a second time with calls constrained to their schemas."
@@ -44,7 +48,8 @@ def eval_(**options: Any) -> int:
     The model (any Hugging Face directory with a tokenizer.json, or the student of a run folder) answers each prompt
     greedily; its calls are held against the accepted values of the record (BFCL's rules), else against the calls of
     the right answer. Every share, precision, recall and F1 comes with its 95 % interval (bootstrap over prompts), for
-    all prompts and for each category of the records' metadata. Every answer is kept in the file, to be read.
+    all prompts and for each category of the records' metadata. Every answer is kept in the file, to be read, and as
+    one row of a CSV file beside it, for spreadsheets.
 
     With --constrained the prompts are answered twice: freely, and so that every call is valid by construction (needs
     `pip install 'kdfast[constrained]'`). The two are reported apart.
@@ -58,7 +63,7 @@ def eval_(**options: Any) -> int:
     \b
     Exit codes: 0 evaluated; 1 the machine failed or a bug; 2 no such model or prompts, or bad records.
     """
+    look_before_running(options, "model")
     from kdfast.recipes.evaluate import run
 
-    options["prompts"] = prompts_of(options["model"], options["prompts"])
     return run(EvaluateRequest(**options))

@@ -10,8 +10,15 @@ from typing import Any
 import click
 
 from kdfast.cli.arguments import PATH
-from kdfast.cli.model_options import max_new_tokens, prompts_of, prompts_option, running_options
+from kdfast.cli.model_options import (
+    check_outputs,
+    look_before_running,
+    max_new_tokens,
+    prompts_option,
+    running_options,
+)
 from kdfast.config import GatesConfig, load_section
+from kdfast.recipes.first_look.of_gate import check_baselines, check_enabled, check_reports
 from kdfast.recipes.requests import GateRequest
 
 limits_config = click.option(
@@ -80,10 +87,15 @@ def gate(overrides: tuple[str, ...], **options: Any) -> int:
     """
     files = options.pop("candidate_report")
     _check_form(options, files)
-    if not files:
-        options["prompts"] = prompts_of(options["candidate"], options["prompts"])
     limits = load_section(GatesConfig, options.pop("config"), overrides)
+    if files:
+        check_outputs(options)
+    else:
+        look_before_running(options, "candidate", "blessed")
     baselines = options.pop("baseline")
+    check_reports(files)
+    check_enabled(limits)
+    check_baselines(limits, baselines)
     given = {name: options.pop(name) for name in _JUDGING}
     from kdfast.recipes.gate import Judging, gate_reports
     from kdfast.recipes.gate import gate as run

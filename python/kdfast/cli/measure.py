@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from kdfast.cli.arguments import PATH
-from kdfast.cli.model_options import max_new_tokens, prompts_of, prompts_option, running_options
+from kdfast.cli.model_options import look_before_running, max_new_tokens, prompts_option, running_options
 from kdfast.recipes.requests import MeasureRequest
 
 
@@ -38,7 +38,7 @@ def measure(**options: Any) -> int:
     \b
     Exit codes: 0 measured; 1 the machine failed or a bug; 2 no such model or prompts, or bad records.
     """
+    look_before_running(options, "model")
     from kdfast.recipes.measure import run
 
-    options["prompts"] = prompts_of(options["model"], options["prompts"])
     return run(MeasureRequest(**options))

@@ -11,6 +11,9 @@ import click
 from kdfast.cli.arguments import PATH, Formats
 from kdfast.config import load_config
 from kdfast.config.choices import DEVICES, DTYPES
+from kdfast.files import check_file
+from kdfast.recipes.first_look.files import check_named, check_tokenizer, folder_problem, template_problem
+from kdfast.recipes.first_look.of_model import check_model, check_prompts
 from kdfast.recipes.requests import Settings
 from kdfast.runs.folder import RunFolder
 
@@ -46,7 +49,7 @@ _OPTIONS = (
     ),
     click.option(
         "--threads",
-        type=click.IntRange(min=0),
+        type=click.IntRange(min=0, max=1024),  # torch crashes when it is asked for a million
         default=Settings.threads,
         show_default=True,
         help="CPU threads; 0 = torch's default.",
@@ -104,6 +107,43 @@ def prompts_of(model: Path, prompts: Path | None) -> Path:
     if prompts is None:
         raise click.UsageError("Missing option '--prompts' (only a run folder has its own).")
     return prompts
+
+
+def look_before_running(options: dict[str, Any], *models: str) -> None:
+    """Finds the prompts, and checks the files that a command's options name, before torch is imported.
+
+    Args:
+        options: the values of the options; the file of prompts is put there.
+        models: the options that name a model; the first one brings the prompts. A model that is None is left out.
+
+    Raises:
+        UsageError: there are no prompts, see `prompts_of`.
+        ConfigError: a model or a file is missing, or of the wrong kind.
+        DataError: a file is damaged, or not what it should be.
+        OSError: a file cannot be read, or is in the way of what the command writes.
+    """
+    named, first = options["prompts"], options[models[0]]
+    options["prompts"] = prompts_of(first, named)
+    for name in models:
+        if options[name] is not None:
+            check_tokenizer(check_model(options[name], name=name))
+    check_prompts(options["prompts"], first if named is None else None)
+    check_named([("--template", template_problem(options["template"]))])
+    check_outputs(options)
+
+
+def check_outputs(options: dict[str, Any]) -> None:
+    """Checks that what the options `out`, `json`, `junit` and `reports` name can be written; makes folders of files.
+
+    Raises:
+        ConfigError: the folder of reports is a file.
+        OSError: a file is a directory, or its folder cannot be made.
+    """
+    for name in ("out", "json", "junit"):
+        if options.get(name) is not None:
+            check_file(options[name])
+    if options.get("reports") is not None:
+        check_named([("--reports", folder_problem(options["reports"]))])
 
 
 def max_new_tokens(minimum: int = 1) -> Callable[[Command], Command]:

@@ -10,6 +10,7 @@ import click
 
 from kdfast.cli.arguments import config_file, overrides
 from kdfast.config import load_config
+from kdfast.recipes.first_look.of_config import look_before_teaching
 
 
 @click.command()
@@ -32,6 +33,7 @@ def teach(config_file: Path, overrides: tuple[str, ...]) -> int:
     5 the teacher could not be loaded; 130 stopped, the same command goes on.
     """
     config = load_config(config_file, overrides)
+    look_before_teaching(config)
     from kdfast.recipes.teach.run import run
 
     return run(config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich import box
 from rich.markup import escape
 from rich.table import Table
 
@@ -17,7 +18,7 @@ SHARES = {
     "broken_calls": "broken calls (one due)",
     "unclosed": "calls not closed",
     "false_calls": "false calls (none due)",
-    "attempted_calls": "attempted calls (none due)",
+    "attempted_calls": "attempted (none due)",
     "cut": "cut by the token limit",
 }
 """The shares of an evaluation and their labels."""
@@ -49,13 +50,13 @@ def evaluation_table(columns: Mapping[str, Json]) -> Table:
         >>> Console(width=80).print(evaluation_table({"free": summary([])}))
         Tool calls, by generation (with 95 % intervals)
         ...
-        │ a call was found       │ no prompts │
+        a call was found            no prompts
         ...
     """
-    table = Table(title="Tool calls, by generation (with 95 % intervals)", title_justify="left")
-    table.add_column("held-out prompts", no_wrap=True)
+    table = _empty("Tool calls, by generation (with 95 % intervals)")
+    table.add_column("held-out prompts", overflow="fold")
     for heading in columns:
-        table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column(heading, justify="right", overflow="fold")
     found = columns.values()
     for name, label in SHARES.items():
         table.add_row(label, *(share_text(one["table"].get(name)) for one in found))
@@ -74,10 +75,10 @@ def category_table(evaluation: Json, title: str) -> Table:
         evaluation: an evaluation that has `categories`.
         title: the table's title.
     """
-    table = Table(title=title, title_justify="left")
+    table = _empty(title)
     table.add_column("category", overflow="fold", min_width=8)
     for heading in ("n", *_OF_CATEGORY, "F1"):
-        table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column(heading, justify="right", overflow="fold")
     for name, found in evaluation["categories"].items():
         shares = [_fraction(found["table"].get(key)) for key in _OF_CATEGORY.values()]
         f1 = found["quality"].get("f1")
@@ -163,6 +164,13 @@ def not_counted_text(answers: int) -> str:
         '3 answers hold calls in other formats than --formats names'
     """
     return f"{answers} answers hold calls in other formats than --formats names" if answers else ""
+
+
+def _empty(title: str) -> Table:
+    """A table without vertical lines. Two evaluations with intervals then fit 80 columns, the width of a log."""
+    return Table(
+        title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True
+    )
 
 
 def _fraction(share: Json | None) -> str:

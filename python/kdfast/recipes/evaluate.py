@@ -26,6 +26,7 @@ from kdfast.files import check_file, write_document
 from kdfast.recipes import loaded_model
 from kdfast.recipes.loaded_model import LoadedModel, model_folder
 from kdfast.recipes.requests import EvaluateRequest
+from kdfast.runs.csv_files import csv_path, write_evaluation_csv
 
 _MOST_WARNINGS = 5
 """How many warnings of a kind are shown; the file has all of them."""
@@ -34,14 +35,15 @@ _MOST_WARNINGS = 5
 def run(request: EvaluateRequest) -> int:
     """Evaluates and writes the file: first with the free answers, then again with the constrained ones added.
 
-    A record whose tools are no valid JSON Schema is left out, with a warning.
+    The answers are also written as CSV, beside the file. A record whose tools are no valid JSON Schema is left out,
+    with a warning.
 
     Returns:
         0.
 
     Raises:
         ConfigError: there is no model; this machine lacks the device; llguidance is needed and not installed; or
-            constrained calls would not count.
+            constrained calls would not count; or `out` ends with .csv.
         DataError: bad records, or none; a prompt that is too long for the model; logits that are NaN.
         SchemaError: the tools of a prompt cannot be turned into a grammar.
         OSError: a file cannot be read or written.
@@ -49,7 +51,7 @@ def run(request: EvaluateRequest) -> int:
     if request.constrained:
         require_llguidance()
     model_folder(request.model)
-    check_file(request.out)
+    _check_files(request)
     loaded = loaded_model.load(request.model, request, leave_out_bad_tools=True)
     prompts = eval_prompts(loaded.dataset, request.limit)
     constraint = _constraint(loaded, prompts) if request.constrained else None
@@ -58,14 +60,29 @@ def run(request: EvaluateRequest) -> int:
     _warn(display.console, [f"line {one.line} is left out: {one.error}" for one in loaded.left_out])
     _warn(display.console, head["schema_notes"])
     document = head | _answers(request, loaded, prompts, display, None)
-    write_document(request.out, document)
+    _write(request, document)
     if constraint is not None:
         document["constrained"] = _answers(request, loaded, prompts, display, constraint) | {
             "warnings": constraint.warnings
         }
-        write_document(request.out, document)
+        _write(request, document)
     _show(display.console, document, request)
     return 0
+
+
+def _check_files(request: EvaluateRequest) -> None:
+    if request.out.suffix.lower() == ".csv":
+        raise ConfigError(
+            "--out: is the JSON file, and the CSV file with the answers is written beside it; end it with .json: "
+            f"{request.out}"
+        )
+    for file in (request.out, csv_path(request.out)):
+        check_file(file)
+
+
+def _write(request: EvaluateRequest, document: Mapping[str, Any]) -> None:
+    write_document(request.out, document)
+    write_evaluation_csv(request.out, document)
 
 
 def _head(request: EvaluateRequest, loaded: LoadedModel) -> dict[str, Any]:
@@ -163,6 +180,7 @@ def _show(console: Console, document: Mapping[str, Any], request: EvaluateReques
     if wrong is not None:
         console.print(wrong)
     _line(console, "evaluation", str(request.out))
+    _line(console, "answers", str(csv_path(request.out)))
 
 
 def _warn(console: Console, warnings: Sequence[str]) -> None:

@@ -21,6 +21,7 @@ from kdfast.data.call_format import call_format
 from kdfast.errors import ConfigError, DataError
 from kdfast.evaluate.left_out import LeftOut, records_with_bad_tools, write_without
 from kdfast.pretrained import DTYPES, check_sizes, load_causal_lm, resolve_device
+from kdfast.recipes.first_look.of_model import check_model, model_folder
 from kdfast.recipes.requests import Settings
 from kdfast.runs.folder import RunFolder
 from kdfast.speed import (
@@ -34,6 +35,8 @@ from kdfast.speed import (
     truth_fingerprint,
 )
 from kdfast.teacher import model_fingerprint
+
+__all__ = ["LoadedModel", "load", "model_folder"]
 
 _LONGEST_SHAPE = 2**20  # so that no record is too long for the dataset; `_check_lengths` asks the model
 
@@ -126,12 +129,12 @@ def load(
     """
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    directory = model_folder(named, name=name)
-    dataset, left_out = _dataset(named, directory, settings, name, leave_out_bad_tools)
+    directory = check_model(named, name=name)
+    dataset, left_out = _dataset(named, directory, settings, leave_out_bad_tools)
     prompts = speed_prompts(dataset, settings.limit, formats=settings.formats or dataset.formats)
     if not prompts:
         raise DataError("no records: a prompt is needed to measure on", str(settings.prompts))
-    device = resolve_device(settings.device)
+    device = resolve_device(settings.device, key="--device")
     model: Any = load_causal_lm(
         directory, dtype=DTYPES[settings.dtype], error=ConfigError, name=name, families=None
     )
@@ -150,38 +153,10 @@ def load(
     return loaded
 
 
-def model_folder(path: Path, *, name: str = "model") -> Path:
-    """The Hugging Face directory of a model: `path` itself, or the finished student in a run folder.
-
-    Args:
-        path: what the user named.
-        name: how messages call the model.
-
-    Raises:
-        ConfigError: no such directory, or a run that has no student yet.
-    """
-    if not path.is_dir():
-        raise ConfigError(
-            f"{name}: no such directory; give a Hugging Face model directory or a run folder: {path}"
-        )
-    folder = RunFolder(path)
-    is_model = (path / "config.json").exists()
-    if folder.student.is_dir() and not is_model:
-        return folder.student
-    if folder.holds_run and not is_model:
-        raise ConfigError(
-            f"{name}: this run has no student yet; finish it (`kdfast train CONFIG --resume`) or name a checkpoint "
-            f"of it: {path}"
-        )
-    return path
-
-
 def _dataset(
-    named: Path, directory: Path, settings: Settings, name: str, leave_out_bad_tools: bool
+    named: Path, directory: Path, settings: Settings, leave_out_bad_tools: bool
 ) -> tuple[KDDataset, list[LeftOut]]:
     """The records, and those that were left out of them."""
-    if not (directory / "tokenizer.json").is_file():
-        raise ConfigError(f"{name}: has no tokenizer.json; give a Hugging Face model directory: {directory}")
     folder = RunFolder(named)
     shapes = load_config(folder.config).data.shapes if folder.holds_run else DEFAULT_SHAPES
     # The records are read in the format that the template writes; `settings.formats` is about answers.

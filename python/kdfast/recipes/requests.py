@@ -44,7 +44,7 @@ class EvaluateRequest(Settings):
 
     Attributes:
         model: a Hugging Face directory, or a run folder.
-        out: the file to write.
+        out: the file to write, JSON; the answers are also written beside it as CSV.
         constrained: evaluate a second time, with calls constrained to their schemas.
         batch_size: most prompts that are answered at the same time.
         show: how many wrong answers to print.

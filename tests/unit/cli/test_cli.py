@@ -183,7 +183,7 @@ def test_config_keys_lists_every_key(capsys):
             ["bless", "m", "--prompts", "p", "--out", "o"],
             "error: model: no such directory; give a Hugging Face model directory or a run folder: m",
         ),
-        (["report"], "error: Missing argument 'RUN'. (see kdfast report --help)"),
+        (["report"], "error: Missing argument 'RUN...'. (see kdfast report --help)"),
         (["report", "r"], "error: run: no such directory; give the io.run_dir of a `kdfast train`: r"),
         (["data", "prepare", "none.yaml"], "error: no such config file: none.yaml"),
         (["config", "show", "configs"], "error: no such config file: configs"),
@@ -286,6 +286,19 @@ def test_every_error_is_one_line_and_its_exit_code(error, code, line, capsys, mo
     monkeypatch.delenv("KDFAST_TRACEBACK", raising=False)
     assert failing(error) == code
     assert capsys.readouterr().err == f"error: {line}\n"
+
+
+def test_every_mistake_of_a_config_has_its_own_line(capsys):
+    error = ConfigError(
+        "data.train: no such file\nkd.kl_weight: needs a\nteacher\nio.run_dir: must be a folder"
+    )
+    error.add_note("a.yaml:3")
+    assert failing(error) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "error: data.train: no such file",
+        "error: kd.kl_weight: needs a teacher",
+        "error: io.run_dir: must be a folder (a.yaml:3)",
+    ]
 
 
 def test_traceback_on_demand(capsys, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import tiny
 import yaml
 from click import UsageError
 from commands import exit_code
@@ -59,9 +60,22 @@ def test_with_held_out_records_they_need_not_be_named(
 ) -> None:
     run = write_run(tmp_path / "run", validation="held_out.jsonl")
     assert exit_code(*[str(run) if word == "RUN" else word for word in command]) == 2
-    assert (
-        "--prompts" not in capsys.readouterr().err
-    )  # it stops later: the run has no student, or no baseline
+    assert "this run has no student yet" in capsys.readouterr().err  # it stops later
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_missing_held_out_records_are_said_to_be_the_runs(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, file = tmp_path / "run", tmp_path / "held_out.jsonl"
+    write_run(run, validation=str(file))
+    (tiny.write_tokenizer(run / "student") / "config.json").write_text("{}", encoding="utf-8")
+    words = [str(run) if word in ("RUN", "other") else word for word in command]
+    assert exit_code(*words) == 2
+    line = (
+        f"no such file (check the path): {file}, which is data.validation of the run {run}; name another with"
+    )
+    assert capsys.readouterr().err == f"error: {line} --prompts\n"
 
 
 def test_only_the_candidate_brings_prompts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

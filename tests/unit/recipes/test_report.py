@@ -102,9 +102,33 @@ def test_a_run_that_has_only_begun(tmp_path: Path) -> None:
 
 
 def test_an_older_run_says_that_it_has_no_intervals(tmp_path: Path) -> None:
-    assert "no interval in this file" in report(tmp_path).text()
-    newer = evaluation(8, AFTER, intervals=True)
-    assert "no interval in this file" not in report(tmp_path / "new", evaluation_after=newer).text()
+    assert "No intervals in evaluation_before.json and evaluation_after.json." in report(tmp_path).text()
+    newer = {
+        f"evaluation_{when}": evaluation(8, made, intervals=True)
+        for when, made in (("before", BEFORE), ("after", AFTER))
+    }
+    assert "No interval" not in report(tmp_path / "new", **newer).text()
+
+
+def test_a_stale_speed_report_is_shown_as_such(tmp_path: Path) -> None:
+    told = "Stale: measured at step 4, the student is of step 8."
+    assert told in report(tmp_path, speed=speed() | {"step": 4}).text()
+    assert "Stale" not in report(tmp_path / "new").text()
+
+
+def test_white_space_and_cuts_of_answers_are_seen(tmp_path: Path) -> None:
+    after = [answer(" "), answer("") | {"cut": True}, answer("Hm. ", should_call=False)]
+    page = report(tmp_path, evaluation_after=evaluation(8, after))
+    shown = [element["class"] for element in page.all("span") if element.get("class", "").startswith("white")]
+    assert shown.count("white space") == 2
+    assert ("span", "(empty)") in page.texts
+    assert "cut before a call" in page.text()
+
+
+def test_categories_have_their_intervals(tmp_path: Path) -> None:
+    part = evaluation(8, AFTER, intervals=True) | {"prompts": 3}
+    page = report(tmp_path, evaluation_after=evaluation(8, AFTER) | {"categories": {"a": part, "b": part}})
+    assert page.texts.count(("span", "80 to 100 %")) == 2  # valid calls, of either category
 
 
 def test_a_torn_last_line_is_left_out_and_told(tmp_path: Path) -> None:

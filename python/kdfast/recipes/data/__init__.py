@@ -15,6 +15,7 @@ def inspect(
     tool_call_format: str = DataConfig.tool_call_format,
     shapes: tuple[int, ...],
     line: int | None = None,
+    validation: Path | None = None,
 ) -> int:
     """Shows what training would see of a JSONL file; see `kdfast.recipes.data.inspection`."""
     from kdfast.recipes.data.inspection import inspect as show
@@ -26,6 +27,7 @@ def inspect(
         tool_call_format=tool_call_format,
         shapes=shapes,
         line=line,
+        validation=validation,
     )
     return 0
 
@@ -63,7 +65,7 @@ def audit(path: Path) -> int:
     Raises:
         DataError: a store is damaged, or there is none.
     """
-    from kdfast.recipes.data.stores import audit as check
+    from kdfast.recipes.data.auditing import audit as check
 
     for message in check(path):
         print(message)

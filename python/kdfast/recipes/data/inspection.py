@@ -1,10 +1,11 @@
-"""Shows what training would see of a file: counts, lengths, shapes, rejected lines, an example with its spans."""
+"""Shows what training would see of a file: counts, lengths, shapes, keys, repeats, rejected lines, an example."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from rich.text import Text
 
 from kdfast.batch import SOURCES
 from kdfast.data import KDDataset
+from kdfast.data.repeats import duplicate_rows, other_answers, shared_prompts
 from kdfast.errors import DataError
+from kdfast.recipes.data.unknown_keys import describe_unknown, unknown_keys
 from kdfast.shapes import shape_use
 
 _STYLES = {
@@ -28,6 +31,7 @@ _STYLES = {
     "turn end": "bold red",
 }
 _MOST_KINDS = 10
+_MOST_LINES = 10
 _NAMES = re.compile(r'"(?:[^"\\]|\\.)*"|\d+|\([^)]*\)')
 
 
@@ -39,17 +43,27 @@ def inspect(
     tool_call_format: str,
     shapes: tuple[int, ...],
     line: int | None,
+    validation: Path | None,
 ) -> None:
     """Prints what training would see of a JSONL file. Bad lines are set aside and shown; they stop nothing.
 
+    Args:
+        path: records, JSONL.
+        tokenizer: tokenizer.json, or the directory that holds it.
+        template: "auto", "hermes", "tokenizer" or a .jinja file.
+        tool_call_format: the format of the calls, or "auto".
+        shapes: padded lengths in tokens, ascending.
+        line: the line whose record is the example; None = the first record's.
+        validation: held-out records, whose prompts are looked up in `path`; None = none.
+
     Raises:
-        DataError: nothing in it can be read, or no row comes from `line`.
+        DataError: nothing in a file can be read, or no row comes from `line`.
         OSError: a file cannot be read or written.
     """
     console = Console()
-    dataset = KDDataset(
-        path,
-        tokenizer,
+    opened = partial(
+        KDDataset,
+        tokenizer_path=tokenizer,
         shapes=shapes,
         template=template,
         on_error="quarantine",
@@ -57,12 +71,18 @@ def inspect(
         invalid_calls="keep",
         tool_call_format=tool_call_format,
     )
+    dataset = opened(path)
+    held_out = opened(validation) if validation is not None else None
     rows = [dataset.store.row(int(row)) for row in dataset.rows]
     if not rows:
         _print_rejected(console, path, dataset)
         raise DataError("no record in it can be used; the reasons are above", str(path))
     _print_counts(console, path, dataset, rows)
     _print_shapes(console, dataset)
+    _print_unknown_keys(console, path, dataset)
+    _print_repeats(console, dataset)
+    if held_out is not None:
+        _print_shared(console, dataset, held_out)
     _print_rejected(console, path, dataset)
     _print_example(console, dataset, rows, line)
 
@@ -147,6 +167,56 @@ def _print_shapes(console: Console, dataset: KDDataset) -> None:
         first = ", ".join(map(str, dataset.too_long[:10]))
         console.print(
             f"[red]{len(dataset.too_long)} records fit no shape[/red]; lines {first}", highlight=False
+        )
+
+
+def _print_unknown_keys(console: Console, path: Path, dataset: KDDataset) -> None:
+    store = dataset.store
+    found = unknown_keys(path, {store.line(row) for row in range(len(store))})
+    if not found:
+        console.print("every key is known")
+        return
+    console.print(f"keys that kdfast does not know: {len(found)}", highlight=False)
+    for name, records in found.most_common(_MOST_KINDS):
+        console.print(f"  {describe_unknown(name, records)}", highlight=False, markup=False, soft_wrap=True)
+    if len(found) > _MOST_KINDS:
+        console.print(f"  ... and {len(found) - _MOST_KINDS} more keys", highlight=False)
+
+
+def _print_repeats(console: Console, dataset: KDDataset) -> None:
+    repeated = duplicate_rows(dataset)
+    if repeated:
+        console.print(
+            f"rows with the tokens of an earlier row, learned once more: {repeated}", highlight=False
+        )
+    lines = [line for _, line in other_answers(dataset)]
+    if lines:
+        shown = ", ".join(map(str, lines[:_MOST_LINES])) + (", ..." if len(lines) > _MOST_LINES else "")
+        console.print(
+            f"records with an earlier record's prompt and tools, and another answer: {len(lines)} (lines {shown})",
+            highlight=False,
+            soft_wrap=True,
+        )
+    if not repeated and not lines:
+        console.print("no row is there twice, and no prompt has two answers")
+
+
+def _print_shared(console: Console, train: KDDataset, validation: KDDataset) -> None:
+    if not len(validation):
+        raise DataError(
+            "no record in it can be used; look at it with kdfast data inspect", str(validation.path)
+        )
+    shared, total = shared_prompts(train, validation)
+    console.print(
+        f"{shared} of {total} held-out prompts ({validation.path}) are prompts of this file too",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+    if validation.rejected or validation.too_long:
+        console.print(
+            f"  {validation.rejected} of its lines were rejected, {len(validation.too_long)} records fit no shape",
+            highlight=False,
         )
 
 

@@ -10,11 +10,11 @@ from typing import Any
 from rich.console import Console
 
 from kdfast.config import GatesConfig
-from kdfast.errors import ConfigError
 from kdfast.files import check_file, write_document, write_text_whole
 from kdfast.gates import GateReport, PairedDecision, evaluate_speed_gates, load_baseline_speed_metrics
 from kdfast.gates.display import gate_table
 from kdfast.gates.evidence import Report, reports_of
+from kdfast.recipes.first_look.of_gate import check_enabled
 from kdfast.recipes.gate.reports import check_runs
 
 
@@ -62,8 +62,7 @@ class Judging:
             ConfigError: no gate is enabled.
             OSError: a file is a directory, or its folder cannot be made.
         """
-        if not self.limits.enabled:
-            raise ConfigError("gates.enabled: must name at least one gate, else everything passes, got []")
+        check_enabled(self.limits)
         for path in (self.json, self.junit):
             if path is not None:
                 check_file(path)

@@ -21,7 +21,14 @@ from kdfast.exit_codes import DONE, INTERRUPTED
 from kdfast.pretrained import check_sizes, load_model_config
 from kdfast.stop import StopRequest
 from kdfast.student import check_vocabulary, read_pieces
-from kdfast.teacher import LocalTeacher, Scores, ScoringRow
+from kdfast.teacher import (
+    LocalTeacher,
+    Scores,
+    ScoringRow,
+    model_directory,
+    model_fingerprint,
+    model_vocab_size,
+)
 from kdfast.teacher.local.plan import Plan, plan_teaching
 
 
@@ -51,17 +58,17 @@ def run(config: Config) -> int:
         *([(held_out,)] if held_out is not None else []),
     ]
     datasets = [KDDataset.from_config(config.data, files) for files in sides]
-    teacher = LocalTeacher(settings.model, device=settings.device, dtype=settings.dtype)
+    directory = model_directory(settings.model)
     usable = check_vocabulary(
         config.data.tokenizer,
-        teacher.directory,
+        directory,
         student_size=len(read_pieces(config.data.tokenizer)),
-        teacher_size=teacher.vocab_size,
+        teacher_size=model_vocab_size(directory),
     )
-    plan = plan_teaching(settings, teacher.fingerprint, datasets[0], usable)
+    plan = plan_teaching(settings, model_fingerprint(directory), datasets[0], usable)
     check_sizes(
-        load_model_config(teacher.directory, error=TeacherError, name="teacher.model"),
-        ids=len(read_pieces(teacher.directory)),
+        load_model_config(directory, error=TeacherError, name="teacher.model"),
+        ids=len(read_pieces(directory)),
         longest=len(plan.prefix_ids) + max(int(rows.lengths.max(initial=0)) for rows in datasets),
         error=ConfigError,
         name="teacher.model",
@@ -70,6 +77,7 @@ def run(config: Config) -> int:
         display.console.print(
             f"[yellow]chat template[/yellow]: {escape(datasets[0].template.note)}", highlight=False
         )
+    teacher = LocalTeacher(directory, device=settings.device, dtype=settings.dtype)
     with _rust.TeacherWriter.open(
         settings.store, plan.fingerprint, k=settings.k, vocab_size=usable, samples=settings.samples
     ) as writer:

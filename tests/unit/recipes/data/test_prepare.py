@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pyarrow.parquet
 import pytest
+from commands import run_command
 from tiny import write_tokenizer
 from tiny_run import write_records
 
@@ -48,6 +50,86 @@ def test_inspect_shows_rejected_lines(
     assert "2 lines were rejected" in text
     assert "line 13" in text
     assert "line 14" in text
+
+
+def test_inspect_lists_unknown_keys(
+    records: Path, tokenizer: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inspect(records, tokenizer=tokenizer, shapes=(512,))
+    assert "every key is known" in capsys.readouterr().out
+    good = {"prompt": "a", "teacher_text": "b"}
+    with records.open("a") as file:
+        for more in (
+            {"teacher_txt": "c"},
+            {"teacher_txt": "c", "teacher_logits": [1]},
+            {"metadata": {"x": 1}},
+        ):
+            file.write(json.dumps(good | more) + "\n")
+        # a rejected line: its keys do not count
+        file.write(json.dumps({"prompt": 7, "teacher_text": "b", "promt": "c"}) + "\n")
+    inspect(records, tokenizer=tokenizer, shapes=(512,))
+    lines = capsys.readouterr().out.splitlines()
+    first = lines.index("keys that kdfast does not know: 2")
+    assert lines[first + 1 : first + 3] == [
+        "  teacher_txt: in 2 records, kept as metadata; did you mean 'teacher_text'?",
+        "  teacher_logits: in 1 record, not read: log-probabilities belong in teacher_topk, or come from `kdfast "
+        "teach`",
+    ]
+
+
+def test_inspect_shows_the_ten_commonest_unknown_keys(
+    tmp_path: Path, tokenizer: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "many.jsonl"
+    path.write_text(json.dumps({"prompt": "a", "teacher_text": "b"} | {f"x{key}": 1 for key in range(12)}))
+    inspect(path, tokenizer=tokenizer, shapes=(512,))
+    text = capsys.readouterr().out
+    assert "keys that kdfast does not know: 12" in text
+    assert "  x9: in 1 record" in text
+    assert "  x10:" not in text
+    assert "... and 2 more keys" in text
+
+
+def test_inspect_counts_what_is_there_twice(
+    records: Path, tokenizer: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inspect(records, tokenizer=tokenizer, shapes=(512,))
+    assert "no row is there twice, and no prompt has two answers" in capsys.readouterr().out
+    again = records.read_text().splitlines()[1:3]
+    other = json.loads(again[0])
+    del other["truth_message"]
+    other["truth_text"] = "No."
+    with records.open("a") as file:
+        file.write("\n".join([*again, json.dumps(other)]) + "\n")
+    inspect(records, tokenizer=tokenizer, shapes=(512,))
+    text = capsys.readouterr().out
+    assert "rows with the tokens of an earlier row, learned once more: 2" in text
+    assert "earlier record's prompt and tools, and another answer: 1 (lines 15)\n" in text
+
+
+def test_inspect_counts_held_out_prompts_that_are_trained_on(
+    records: Path, tokenizer: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held_out = write_records(records.with_name("held_out.jsonl"), range(10, 15))
+    with held_out.open("a") as file:
+        file.write("{}\n")
+    inspect(records, tokenizer=tokenizer, shapes=(512,), validation=held_out)
+    text = capsys.readouterr().out
+    # numbers 10 and 11 are in both files
+    assert f"2 of 5 held-out prompts ({held_out}) are prompts of this file too" in text
+    assert "1 of its lines were rejected, 0 records fit no shape" in text
+    done = run_command("data", "inspect", records, "--tokenizer", tokenizer, "--validation", held_out)
+    assert done.returncode == 0
+    assert f"2 of 5 held-out prompts ({held_out}) are prompts of this file too" in done.stdout
+
+
+def test_inspect_refuses_held_out_records_that_are_none(
+    records: Path, tokenizer: Path, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text("{}\n")
+    with pytest.raises(DataError, match=r"bad\.jsonl: no record in it can be used"):
+        inspect(records, tokenizer=tokenizer, shapes=(512,), validation=bad)
 
 
 def test_audit_finds_a_flipped_byte(

@@ -1,0 +1,133 @@
+"""A first look at the files that a config names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from kdfast.config import Config
+from kdfast.errors import ConfigError, TeacherError
+from kdfast.model_files import check_gguf, check_model_directory
+from kdfast.recipes.first_look.files import (
+    check_named,
+    check_records,
+    check_tokenizer,
+    file_problem,
+    folder_problem,
+    template_problem,
+)
+from kdfast.recipes.first_look.of_gate import check_baselines
+from kdfast.recipes.first_look.stores import holds_stores, not_taught, only_store
+
+Problems = Iterator[tuple[str, str | None]]
+
+
+def look_before_training(config: Config) -> None:
+    """Checks what `kdfast train` reads and where it writes.
+
+    Raises:
+        ConfigError: a path that is missing or of the wrong kind; a line for each, by its key.
+        TeacherError: `teacher.model` is needed and no model.
+        DataError: a file is damaged, or of another kind than its key wants.
+        OSError: a file cannot be read.
+    """
+    baseline, teacher = config.gates.baseline, config.teacher
+    outputs = [("io.run_dir", folder_problem(config.io.run_dir))]
+    if baseline is not None:
+        outputs.append(("gates.baseline", file_problem(baseline)))
+    check_named(_placed(config, *_data_problems(config), *outputs))
+    taught = config.kd.kl_weight > 0 or config.kd.sampled_kl_weight > 0
+    reads_store = taught and teacher.store is not None
+    if teacher.model is not None and (reads_store or config.arch.init == "teacher"):
+        _check_teacher(teacher.model)
+    if config.arch.init not in ("scratch", "teacher"):
+        check_model_directory(Path(config.arch.init), error=ConfigError, name="arch.init")
+    if reads_store and teacher.store is not None:
+        if teacher.model is None:
+            only_store(teacher.store)
+        elif not holds_stores(teacher.store):
+            raise not_taught(teacher.store)
+    if baseline is not None:
+        check_baselines(config.gates)
+    _check_data(config)
+
+
+def look_before_teaching(config: Config) -> None:
+    """Checks what `kdfast teach` reads and where it writes.
+
+    Raises:
+        ConfigError: the config names no teacher, or a path that is missing or of the wrong kind.
+        TeacherError: `teacher.model` is no model.
+        DataError: a file is damaged, or of another kind than its key wants.
+        OSError: a file cannot be read.
+    """
+    model, store = config.teacher.model, config.teacher.store
+    if model is None or store is None:
+        raise ConfigError(
+            "teacher.model: needed by `kdfast teach`; set it to a Hugging Face directory or a .gguf file"
+        )
+    check_named(_placed(config, *_data_problems(config), ("teacher.store", folder_problem(store))))
+    _check_teacher(model)
+    _check_data(config)
+
+
+def look_before_preparing(config: Config) -> None:
+    """Checks what `kdfast data prepare` reads and where it writes.
+
+    Raises:
+        ConfigError: a path that is missing or of the wrong kind; a line for each, by its key.
+        DataError: a file is damaged, or of another kind than its key wants.
+        OSError: a file cannot be read.
+    """
+    check_named(_placed(config, *_data_problems(config)))
+    _check_data(config)
+
+
+def look_before_estimating(config: Config) -> None:
+    """Checks the one file that the estimate of a student from scratch reads.
+
+    Raises:
+        ConfigError: there is no tokenizer.
+    """
+    if config.arch.vocab_size is None:
+        tokenizer = file_problem(config.data.tokenizer, or_directory=True)
+        check_named(_placed(config, ("data.tokenizer", tokenizer)))
+
+
+def _data_problems(config: Config) -> Problems:
+    data = config.data
+    for file in data.train_files:
+        yield "data.train", file_problem(file)
+    if data.validation is not None:
+        yield "data.validation", file_problem(data.validation)
+    yield "data.tokenizer", file_problem(data.tokenizer, or_directory=True)
+    yield "data.template", template_problem(data.template)
+    if data.cache is not None:
+        yield "data.cache", folder_problem(data.cache)
+
+
+def _placed(config: Config, *problems: tuple[str, str | None]) -> Problems:
+    """The problems, each with the place of its key in the config's file."""
+    for key, problem in problems:
+        origin = config.origins.get(key, "default")
+        known = problem is None or origin in ("default", "override", "given")
+        yield key, problem if known else f"{problem} ({origin})"
+
+
+def _check_data(config: Config) -> None:
+    data = config.data
+    check_tokenizer(data.tokenizer)
+    for file in (*data.train_files, *([] if data.validation is None else [data.validation])):
+        check_records(
+            file,
+            on_error=data.on_error,
+            allow_reasoning=data.allow_reasoning,
+            max_line_bytes=data.max_line_bytes,
+        )
+
+
+def _check_teacher(model: Path) -> None:
+    if model.suffix.lower() == ".gguf":
+        check_gguf(model, name="teacher.model")
+    else:
+        check_model_directory(model, error=TeacherError, name="teacher.model")

@@ -1,0 +1,62 @@
+"""Whether a path holds a model: told without torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kdfast.errors import ConfigError, TeacherError
+from kdfast.model_files import SOURCE_FILE, check_converted, check_gguf, check_model_directory
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(ConfigError) as caught:
+        check_model_directory(path, error=ConfigError, name="arch.init")
+    return str(caught.value)
+
+
+def test_a_model_directory_has_a_config_that_is_a_json_object(tmp_path: Path) -> None:
+    give = "give a Hugging Face model directory"
+    assert refused(tmp_path / "none") == f"arch.init: no such file or directory; {give}: {tmp_path / 'none'}"
+    assert refused(tmp_path) == f"arch.init: no readable config.json, {give}: {tmp_path}"
+    config = tmp_path / "config.json"
+    assert refused(tmp_path) == f"arch.init: no readable config.json, {give}: {tmp_path}"
+    for content in (b"{", b"[]", b"\xff", b"[" * 99_999):
+        config.write_bytes(content)
+        assert refused(tmp_path) == f"arch.init: no readable config.json, {give}: {tmp_path}"
+    assert refused(config) == f"arch.init: this is a file; {give}: {config}"
+    config.write_text('{"model_type": "llama"}', encoding="utf-8")
+    check_model_directory(tmp_path, error=ConfigError, name="arch.init")
+
+
+def test_a_gguf_file_in_the_place_of_a_model_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "small.gguf"
+    file.write_bytes(b"GGUF")
+    remedy = "name it as teacher.model, or make a model directory of it (`kdfast convert FILE DIRECTORY`)"
+    assert refused(tmp_path) == f"arch.init: has no config.json, but a GGUF file; {remedy}: {file}"
+    assert refused(file) == f"arch.init: this is a file; {remedy}: {file}"
+
+
+def test_a_gguf_file_begins_as_such(tmp_path: Path) -> None:
+    file = tmp_path / "small.gguf"
+    with pytest.raises(TeacherError, match=r"^teacher.model: no such file \(check the path\): "):
+        check_gguf(file, name="teacher.model")
+    file.write_bytes(b"<html>")
+    with pytest.raises(TeacherError, match=r"^gguf: this is no GGUF file, fetch it again: "):
+        check_gguf(file, name="gguf")
+    file.write_bytes(b"GGUF\x03")
+    check_gguf(file, name="gguf")
+
+
+def test_a_directory_of_somebody_else_is_not_replaced_by_a_converted_model(tmp_path: Path) -> None:
+    check_converted(tmp_path)
+    check_converted(tmp_path / "new")
+    note = tmp_path / "note.txt"
+    note.touch()
+    with pytest.raises(ConfigError, match="^directory: holds other files, which would be lost"):
+        check_converted(tmp_path)
+    with pytest.raises(ConfigError, match="^directory: must be a directory, this is a file"):
+        check_converted(note)
+    (tmp_path / SOURCE_FILE).touch()
+    check_converted(tmp_path)
