@@ -68,10 +68,10 @@ def check_model_directory(path: Path, *, error: type[KdfastError], name: str) ->
         OSError: config.json cannot be read.
 
     Example:
-        >>> check_model_directory(Path("nowhere"), error=TeacherError, name="teacher.model")
+        >>> check_model_directory(Path("nowhere"), error=ConfigError, name="arch.init")
         Traceback (most recent call last):
         ...
-        kdfast.errors.TeacherError: teacher.model: no such file or directory; give a Hugging Face model directory: nowhere
+        kdfast.errors.ConfigError: arch.init: no such file or directory; give a Hugging Face model directory: nowhere
     """
     if not path.exists():
         raise error(f"{name}: no such file or directory; give a Hugging Face model directory: {path}")

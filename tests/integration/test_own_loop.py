@@ -7,17 +7,18 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import kdfast
 import pytest
 import torch
 from commands import run_command
-from kdfast.config import Config, KDConfig, load_config
-from kdfast.data import KDDataset
-from kdfast.errors import CheckpointError, ConfigError, DataError, KdfastError
 from safetensors.torch import load_file
 from tiny_run import write_config
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
+
+import kdfast
+from kdfast.config import Config, KDConfig, load_config
+from kdfast.data import KDDataset
+from kdfast.errors import CheckpointError, ConfigError, DataError, KdfastError
 
 pytestmark = pytest.mark.slow
 
@@ -61,7 +62,8 @@ def test_callbacks_see_every_step_validation_checkpoint_and_the_end(prepared: Pa
         if event.kind == "step":
             losses[event.step] = event.values["loss"]
         if event.kind == "checkpoint":
-            assert event.path is not None and (event.path / "model.safetensors").exists()
+            assert event.path is not None
+            assert (event.path / "model.safetensors").exists()
 
     run = tmp_path / "run"
     result = kdfast.train(config(prepared, run, "train.num_steps=4"), callbacks=[remember])
@@ -80,7 +82,8 @@ def test_callbacks_see_every_step_validation_checkpoint_and_the_end(prepared: Pa
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert losses == {line["step"]: line["loss"] for line in lines if line["kind"] == "train"}
     assert (result.exit_code, result.step, result.student, result.student_step) == (0, 4, run / "student", 4)
-    assert result.finished and result.best_step == 4 and result.validation == result.best_validation
+    assert (result.finished, result.best_step) == (True, 4)
+    assert result.validation == result.best_validation
     assert json.loads((run / "student" / "kdfast.json").read_text()) == {
         "step": 4,
         "final": "last",
@@ -98,7 +101,8 @@ def test_a_callback_stops_a_run_that_goes_on_as_if_nothing_had_been(prepared: Pa
     run, whole = tmp_path / "run", tmp_path / "whole"
     stopped = kdfast.train(config(prepared, run, "train.num_steps=5"), callbacks=[stop_at_3])
     assert (stopped.exit_code, stopped.step, stopped.student, stopped.finished) == (130, 3, None, False)
-    assert kinds[-1] == "end" and not (run / "student").exists()
+    assert kinds[-1] == "end"
+    assert not (run / "student").exists()
     assert kdfast.train(config(prepared, run, "train.num_steps=5"), resume=True).finished
     assert kdfast.train(config(prepared, whole, "train.num_steps=5")).finished
     assert same(weights(run / "student"), weights(whole / "student"))
@@ -149,8 +153,9 @@ def test_a_run_that_gets_no_better_stops_early_and_stays_so(
     given = [*GETS_WORSE, "train.validate_every_steps=1", "train.num_steps=50"]
     early = config(prepared, run, *given, "train.stop_after_validations=3")
     result = kdfast.train(early)
-    assert result.finished and result.student == run / "student"
-    assert result.best_step is not None and result.step == result.best_step + 3 < 50
+    assert (result.finished, result.student) == (True, run / "student")
+    assert result.best_step is not None
+    assert result.step == result.best_step + 3 < 50
     assert json.loads((run / "student" / "kdfast.json").read_text())["ended"] == "stop_after_validations"
     before = (run / "metrics.jsonl").read_bytes()
     assert kdfast.train(early, resume=True).step == result.step

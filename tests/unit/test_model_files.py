@@ -54,9 +54,9 @@ def test_a_directory_of_somebody_else_is_not_replaced_by_a_converted_model(tmp_p
     check_converted(tmp_path / "new")
     note = tmp_path / "note.txt"
     note.touch()
-    with pytest.raises(ConfigError, match="^directory: holds other files, which would be lost"):
+    with pytest.raises(ConfigError, match=r"^directory: holds other files, which would be lost"):
         check_converted(tmp_path)
-    with pytest.raises(ConfigError, match="^directory: must be a directory, this is a file"):
+    with pytest.raises(ConfigError, match=r"^directory: must be a directory, this is a file"):
         check_converted(note)
     (tmp_path / SOURCE_FILE).touch()
     check_converted(tmp_path)

@@ -9,6 +9,7 @@ import click
 
 from kdfast.config import DataConfig
 from kdfast.config.choices import CALL_FORMATS
+from kdfast.config.document import parse_value
 from kdfast.errors import ConfigError
 
 # click does not check whether the path exists. The code that opens it does: one message and one exit code for all.
@@ -24,6 +25,29 @@ template = click.option(
     default=DataConfig.default("template"),
     show_default=True,
     help=DataConfig.key("template").help,
+)
+
+
+class JsonObject(click.ParamType[Any]):
+    """`{"enable_thinking": false}`: a JSON object, or YAML's shorter way to write one."""
+
+    name = "JSON"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
+        """The object as a dict, checked as the config checks `data.template_kwargs`."""
+        try:
+            parsed = value if isinstance(value, dict) else parse_value(str(value))
+            return dict(DataConfig.convert("template_kwargs", parsed) or {})
+        except ConfigError as error:
+            self.fail(str(error).removeprefix("data.template_kwargs: "), param, ctx)
+        except ValueError as error:
+            self.fail(f"must be a JSON object ({error}), got {value!r}", param, ctx)
+
+
+template_kwargs = click.option(
+    "--template-kwargs",
+    type=JsonObject(),
+    help="Variables that the chat template reads, a JSON object such as '{\"enable_thinking\": false}'.",
 )
 
 tool_call_format = click.option(

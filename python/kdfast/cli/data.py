@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,6 +15,7 @@ from kdfast.cli.arguments import (
     config_file,
     overrides,
     template,
+    template_kwargs,
     tokenizer,
     tool_call_format,
 )
@@ -28,6 +30,7 @@ from kdfast.recipes.first_look.files import (
     template_problem,
 )
 from kdfast.recipes.first_look.of_config import look_before_preparing
+from kdfast.recipes.requests import InspectRequest
 
 
 @click.group()
@@ -42,6 +45,7 @@ data.add_command(import_group)
 @click.argument("file", type=PATH)
 @tokenizer
 @template
+@template_kwargs
 @tool_call_format
 @click.option(
     "--shapes",
@@ -58,15 +62,7 @@ data.add_command(import_group)
     type=PATH,
     help="Held-out records: count their prompts that are prompts of FILE too.",
 )
-def inspect(
-    file: Path,
-    tokenizer: Path,
-    template: str,
-    tool_call_format: str,
-    shapes: tuple[int, ...],
-    line: int | None,
-    validation: Path | None,
-) -> int | None:
+def inspect(file: Path, **options: Any) -> int | None:
     """Show what training would see of FILE, a JSONL file of records.
 
     Counts, lengths in tokens, how the rows fall into the shapes and what padding wastes, the share of records
@@ -85,7 +81,8 @@ def inspect(
     Exit codes: 0 looked at (rejected lines are shown, not fatal); 1 the machine failed or a bug;
     2 no such file, or nothing in it could be read.
     """
-    problems = [("FILE", file_problem(file)), ("--template", template_problem(template))]
+    validation, tokenizer = options["validation"], options["tokenizer"]
+    problems = [("FILE", file_problem(file)), ("--template", template_problem(options["template"]))]
     if validation is not None:
         problems.append(("--validation", file_problem(validation)))
     check_named([*problems, ("--tokenizer", file_problem(tokenizer, or_directory=True))])
@@ -93,15 +90,7 @@ def inspect(
     check_records(file, on_error="quarantine")
     from kdfast.recipes import data as prepare
 
-    return prepare.inspect(
-        file,
-        tokenizer=tokenizer,
-        template=template,
-        tool_call_format=tool_call_format,
-        shapes=shapes,
-        line=line,
-        validation=validation,
-    )
+    return prepare.inspect(InspectRequest(path=file, **options))
 
 
 @data.command()
@@ -198,7 +187,15 @@ def audit(directory: Path) -> int | None:
 @click.option("--out", type=PATH, required=True, help="The file or directory to write.")
 @tokenizer
 @template
-def export(file: Path, format_: str, out: Path, tokenizer: Path, template: str) -> int | None:
+@template_kwargs
+def export(
+    file: Path,
+    format_: str,
+    out: Path,
+    tokenizer: Path,
+    template: str,
+    template_kwargs: dict[str, Any] | None,
+) -> int | None:
     """Write the rows of FILE, a JSONL file, for other tools: tokens, labels, masks and metadata.
 
     \b
@@ -216,4 +213,6 @@ def export(file: Path, format_: str, out: Path, tokenizer: Path, template: str) 
     check_records(file)
     from kdfast.recipes import data as prepare
 
-    return prepare.export(file, out, format=format_, tokenizer=tokenizer, template=template)
+    return prepare.export(
+        file, out, format=format_, tokenizer=tokenizer, template=template, template_kwargs=template_kwargs
+    )

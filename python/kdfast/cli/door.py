@@ -91,10 +91,10 @@ def exit_code(error: BaseException) -> int:
 
 
 def messages(error: BaseException) -> list[str]:
-    """The lines to show for an error: one, or one for each mistake that a ConfigError names.
+    r"""The lines to show for an error: one, or one for each mistake that a ConfigError names.
 
     Examples:
-        >>> messages(ConfigError("data.train: no such file\\nio.run_dir: must be a folder"))
+        >>> messages(ConfigError("data.train: no such file\nio.run_dir: must be a folder"))
         ['data.train: no such file', 'io.run_dir: must be a folder']
     """
     if not isinstance(error, ConfigError):

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from kdfast.cli.arguments import PATH, Formats
+from kdfast.cli.arguments import PATH, Formats, template_kwargs
 from kdfast.config import load_config
 from kdfast.config.choices import DEVICES, DTYPES
 from kdfast.files import check_file
@@ -33,6 +33,7 @@ _OPTIONS = (
         show_default=True,
         help="Chat template of the records: the model's own, 'auto', 'hermes', or a .jinja file.",
     ),
+    template_kwargs,
     click.option(
         "--limit",
         type=click.IntRange(min=0),

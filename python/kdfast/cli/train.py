@@ -11,9 +11,9 @@ import click
 
 from kdfast.cli.arguments import config_file, overrides
 from kdfast.config import load_config
+from kdfast.recipes.first_look.of_config import look_before_training
 from kdfast.runs.claim import check_not_running
 from kdfast.runs.folder import RunFolder, check_run_folder
-from kdfast.recipes.first_look.of_config import look_before_training
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

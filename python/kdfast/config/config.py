@@ -83,7 +83,7 @@ class Config:
         Raises:
             ConfigError: starts with the dotted path of the key at fault.
         """
-        arch, data, train = self.arch, self.data, self.train
+        arch, data = self.arch, self.data
         if arch.init == "teacher" and self.teacher.model is None:
             raise ConfigError("arch.init: 'teacher' needs teacher.model; set that, or another arch.init")
         longest = arch.max_position_embeddings

@@ -105,7 +105,9 @@ class KDConfig(Section):
     max_new_tokens: Annotated[
         int,
         Key(
-            "Where the deployed student's answers are cut, in tokens: bounds the expected length.", minimum=1
+            "Where the deployed student's answers are cut, in tokens: bounds the expected length.",
+            minimum=1,
+            maximum=2**31 - 1,
         ),
     ] = 256
     early_tool_ce_weight: Annotated[

@@ -26,10 +26,10 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def with_variables(source: str, variables: Mapping[str, Any]) -> str:
-    """A chat template with defaults for variables that it reads.
+    r"""A chat template with defaults for variables that it reads.
 
-    So whatever renders the template later (transformers, llama.cpp, a server) sees what training saw, and may still hand
-    over another value.
+    So whatever renders the template later (transformers, llama.cpp, a server) sees what training saw, and may still
+    hand over another value.
 
     Args:
         source: Jinja.
@@ -40,7 +40,7 @@ def with_variables(source: str, variables: Mapping[str, Any]) -> str:
 
     Example:
         >>> with_variables("{{ enable_thinking }}", {"enable_thinking": False})
-        '{% if enable_thinking is not defined %}{% set enable_thinking = false %}{% endif %}\\n{{ enable_thinking }}'
+        '{% if enable_thinking is not defined %}{% set enable_thinking = false %}{% endif %}\n{{ enable_thinking }}'
     """
     if not variables:
         return source

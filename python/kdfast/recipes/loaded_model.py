@@ -160,13 +160,14 @@ def _dataset(
     folder = RunFolder(named)
     shapes = load_config(folder.config).data.shapes if folder.holds_run else DEFAULT_SHAPES
     # The records are read in the format that the template writes; `settings.formats` is about answers.
-    written = call_format(load_template(settings.template, directory).compile())
+    written = call_format(load_template(settings.template, directory, settings.template_kwargs).compile())
     named_format = settings.formats[0] if len(settings.formats) == 1 else "hermes"
     opened = partial(
         KDDataset,
         tokenizer_path=directory,
         shapes=(*shapes, _LONGEST_SHAPE),
         template=settings.template,
+        template_kwargs=settings.template_kwargs,
         tool_call_format=written or named_format,
         invalid_calls="keep",  # a right answer is shown and compared here, not learned
     )

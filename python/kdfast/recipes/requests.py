@@ -5,10 +5,12 @@ No torch in here: the command line takes its defaults from these classes, and `-
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from kdfast.config import GatesConfig
+from kdfast.config import DataConfig, GatesConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +20,7 @@ class Settings:
     Attributes:
         prompts: records, JSONL.
         template: "tokenizer" (the model's own), "hermes" or the path of a .jinja file.
+        template_kwargs: variables that the template reads, by name; None = none.
         max_new_tokens: an answer is cut after this many tokens.
         limit: only the first `limit` prompts; 0 = all.
         warmup: generations before the first measured one.
@@ -29,6 +32,7 @@ class Settings:
 
     prompts: Path
     template: str = "tokenizer"
+    template_kwargs: Mapping[str, Any] | None = None
     max_new_tokens: int = 128
     limit: int = 0
     warmup: int = 1
@@ -103,3 +107,28 @@ class GateRequest(Settings):
     blessed: Path | None = None
     reports: Path | None = None
     seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectRequest:
+    """What `kdfast data inspect` looks at.
+
+    Attributes:
+        path: records, JSONL.
+        tokenizer: tokenizer.json, or the directory that holds it.
+        template: "auto", "hermes", "tokenizer" or a .jinja file.
+        template_kwargs: variables that the template reads, by name; None = none.
+        tool_call_format: the format of the calls, or "auto".
+        shapes: padded lengths in tokens, ascending.
+        line: the line whose record is the example; None = the first record's.
+        validation: held-out records, whose prompts are looked up in `path`; None = none.
+    """
+
+    path: Path
+    tokenizer: Path
+    template: str = DataConfig.template
+    template_kwargs: Mapping[str, Any] | None = None
+    tool_call_format: str = DataConfig.tool_call_format
+    shapes: tuple[int, ...] = DataConfig.shapes
+    line: int | None = None
+    validation: Path | None = None

@@ -105,8 +105,8 @@ class Claim:
 def running(folder: RunFolder, who: str) -> ConfigError:
     """The error for a folder that another process trains in; `who` is what that process wrote into its lock."""
     return ConfigError(
-        f"io.run_dir: a run is going on there ({who or 'another process holds its lock'}); wait for its end or stop it, "
-        f"or choose another folder: {folder.path}"
+        f"io.run_dir: a run is going on there ({who or 'another process holds its lock'}); wait for its end or stop "
+        f"it, or choose another folder: {folder.path}"
     )
 
 
@@ -132,6 +132,6 @@ def check_not_running(folder: RunFolder) -> None:
 def _is_still(path: Path, handle: int) -> bool:
     """Whether a path still names the open file."""
     try:
-        return os.path.samestat(os.stat(path), os.fstat(handle))
+        return os.path.samestat(path.stat(), os.fstat(handle))
     except FileNotFoundError:
         return False

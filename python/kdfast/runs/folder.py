@@ -8,7 +8,6 @@ from pathlib import Path
 from kdfast.config import Config, load_config
 from kdfast.errors import ConfigError
 
-
 STUDENT_ORIGIN = "kdfast.json"
 """The file in a student's directory that says where its weights come from."""
 

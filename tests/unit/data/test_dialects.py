@@ -154,3 +154,57 @@ def test_content_without_a_part_is_no_answer(tmp_path: Path) -> None:
 )
 def test_other_houses_are_named(tmp_path: Path, record: dict[str, Any], words: str) -> None:
     assert words in refusal(tmp_path, record)
+
+
+ROLE_ANSWER = {"role": "assistant", "content": "Yes."}
+
+
+def text_of(tmp_path: Path, messages: list[dict[str, Any]], source: str | None = None) -> str:
+    """The text of the row, rendered by our own template or by another one."""
+    template = _rust.ChatTemplate(source) if source is not None else None
+    store = build(tmp_path, [{"messages": messages, "truth_message": ROLE_ANSWER}], template=template)
+    return _rust.Tokenizer.from_file(tmp_path).decode(store.row(0)["ids"].tolist())
+
+
+def test_other_names_of_roles_are_read_as_the_usual_ones(tmp_path: Path) -> None:
+    usual = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Rain?"},
+        {"role": "assistant", "content": "Where?"},
+        {"role": "user", "content": "Lisbon"},
+    ]
+    for names in (
+        {"system": "developer"},
+        {"user": "human", "assistant": "gpt"},
+        {"assistant": "model"},
+    ):
+        other = [message | {"role": names.get(message["role"], message["role"])} for message in usual]
+        assert text_of(tmp_path, other) == text_of(tmp_path, usual), names
+
+
+DROPS = (
+    "{% for m in messages %}{% if m.role in ['user', 'assistant', 'tool'] %}<|im_start|>{{ m.role }}\n{{ m.content }}"
+    "<|im_end|>\n{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+KNOWS = DROPS.replace("'tool'", "'tool', 'developer'")
+
+
+def test_a_template_with_a_role_for_developers_gets_it(tmp_path: Path) -> None:
+    messages = [{"role": "developer", "content": "Be brief."}, *ASK]
+    assert "<|im_start|>developer\nBe brief." in text_of(tmp_path, messages, KNOWS)
+
+
+@pytest.mark.parametrize("role", ["system", "developer", "critic"])
+@pytest.mark.parametrize("content", ["Be brief.", "Rain?", "Answer in one short sentence, please."])
+def test_what_a_template_leaves_out_is_refused(tmp_path: Path, role: str, content: str) -> None:
+    messages = [{"role": role, "content": content}, *ASK]
+    said = "system" if role == "developer" else role
+    with pytest.raises(
+        DataError, match=rf"messages\[0\]: the chat template leaves out .* of role \"{said}\" says"
+    ):
+        text_of(tmp_path, messages, DROPS)
+
+
+def test_an_unknown_role_is_refused_by_our_own_template(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="unknown role critic"):
+        text_of(tmp_path, [{"role": "critic", "content": "Hm."}, *ASK])

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers.utils.chat_template_utils import render_jinja_template
+
 from kdfast import _rust
 from kdfast.data import load_template
 from kdfast.data.template_variables import check_variables, with_variables
 from kdfast.errors import ConfigError
-from transformers.utils.chat_template_utils import render_jinja_template
 
 QWEN = (
     "{%- for m in messages %}\n{{ m.role }}: {{ m.content }}\n{% endfor %}"

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from kdfast.errors import ConfigError
 from kdfast.runs.claim import Claim, check_not_running
 from kdfast.runs.folder import RunFolder
@@ -27,7 +28,8 @@ with Claim(RunFolder(Path(sys.argv[1]))) as claim:
 
 def held_elsewhere(path: Path) -> subprocess.Popen[str]:
     holder = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True)
-    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
     return holder
 
 
@@ -67,7 +69,8 @@ def test_what_was_made_goes_unless_it_is_kept(tmp_path: Path) -> None:
 def test_a_folder_that_was_there_stays(tmp_path: Path) -> None:
     with Claim(RunFolder(tmp_path)):
         pass
-    assert tmp_path.is_dir() and list(tmp_path.iterdir()) == []
+    assert tmp_path.is_dir()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_lock_file_that_its_holder_removed_is_not_taken_for_the_lock(
@@ -80,7 +83,7 @@ def test_a_lock_file_that_its_holder_removed_is_not_taken_for_the_lock(
     def slow_open(path: Path, *arguments: int) -> int:
         handle = real(path, *arguments)
         if not opened:  # between our opening and our locking, the former holder removes the file
-            os.unlink(path)
+            path.unlink()
         opened.append(handle)
         return handle
 

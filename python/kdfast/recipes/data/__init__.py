@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from kdfast.config import Config, DataConfig
+from kdfast.recipes.requests import InspectRequest
 
 
-def inspect(
-    path: Path,
-    *,
-    tokenizer: Path,
-    template: str = DataConfig.template,
-    tool_call_format: str = DataConfig.tool_call_format,
-    shapes: tuple[int, ...],
-    line: int | None = None,
-    validation: Path | None = None,
-) -> int:
+def inspect(request: InspectRequest) -> int:
     """Shows what training would see of a JSONL file; see `kdfast.recipes.data.inspection`."""
     from kdfast.recipes.data.inspection import inspect as show
 
-    show(
-        path,
-        tokenizer=tokenizer,
-        template=template,
-        tool_call_format=tool_call_format,
-        shapes=shapes,
-        line=line,
-        validation=validation,
-    )
+    show(request)
     return 0
 
 
@@ -79,9 +65,14 @@ def export(
     format: str,  # noqa: A002
     tokenizer: Path,
     template: str = DataConfig.template,
+    template_kwargs: Mapping[str, Any] | None = None,
 ) -> int:
     """Writes the rows of a JSONL file as Parquet or as a `datasets` directory; see `kdfast.recipes.data.stores`."""
     from kdfast.recipes.data.stores import export as write
 
-    print(write(path, out, format=format, tokenizer=tokenizer, template=template))
+    print(
+        write(
+            path, out, format=format, tokenizer=tokenizer, template=template, template_kwargs=template_kwargs
+        )
+    )
     return 0

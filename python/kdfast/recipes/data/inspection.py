@@ -20,6 +20,7 @@ from kdfast.data import KDDataset
 from kdfast.data.repeats import duplicate_rows, other_answers, shared_prompts
 from kdfast.errors import DataError
 from kdfast.recipes.data.unknown_keys import describe_unknown, unknown_keys
+from kdfast.recipes.requests import InspectRequest
 from kdfast.shapes import shape_use
 
 _STYLES = {
@@ -35,44 +36,27 @@ _MOST_LINES = 10
 _NAMES = re.compile(r'"(?:[^"\\]|\\.)*"|\d+|\([^)]*\)')
 
 
-def inspect(
-    path: Path,
-    *,
-    tokenizer: Path,
-    template: str,
-    tool_call_format: str,
-    shapes: tuple[int, ...],
-    line: int | None,
-    validation: Path | None,
-) -> None:
+def inspect(request: InspectRequest) -> None:
     """Prints what training would see of a JSONL file. Bad lines are set aside and shown; they stop nothing.
 
-    Args:
-        path: records, JSONL.
-        tokenizer: tokenizer.json, or the directory that holds it.
-        template: "auto", "hermes", "tokenizer" or a .jinja file.
-        tool_call_format: the format of the calls, or "auto".
-        shapes: padded lengths in tokens, ascending.
-        line: the line whose record is the example; None = the first record's.
-        validation: held-out records, whose prompts are looked up in `path`; None = none.
-
     Raises:
-        DataError: nothing in a file can be read, or no row comes from `line`.
+        DataError: nothing in a file can be read, or no row comes from the line that is to be shown.
         OSError: a file cannot be read or written.
     """
-    console = Console()
+    console, path = Console(), request.path
     opened = partial(
         KDDataset,
-        tokenizer_path=tokenizer,
-        shapes=shapes,
-        template=template,
+        tokenizer_path=request.tokenizer,
+        shapes=request.shapes,
+        template=request.template,
+        template_kwargs=request.template_kwargs,
         on_error="quarantine",
         max_rejected_fraction=1.0,
         invalid_calls="keep",
-        tool_call_format=tool_call_format,
+        tool_call_format=request.tool_call_format,
     )
     dataset = opened(path)
-    held_out = opened(validation) if validation is not None else None
+    held_out = opened(request.validation) if request.validation is not None else None
     rows = [dataset.store.row(int(row)) for row in dataset.rows]
     if not rows:
         _print_rejected(console, path, dataset)
@@ -84,7 +68,7 @@ def inspect(
     if held_out is not None:
         _print_shared(console, dataset, held_out)
     _print_rejected(console, path, dataset)
-    _print_example(console, dataset, rows, line)
+    _print_example(console, dataset, rows, request.line)
 
 
 def _print_counts(console: Console, path: Path, dataset: KDDataset, rows: list[dict[str, Any]]) -> None:

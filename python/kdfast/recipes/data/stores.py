@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.ipc
@@ -22,6 +24,7 @@ def export(
     format: str,  # noqa: A002
     tokenizer: Path,
     template: str = DataConfig.template,
+    template_kwargs: Mapping[str, Any] | None = None,
 ) -> str:
     """Writes the whole rows of a JSONL file: ids, spans and metadata, as the token store holds them.
 
@@ -31,6 +34,7 @@ def export(
         format: "parquet" or "datasets".
         tokenizer: tokenizer.json, or the directory that holds it.
         template: "hermes", "tokenizer" or a .jinja file.
+        template_kwargs: variables that the template reads, by name; None = none.
 
     Returns:
         a line of text that says what was written.
@@ -40,7 +44,8 @@ def export(
         DataError: bad data.
     """
     check_new(out)
-    dataset = KDDataset(path, tokenizer, template=template, max_seq_length=2**31 - 1)
+    longest = 2**31 - 1
+    dataset = KDDataset(path, tokenizer, longest, template=template, template_kwargs=template_kwargs)
     with pyarrow.memory_map(str(dataset.store.path)) as source, pyarrow.ipc.open_stream(source) as reader:
         table = reader.read_all().drop_columns(["row_checksum"])
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -42,7 +42,7 @@ def choose_prompts(dataset: KDDataset, tools: int, others: int) -> list[EvalProm
 def evaluate_once(
     file: Path, student: nn.Module, dataset: KDDataset, config: Config, display: Display, step: int
 ) -> dict[str, Any]:
-    """The evaluation in `file` if it was made at `step`; else a new one, which is written to `file`. CSV lies beside it.
+    """The evaluation in `file` if it was made at `step`; else a new one, which is written to `file`, and as CSV.
 
     Args:
         file: JSON, see `Evaluation.to_json`, and the `step`.

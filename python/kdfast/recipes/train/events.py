@@ -54,4 +54,5 @@ def tell(callbacks: Sequence[Callback], event: TrainEvent) -> bool:
         step
         True
     """
-    return any([callback(event) is True for callback in callbacks])
+    answers = [callback(event) for callback in callbacks]
+    return any(answer is True for answer in answers)

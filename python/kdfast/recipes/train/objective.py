@@ -25,7 +25,6 @@ from kdfast.losses import (
     planned_loss,
     term_weights,
 )
-
 from kdfast.teacher.local.scores import call_opening_ids
 
 Batch = Mapping[str, Tensor]

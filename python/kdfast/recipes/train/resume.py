@@ -31,13 +31,13 @@ def resume_notes(config: Config, before: Config, step: int, *, ended_early: bool
     notes = []
     if step == steps:
         notes.append(
-            f"nothing is left to train: the run is at its last step, {step} of {steps}; a larger train.num_steps lets it "
-            "go on"
+            f"nothing is left to train: the run is at its last step, {step} of {steps}; a larger train.num_steps "
+            "lets it go on"
         )
     elif ended_early:
         notes.append(
-            f"nothing is left to train: the last {config.train.stop_after_validations} validations brought no lower loss "
-            "(train.stop_after_validations); a larger number, or 0, lets the run go on"
+            f"nothing is left to train: the last {config.train.stop_after_validations} validations brought no lower "
+            "loss (train.stop_after_validations); a larger number, or 0, lets the run go on"
         )
     elif config.schedule_steps != before.schedule_steps:
         notes.append(_schedule(config, before, step))
@@ -48,7 +48,7 @@ def _schedule(config: Config, before: Config, step: int) -> str:
     rate = learning_rate(step, config.schedule_steps, config.optimizer)
     former = learning_rate(step, before.schedule_steps, before.optimizer)
     return (
-        f"the learning rate now falls over {config.schedule_steps} steps, not over {before.schedule_steps}: the next step's "
-        f"is {rate:.2e} instead of {former:.2e}, and loss weights that change over the run move likewise; set "
+        f"the learning rate now falls over {config.schedule_steps} steps, not over {before.schedule_steps}: the next "
+        f"step's is {rate:.2e} instead of {former:.2e}, and loss weights that change over the run move likewise; set "
         f"optimizer.schedule_steps={before.schedule_steps} to keep the schedule"
     )

@@ -103,7 +103,7 @@ class Run:
             torch.set_num_threads(config.train.threads)
         torch.manual_seed(config.train.seed)
         self.display = Display(quiet=not ranks.main)
-        self.device = resolve_device(config.train.device)
+        self.device = resolve_device(config.train.device, key="train.device")
         self.folder = RunFolder(config.io.run_dir)
         self.baseline = blessed_reports(config)
         note = gates_without_prompts(config)
@@ -181,8 +181,8 @@ class Run:
         progress, most = self.progress, self.config.train.stop_after_validations
         if progress.step < self.config.train.num_steps:
             self._say(
-                f"stopped early at step {progress.step}: the last {most} validations brought no lower held-out loss than "
-                f"step {progress.best_step}'s (train.stop_after_validations)"
+                f"stopped early at step {progress.step}: the last {most} validations brought no lower held-out loss "
+                f"than step {progress.best_step}'s (train.stop_after_validations)"
             )
 
     def _origin(self, step: int) -> dict[str, Any]:

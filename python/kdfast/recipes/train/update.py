@@ -39,8 +39,8 @@ def train_step(
         max_grad_norm: the gradient is scaled down to this norm; 0 = no clipping.
 
     Returns:
-        the report: `values` has `loss`, each term's mean (`kl`, `ce_truth`, ...), diagnostics, `tokens` and `grad_norm`;
-        `states` is for the next step.
+        the report: `values` has `loss`, each term's mean (`kl`, `ce_truth`, ...), diagnostics, `tokens` and
+        `grad_norm`; `states` is for the next step.
 
     Raises:
         DataError: a batch that cannot be right; the message names its rows.

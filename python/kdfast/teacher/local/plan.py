@@ -115,8 +115,8 @@ def _check_ids(settings: TeacherConfig, turn_end_ids: Sequence[int], usable: int
     unknown = [token for token in turn_end_ids if token >= usable]
     if unknown:
         raise ConfigError(
-            f"data.tokenizer: must have the end of a turn among the {usable} ids that teacher and student share; use the "
-            f"teacher's tokenizer, got {unknown}"
+            f"data.tokenizer: must have the end of a turn among the {usable} ids that teacher and student share; use "
+            f"the teacher's tokenizer, got {unknown}"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet
 import pytest
@@ -14,6 +15,11 @@ from tiny_run import write_records
 from kdfast import KDDataset
 from kdfast.errors import ConfigError, DataError
 from kdfast.recipes.data import audit, export, inspect
+from kdfast.recipes.requests import InspectRequest
+
+
+def inspect_file(path: Path, **options: Any) -> int:
+    return inspect(InspectRequest(path=path, **options))
 
 
 @pytest.fixture
@@ -29,7 +35,7 @@ def tokenizer(tmp_path: Path) -> Path:
 def test_inspect_counts_what_is_there(
     records: Path, tokenizer: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert inspect(records, tokenizer=tokenizer, shapes=(256, 512), line=6) == 0
+    assert inspect_file(records, tokenizer=tokenizer, shapes=(256, 512), line=6) == 0
     text = capsys.readouterr().out
     data = KDDataset(records, tokenizer, shapes=[256, 512])
     # records 3, 7 and 11 need no call; 0, 5 and 10 carry a teacher's answer besides the truth
@@ -45,7 +51,7 @@ def test_inspect_shows_rejected_lines(
 ) -> None:
     with records.open("a") as file:
         file.write('{"prompt": "a"}\n{"prompt": 7, "teacher_text": "b"}\n')
-    inspect(records, tokenizer=tokenizer, shapes=(512,))
+    inspect_file(records, tokenizer=tokenizer, shapes=(512,))
     text = capsys.readouterr().out
     assert "2 lines were rejected" in text
     assert "line 13" in text
@@ -55,7 +61,7 @@ def test_inspect_shows_rejected_lines(
 def test_inspect_lists_unknown_keys(
     records: Path, tokenizer: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    inspect(records, tokenizer=tokenizer, shapes=(512,))
+    inspect_file(records, tokenizer=tokenizer, shapes=(512,))
     assert "every key is known" in capsys.readouterr().out
     good = {"prompt": "a", "teacher_text": "b"}
     with records.open("a") as file:
@@ -67,7 +73,7 @@ def test_inspect_lists_unknown_keys(
             file.write(json.dumps(good | more) + "\n")
         # a rejected line: its keys do not count
         file.write(json.dumps({"prompt": 7, "teacher_text": "b", "promt": "c"}) + "\n")
-    inspect(records, tokenizer=tokenizer, shapes=(512,))
+    inspect_file(records, tokenizer=tokenizer, shapes=(512,))
     lines = capsys.readouterr().out.splitlines()
     first = lines.index("keys that kdfast does not know: 2")
     assert lines[first + 1 : first + 3] == [
@@ -82,7 +88,7 @@ def test_inspect_shows_the_ten_commonest_unknown_keys(
 ) -> None:
     path = tmp_path / "many.jsonl"
     path.write_text(json.dumps({"prompt": "a", "teacher_text": "b"} | {f"x{key}": 1 for key in range(12)}))
-    inspect(path, tokenizer=tokenizer, shapes=(512,))
+    inspect_file(path, tokenizer=tokenizer, shapes=(512,))
     text = capsys.readouterr().out
     assert "keys that kdfast does not know: 12" in text
     assert "  x9: in 1 record" in text
@@ -93,7 +99,7 @@ def test_inspect_shows_the_ten_commonest_unknown_keys(
 def test_inspect_counts_what_is_there_twice(
     records: Path, tokenizer: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    inspect(records, tokenizer=tokenizer, shapes=(512,))
+    inspect_file(records, tokenizer=tokenizer, shapes=(512,))
     assert "no row is there twice, and no prompt has two answers" in capsys.readouterr().out
     again = records.read_text().splitlines()[1:3]
     other = json.loads(again[0])
@@ -101,7 +107,7 @@ def test_inspect_counts_what_is_there_twice(
     other["truth_text"] = "No."
     with records.open("a") as file:
         file.write("\n".join([*again, json.dumps(other)]) + "\n")
-    inspect(records, tokenizer=tokenizer, shapes=(512,))
+    inspect_file(records, tokenizer=tokenizer, shapes=(512,))
     text = capsys.readouterr().out
     assert "rows with the tokens of an earlier row, learned once more: 2" in text
     assert "earlier record's prompt and tools, and another answer: 1 (lines 15)\n" in text
@@ -113,7 +119,7 @@ def test_inspect_counts_held_out_prompts_that_are_trained_on(
     held_out = write_records(records.with_name("held_out.jsonl"), range(10, 15))
     with held_out.open("a") as file:
         file.write("{}\n")
-    inspect(records, tokenizer=tokenizer, shapes=(512,), validation=held_out)
+    inspect_file(records, tokenizer=tokenizer, shapes=(512,), validation=held_out)
     text = capsys.readouterr().out
     # numbers 10 and 11 are in both files
     assert f"2 of 5 held-out prompts ({held_out}) are prompts of this file too" in text
@@ -129,7 +135,7 @@ def test_inspect_refuses_held_out_records_that_are_none(
     bad = tmp_path / "bad.jsonl"
     bad.write_text("{}\n")
     with pytest.raises(DataError, match=r"bad\.jsonl: no record in it can be used"):
-        inspect(records, tokenizer=tokenizer, shapes=(512,), validation=bad)
+        inspect_file(records, tokenizer=tokenizer, shapes=(512,), validation=bad)
 
 
 def test_audit_finds_a_flipped_byte(
@@ -169,3 +175,22 @@ def test_export_holds_the_rows(records: Path, tokenizer: Path, tmp_path: Path, f
     assert columns["line"] == [data.store.line(index) for index in range(len(data))]
     with pytest.raises(ConfigError, match="is there already"):
         export(records, out, format=format_, tokenizer=tokenizer)
+
+
+def test_variables_of_the_template(
+    records: Path, tokenizer: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    template = tmp_path / "mine.jinja"
+    text = "{{ mood }}{% for m in messages %}<|im_start|>{{ m.role }} {{ m.content or '' }}"
+    text += "{% for c in m.tool_calls or [] %}<tool_call>{{ c.function | tojson }}</tool_call>{% endfor %}<|im_end|>{% endfor %}"
+    template.write_text(text + "{% if add_generation_prompt %}<|im_start|>assistant {% endif %}")
+    given = ("--tokenizer", tokenizer, "--template", template, "--shapes", "512")
+    told = run_command("data", "inspect", records, *given, "--template-kwargs", '{"mood": "cheerful"}')
+    assert told.returncode == 0, told.stderr
+    assert "cheerful<|im_start|>user What is" in told.stdout
+    wrong = run_command("data", "inspect", records, *given, "--template-kwargs", '{"moood": "cheerful"}')
+    assert (wrong.returncode, "reads no such variable; remove it, got 'moood'" in wrong.stderr) == (2, True)
+    for bad in ("{", "[1]", "3", '{"a": .nan}'):
+        refused = run_command("data", "inspect", records, *given, "--template-kwargs", bad)
+        assert refused.returncode == 2
+        assert "--template-kwargs" in refused.stderr, bad

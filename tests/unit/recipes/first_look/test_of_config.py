@@ -127,7 +127,7 @@ def test_without_a_teacher_the_store_must_be_one(files: Path) -> None:
         look_before_training(config(files, **alone, teacher__store=files / "none"))
     (files / "store" / "4567.teacher.arrow").touch()
     with pytest.raises(
-        ConfigError, match="teacher.store: must be a teacher store, or .* exactly one, found 2"
+        ConfigError, match=r"teacher.store: must be a teacher store, or .* exactly one, found 2"
     ):
         look_before_training(config(files, **alone))
 
@@ -145,12 +145,12 @@ def test_a_teacher_that_nothing_reads_is_not_looked_at(files: Path) -> None:
 
 
 def test_teaching_needs_a_teacher_and_a_place_for_its_answers(files: Path) -> None:
-    with pytest.raises(ConfigError, match="teacher.model: needed by `kdfast teach`"):
+    with pytest.raises(ConfigError, match=r"teacher.model: needed by `kdfast teach`"):
         look_before_teaching(config(files, teacher__model=None, arch__init=files / "teacher"))
-    with pytest.raises(ConfigError, match="teacher.store: must be a folder, choose another path"):
+    with pytest.raises(ConfigError, match=r"teacher.store: must be a folder, choose another path"):
         look_before_teaching(config(files, teacher__store=files / "train.jsonl"))
     (files / "small.gguf").write_bytes(b"<html>")
-    with pytest.raises(TeacherError, match="teacher.model: this is no GGUF file, fetch it again"):
+    with pytest.raises(TeacherError, match=r"teacher.model: this is no GGUF file, fetch it again"):
         look_before_teaching(config(files, teacher__model=files / "small.gguf"))
 
 
@@ -170,5 +170,5 @@ def test_the_estimate_reads_the_tokenizer_only_for_its_size(files: Path) -> None
     missing = {"data": {"train": "t.jsonl", "tokenizer": "none"}, "io": {"run_dir": "run"}}
     sizes = {"d_model": 8, "n_layers": 1, "n_heads": 2, "d_ff": 8}
     look_before_estimating(config_from_dict({**missing, "arch": {**sizes, "vocab_size": 300}}))
-    with pytest.raises(ConfigError, match="^data.tokenizer: no such file or directory"):
+    with pytest.raises(ConfigError, match=r"^data.tokenizer: no such file or directory"):
         look_before_estimating(config_from_dict({**missing, "arch": sizes}))

@@ -29,7 +29,7 @@ def written(path: Path, document: object) -> Path:
 
 def test_something_must_be_judged() -> None:
     check_enabled(GatesConfig())
-    with pytest.raises(ConfigError, match="gates.enabled: must name at least one gate"):
+    with pytest.raises(ConfigError, match=r"gates.enabled: must name at least one gate"):
         check_enabled(GatesConfig(enabled=()))
 
 
@@ -50,5 +50,5 @@ def test_a_report_is_a_speed_report(tmp_path: Path) -> None:
     check_reports([written(tmp_path / "report.json", REPORT)])
     with pytest.raises(ConfigError, match=r"^--candidate-report: no such file"):
         check_reports([tmp_path / "none.json"])
-    with pytest.raises(DataError, match="not a speed report: kind must be 'kdfast.speed_report'"):
+    with pytest.raises(DataError, match=r"not a speed report: kind must be 'kdfast.speed_report'"):
         check_reports([written(tmp_path / "baseline.json", BASELINE)])

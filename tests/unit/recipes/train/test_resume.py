@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from kdfast.config import Config, config_from_dict
 from kdfast.errors import ConfigError
 from kdfast.recipes.train.resume import resume_notes
