@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 import signal
 from pathlib import Path
 
@@ -192,8 +193,8 @@ def test_full_disk_while_saving(taught: Path, tmp_path: Path) -> None:
     where = f"io.run_dir={run}"
     result = run_process("train", taught / "config.yaml", where, preexec_fn=limit_file_size)
     failed(result, 1, ("step_",))
-    # it is found before the first step, and the trial leaves nothing
-    assert sorted(path.name for path in run.iterdir()) == ["config.yaml"]
+    # it is found before the first step, and nothing is left
+    assert not run.exists()
 
 
 def test_quarantine_sets_bad_lines_aside(taught: Path, tmp_path: Path) -> None:
@@ -213,3 +214,60 @@ def test_quarantine_sets_bad_lines_aside(taught: Path, tmp_path: Path) -> None:
         f"io.run_dir={tmp_path / 'run'}",
         names=("bad.jsonl:49",),
     )
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "kd.temperature=2",
+            "kd.temperature: must be the temperature of the teacher's log-probabilities (1.0)",
+        ),
+        (
+            "teacher.k=1000",
+            "teacher.k: must be at most 487, the number of ids that teacher and student share",
+        ),
+        ("teacher.demonstrations=99", "teacher.demonstrations: more than the training records have to show"),
+        ("arch.layers=3", "arch.layers: the model has 2 layers"),
+        ("data.shape_probs=[1, 0, 0]", "data.shape_probs: must be above 0 for a shape that has rows ("),
+        ("kd.hidden_state_weight=1", "kd.hidden_state_weight: needs a live teacher's hidden states"),
+    ],
+)
+def test_what_the_config_asks_for_and_the_data_do_not_have(
+    taught: Path, tmp_path: Path, override: str, message: str
+) -> None:
+    run = tmp_path / "run"
+    fails(2, "train", taught / "config.yaml", override, f"io.run_dir={run}", names=(message,))
+    assert not run.exists()
+
+
+def test_a_k_above_the_vocabulary_is_refused_before_the_teacher_is_loaded(
+    taught: Path, tmp_path: Path
+) -> None:
+    teacher = tmp_path / "teacher"
+    shutil.copytree(taught / "teacher", teacher)
+    store = f"teacher.store={tmp_path / 'store'}"
+    options = (f"teacher.model={teacher}", store, "teacher.k=488")
+    (teacher / "model.safetensors").write_bytes(b"damaged")
+    fails(2, "teach", taught / "config.yaml", *options, names=("teacher.k: must be at most 487",))
+    assert not (tmp_path / "store").exists()
+
+
+def test_held_out_records_that_are_all_set_aside(taught: Path, tmp_path: Path) -> None:
+    path = bad_records(tmp_path, b'{"x": 1}\n')
+    aside = ("data.on_error=quarantine", "data.max_rejected_fraction=1")
+    where = (f"data.validation={path}", f"io.run_dir={tmp_path / 'run'}")
+    message = f"{path}: no record is left to validate on (data.validation)"
+    fails(2, "train", taught / "config.yaml", *aside, *where, names=(message,))
+
+
+def test_more_memory_than_there_is(taught: Path, tmp_path: Path) -> None:
+    sizes = (
+        "arch.init=scratch",
+        "arch.d_model=80000000000",
+        "arch.n_layers=1",
+        "arch.n_heads=2",
+        "arch.d_ff=8",
+    )
+    where = f"io.run_dir={tmp_path / 'run'}"
+    fails(1, "train", taught / "config.yaml", *sizes, where, names=("out of memory; lower", "sizes of arch"))

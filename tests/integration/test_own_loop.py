@@ -16,6 +16,7 @@ from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
 import kdfast
+from kdfast.batch import SOURCES
 from kdfast.config import Config, KDConfig, load_config
 from kdfast.data import KDDataset
 from kdfast.errors import CheckpointError, ConfigError, DataError, KdfastError
@@ -202,7 +203,7 @@ def test_train_step_is_a_step_of_plain_torch(prepared: Path) -> None:
     dataset = KDDataset(prepared / "train.jsonl", prepared / "teacher", shapes=[192, 256, 512])
     kd = KDConfig(kl_weight=0, ce_teacher_weight=0, ce_truth_weight=1.0, name_weight=0, args_weight=0)
     objective = kdfast.Objective.of(dataset, kd)
-    truths = [row for row in range(len(dataset)) if int(dataset[row]["source"]) == 0][:6]
+    truths = [row for row in range(len(dataset)) if int(dataset[row]["source"]) == SOURCES["truth"]][:6]
     ours, theirs = (AutoModelForCausalLM.from_pretrained(prepared / "teacher") for _ in range(2))
     optimizers = [torch.optim.AdamW(model.parameters(), lr=1e-3) for model in (ours, theirs)]
     states = None
@@ -219,7 +220,7 @@ def test_train_step_is_a_step_of_plain_torch(prepared: Path) -> None:
         norm = torch.nn.utils.clip_grad_norm_(theirs.parameters(), 1.0)
         optimizers[1].step()
         optimizers[1].zero_grad()
-        assert report.values["loss"] == pytest.approx(float(loss), rel=1e-5)
+        assert report.values["loss"] == pytest.approx(float(loss.detach()), rel=1e-5)
         assert report.values["grad_norm"] == pytest.approx(float(norm), rel=1e-4)
         assert all(parameter.grad is None for parameter in ours.parameters())
     for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):

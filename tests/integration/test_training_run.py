@@ -8,6 +8,7 @@ import random
 import shutil
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -120,8 +121,14 @@ def test_splitting_a_step_changes_nothing(
         torch.testing.assert_close(value, reference[name], rtol=1e-3, atol=2e-4, msg=name)
 
 
-def kill_in_the_middle(taught: Path, run: Path, *overrides: str, by: signal.Signals) -> int:
-    """Starts a run and sends the signal at a random moment after the first step."""
+def kill_in_the_middle(
+    taught: Path,
+    run: Path,
+    *overrides: str,
+    by: signal.Signals,
+    before: Callable[[], None] = lambda: None,
+) -> int:
+    """Starts a run, calls `before` and sends the signal at a random moment after the first step."""
     process = start_process(
         *("train", taught / "config.yaml", f"io.run_dir={run}", *overrides),
         stdout=subprocess.PIPE,
@@ -131,6 +138,7 @@ def kill_in_the_middle(taught: Path, run: Path, *overrides: str, by: signal.Sign
     wanted = random.Random(str(run)).randint(1, 6)
     file = run / "metrics.jsonl"
     wait_until(lambda: file.exists() and file.read_bytes().count(b"\n") > wanted, process)
+    before()
     if by == signal.SIGKILL:
         os.killpg(process.pid, by)
     else:
@@ -151,7 +159,13 @@ def test_killed_and_resumed_is_bit_equal(taught: Path, whole: Path, tmp_path: Pa
 
 def test_sigterm_saves_and_says_how_to_go_on(taught: Path, whole: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    assert kill_in_the_middle(taught, run, by=signal.SIGTERM) == 130
+
+    def resume_too_early() -> None:
+        refused = train(taught, run, "--resume")
+        assert refused.returncode == 2
+        assert "io.run_dir: a run is going on there (process " in refused.stderr
+
+    assert kill_in_the_middle(taught, run, by=signal.SIGTERM, before=resume_too_early) == 130
     steps = metrics(run)
     assert (run / "checkpoints" / f"step_{steps[-1]['step']}").is_dir()
     result = train(taught, run, "--resume")

@@ -278,7 +278,19 @@ def test_import_of_what_is_no_bfcl(source, tmp_path, capsys, monkeypatch):
         (
             MemoryError(),
             1,
-            "out of memory; lower train.micro_batch_size, teacher.batch_tokens or data.shapes",
+            "out of memory; lower train.micro_batch_size, teacher.batch_tokens, data.shapes or the sizes of arch",
+        ),
+        (
+            RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you"
+            ),
+            1,
+            "out of memory; lower train.micro_batch_size, teacher.batch_tokens, data.shapes or the sizes of arch",
+        ),
+        (
+            RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+            1,
+            "out of memory; lower train.micro_batch_size, teacher.batch_tokens, data.shapes or the sizes of arch",
         ),
     ],
 )

@@ -278,8 +278,18 @@ def test_resolve_device(monkeypatch):
         monkeypatch.setattr(torch.cuda, "is_available", lambda cuda=cuda: cuda)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda mps=mps: mps)
         assert resolve_device("auto").type == expected
-    with pytest.raises(ConfigError, match=r"this machine has cpu; .*: cuda"):
+    with pytest.raises(ConfigError, match=r"^device: this machine has cpu; .*: cuda"):
         resolve_device("cuda")
+    with pytest.raises(ConfigError, match=r"^train.device: this machine has cpu; .*: mps"):
+        resolve_device("mps", key="train.device")
+
+
+def test_layers_beyond_the_model_are_refused_before_its_weights_are_read(tmp_path):
+    directory = write_model(tmp_path / "teacher")
+    (directory / "model.safetensors").unlink()
+    for layers, message in ((4, "the model has 3 layers"), ((0, 3), "the model has layers 0 to 2")):
+        with pytest.raises(ConfigError, match=rf"^arch.layers: {message}"):
+            build_student(ArchConfig(init="teacher", layers=layers), teacher_dir=directory)
 
 
 def config_for(arch, **sections):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_models import VOCAB, byte_pieces, tiny_llama, write_model, write_tokenizer
 
-from kdfast.errors import DataError, TeacherError
+from kdfast.errors import ConfigError, DataError, TeacherError
 from kdfast.teacher import LocalTeacher, ScoringRow, Wanted, call_opening_ids, convert_gguf
 from kdfast.teacher.local.scores import score_logits
 from kdfast.teacher.local.teacher import token_batches
@@ -285,3 +285,12 @@ def test_a_gguf_file_gives_the_scores_of_its_model_and_is_converted_once(tmp_pat
 def test_conversion_is_quiet(tmp_path, capfd):
     convert_gguf(write_gguf(tmp_path / "tiny.gguf"), tmp_path / "out")
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_conversion_replaces_no_directory_of_somebody_else(tmp_path):
+    path, mine = write_gguf(tmp_path / "tiny.gguf"), tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.txt").touch()
+    with pytest.raises(ConfigError, match="holds other files, which would be lost"):
+        convert_gguf(path, mine)
+    assert [file.name for file in mine.iterdir()] == ["thesis.txt"]

@@ -97,3 +97,28 @@ def test_long_rows_are_not_shown() -> None:
 def test_k_must_hold_what_is_always_kept() -> None:
     with pytest.raises(ConfigError, match=r"teacher\.k"):
         plan(k=1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"k": 1}, "teacher.k: must be at least 2 (the answer's token and the end of a turn), got 1"),
+        (
+            {"k": 121},
+            "teacher.k: must be at most 120, the number of ids that teacher and student share, got 121",
+        ),
+        (
+            {"k": 2, "usable": 3},
+            "data.tokenizer: must have the end of a turn among the 3 ids that teacher and student share; use the "
+            "teacher's tokenizer, got [3]",
+        ),
+    ],
+)
+def test_a_k_or_a_vocabulary_that_does_not_fit(settings: dict[str, int], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        plan(**settings)  # type: ignore[arg-type]
+    assert str(caught.value) == message
+
+
+def test_a_k_of_the_whole_vocabulary_fits() -> None:
+    assert plan(k=120).wanted.k == 120

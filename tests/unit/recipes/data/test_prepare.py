@@ -182,7 +182,8 @@ def test_variables_of_the_template(
 ) -> None:
     template = tmp_path / "mine.jinja"
     text = "{{ mood }}{% for m in messages %}<|im_start|>{{ m.role }} {{ m.content or '' }}"
-    text += "{% for c in m.tool_calls or [] %}<tool_call>{{ c.function | tojson }}</tool_call>{% endfor %}<|im_end|>{% endfor %}"
+    text += "{% for c in m.tool_calls or [] %}<tool_call>{{ c.function | tojson }}</tool_call>{% endfor %}"
+    text += "<|im_end|>{% endfor %}"
     template.write_text(text + "{% if add_generation_prompt %}<|im_start|>assistant {% endif %}")
     given = ("--tokenizer", tokenizer, "--template", template, "--shapes", "512")
     told = run_command("data", "inspect", records, *given, "--template-kwargs", '{"mood": "cheerful"}')

@@ -17,6 +17,7 @@ from kdfast.recipes.first_look.files import (
     check_tokenizer,
     file_problem,
     folder_problem,
+    template_problem,
 )
 
 RECORD = {"prompt": "a", "teacher_text": "b"}
@@ -88,6 +89,18 @@ def test_a_tokenizer(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"no tokenizer.json in this directory"):
         check_tokenizer(tmp_path / "empty")
+
+
+def test_a_template_is_there_and_compiles(tmp_path: Path) -> None:
+    path = tmp_path / "mine.jinja"
+    assert template_problem(str(path)) == f"no such file (check the path): {path}"
+    path.write_text("{{ messages[0].content }}", encoding="utf-8")
+    assert [template_problem(name) for name in (str(path), "auto", "hermes", "tokenizer")] == [None] * 4
+    path.write_text("{% for %}", encoding="utf-8")
+    problem = template_problem(str(path))
+    assert problem is not None
+    assert problem.startswith("the chat template failed, line 1: ")
+    assert problem.endswith(f": {path}")
 
 
 def test_paths(tmp_path: Path) -> None:

@@ -6,13 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import tiny_models
 from tiny_run import record, write_teacher
 
-from kdfast.config import KDConfig
+from kdfast import _rust
+from kdfast.config import DataConfig, KDConfig
 from kdfast.data import KDDataset
 from kdfast.errors import ConfigError
-from kdfast.recipes.train.inputs import check_inputs
+from kdfast.recipes.train.inputs import check_inputs, check_shape_weights
 
 OFF = {
     "kl_weight": 0.0,
@@ -87,3 +90,49 @@ def test_all_that_is_missing_is_said_at_once(tmp_path: Path) -> None:
 
 def test_hidden_states_need_a_live_teacher(tmp_path: Path) -> None:
     assert check_inputs(kd(hidden_state_weight=0.1), dataset(tmp_path, [1]), live_teacher=True) == 0
+
+
+def test_the_temperature_is_the_one_of_the_teachers_store(tmp_path: Path) -> None:
+    data = dataset(tmp_path, [3])
+    with _rust.TeacherWriter.open(
+        tmp_path / "store", "hot", k=2, vocab_size=300, samples=0, logprob_temperature=2.0
+    ) as writer:
+        data.open_teacher(writer.path)
+    with pytest.raises(ConfigError) as caught:
+        check_inputs(kd(kl_weight=0.5), data)
+    allowed = "must be the temperature of the teacher's log-probabilities (2.0), got 1.0"
+    assert str(caught.value) == f"kd.temperature: {allowed}"
+    # with that temperature the next check fails, as the store has no rows; without the divergence none does
+    with pytest.raises(ConfigError, match=r"^kd.kl_weight: needs teacher_topk_logp"):
+        check_inputs(kd(kl_weight=0.5, temperature=2.0), data)
+    assert check_inputs(kd(ce_truth_weight=0.5), data) == 0
+
+
+def test_terms_that_look_at_openings_need_an_id_that_opens_a_call(tmp_path: Path) -> None:
+    path, model = tmp_path / "data.jsonl", tmp_path / "model"
+    document = json.loads((tiny_models.write_tokenizer(model) / "tokenizer.json").read_text(encoding="utf-8"))
+    del document["model"]["vocab"]["<"]
+    (model / "tokenizer.json").write_text(json.dumps(document), encoding="utf-8")
+    path.write_text('{"prompt": "Hello", "teacher_text": "Hello."}\n', encoding="utf-8")
+    data = KDDataset(path, model, shapes=[512], template="hermes", cache=tmp_path / "cache", threads=1)
+    with pytest.raises(ConfigError) as caught:
+        check_inputs(kd(early_tool_negative_weight=0.5, early_tool_prior_weight=0.25), data)
+    why = "must be 0: no id of the tokenizer can open a call ('<tool_call>'); or set another data.tool_call_format"
+    assert str(caught.value).splitlines() == [
+        f"kd.early_tool_prior_weight: {why}, got 0.25",
+        f"kd.early_tool_negative_weight: {why}, got 0.5",
+    ]
+    assert check_inputs(kd(ce_teacher_weight=0.5, ce_truth_weight=0.0), data) == 0
+
+
+def test_a_shape_with_rows_has_a_chance() -> None:
+    def config(probs: Any) -> DataConfig:
+        return DataConfig(train=Path("t"), tokenizer=Path("t"), shapes=(8, 16, 32), shape_probs=probs)
+
+    lengths = np.array([5, 8, 17], dtype=np.int32)  # shapes 8 and 32
+    for probs in ("natural", "production", (0, 1, 1), (1, 0, 0)):
+        check_shape_weights(config(probs), lengths)
+    with pytest.raises(ConfigError) as caught:
+        check_shape_weights(config((0, 1, 0)), lengths)
+    allowed = "must be above 0 for a shape that has rows (8, 32), got [0.0, 1.0, 0.0]"
+    assert str(caught.value) == f"data.shape_probs: {allowed}"
