@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import signal
+import threading
 from types import FrameType, TracebackType
 from typing import Self
 
 
 class StopRequest:
     """Inside the block, SIGINT and SIGTERM only set `requested`; a second signal ends the process at once.
+
+    In another thread than the main one signals stay as they are: Python hands them to the main thread.
 
     Examples:
         >>> import os
@@ -23,6 +26,8 @@ class StopRequest:
         self._before: dict[int, signal.Handlers | object] = {}
 
     def __enter__(self) -> Self:
+        if threading.current_thread() is not threading.main_thread():
+            return self
         for number in (signal.SIGINT, signal.SIGTERM):
             self._before[number] = signal.signal(number, self._remember)
         return self

@@ -167,7 +167,11 @@ def test_constrained_without_llguidance_is_told_first(
     import sys
 
     monkeypatch.setitem(sys.modules, "llguidance", None)
-    code = evaluate(folder, tmp_path / "out.json", "--constrained", model=tmp_path / "none")
+    without_weights = tmp_path / "model"
+    without_weights.mkdir()
+    for name in ("config.json", "tokenizer.json"):
+        os.link(folder / "teacher" / name, without_weights / name)
+    code = evaluate(folder, tmp_path / "out.json", "--constrained", model=without_weights)
     fails(capsys, code, "llguidance", "pip install 'kdfast[constrained]'")
 
 
@@ -274,7 +278,7 @@ def test_models_that_are_none(folder: Path, tmp_path: Path, capsys: pytest.Captu
     out = tmp_path / "out.json"
     fails(capsys, evaluate(folder, out, model=tmp_path / "none"), "no such directory", "none")
     (tmp_path / "empty").mkdir()
-    fails(capsys, evaluate(folder, out, model=tmp_path / "empty"), "tokenizer.json", "empty")
+    fails(capsys, evaluate(folder, out, model=tmp_path / "empty"), "no readable config.json", "empty")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text("")
     fails(capsys, evaluate(folder, out, model=tmp_path / "run"), "has no student yet", "--resume", "run")

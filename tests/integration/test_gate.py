@@ -330,7 +330,7 @@ def test_reports_that_are_none(
 def test_models_that_are_none(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
     fails(capsys, gate(folder, candidate=tmp_path / "none"), "candidate: no such directory", "none")
-    fails(capsys, gate(folder, candidate=tmp_path / "empty"), "candidate: has no tokenizer.json", "empty")
+    fails(capsys, gate(folder, candidate=tmp_path / "empty"), "candidate: no readable config.json", "empty")
     fails(capsys, gate(folder, "--blessed", tmp_path / "none"), "blessed: no such directory")
     fails(capsys, gate(folder, "--json", tmp_path), "is a directory", str(tmp_path))
     fails(capsys, gate(folder, "--config", tmp_path / "no.yaml"), "no such config file", "no.yaml")

@@ -70,9 +70,9 @@ def test_a_run_folder(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_models_that_are_none(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "report.json"
     fails(capsys, measure(folder, out, model=tmp_path / "none"), "no such directory", "none")
-    fails(capsys, measure(folder, out, model=folder / "train.jsonl"), "no such directory", "train.jsonl")
+    fails(capsys, measure(folder, out, model=folder / "train.jsonl"), "this is a file", "train.jsonl")
     (tmp_path / "empty").mkdir()
-    fails(capsys, measure(folder, out, model=tmp_path / "empty"), "tokenizer.json", "empty")
+    fails(capsys, measure(folder, out, model=tmp_path / "empty"), "no readable config.json", "empty")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text("")
     fails(capsys, measure(folder, out, model=tmp_path / "run"), "has no student yet", "--resume", "run")

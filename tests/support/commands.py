@@ -98,7 +98,11 @@ def _logs_and_warnings_on(stream: TextIO) -> Iterator[None]:
     ]
     handlers = {handler for each in (logging.root, *loggers) for handler in each.handlers}
     # exactly this class: pytest's own handlers are of classes derived from it
-    before = [(each, each.setStream(stream)) for each in handlers if type(each) is logging.StreamHandler]
+    before = [
+        (each, each.setStream(stream))
+        for each in handlers
+        if type(each) is logging.StreamHandler and not each.stream.closed
+    ]
     last_resort = logging.StreamHandler(stream)  # Python has one too, but not beside pytest's handlers
     last_resort.setLevel(logging.WARNING)
     logging.root.addHandler(last_resort)

@@ -225,7 +225,10 @@ def test_answers_cut_elsewhere_are_not_compared():
 def test_one_report_a_side_is_report_only():
     result = gate("ttft_p50", report(ttft_ms__p50=300.0), report())
     assert (result.status, result.value, result.baseline) == ("report_only", 300.0, 100.0)
-    assert result.reason == "3.000 times as slow; 6 runs a side, or `kdfast gate`, would decide, got 1 and 1"
+    assert (
+        result.reason
+        == "3.000 times as slow; 6 runs a side, or `kdfast gate --blessed`, would decide, got 1 and 1"
+    )
     assert gate("ttft_p50", runs(ttft_ms__p50=300.0), runs(5)).status == "report_only"
 
 

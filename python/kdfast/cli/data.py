@@ -27,6 +27,7 @@ from kdfast.recipes.first_look.files import (
     check_records,
     check_tokenizer,
     file_problem,
+    folder_problem,
     template_problem,
 )
 from kdfast.recipes.first_look.of_config import look_before_preparing
@@ -150,6 +151,7 @@ def split(file: Path, out: Path, fraction: float, by: str, seed: int) -> int | N
     \b
     Exit codes: 0 split; 1 the machine failed or a bug; 2 bad data, or records that cannot be split.
     """
+    check_named([("FILE", file_problem(file)), ("--out", folder_problem(out))])
     from kdfast.recipes import data as prepare
 
     return prepare.split(file, out, fraction=fraction, by=by, seed=seed)
@@ -207,6 +209,7 @@ def export(
     Exit codes: 0 written; 1 the machine failed or a bug; 2 bad data or an output that is in the way.
     """
     problems = [("FILE", file_problem(file)), ("--template", template_problem(template))]
+    problems.append(("--out", folder_problem(out.parent)))
     check_named([*problems, ("--tokenizer", file_problem(tokenizer, or_directory=True))])
     check_new(out)
     check_tokenizer(tokenizer)

@@ -36,6 +36,8 @@ _REMEDIES = {
 }
 
 
+_MEMORY_REMEDY = "lower train.micro_batch_size, teacher.batch_tokens, data.shapes or the sizes of arch"
+
 _MISTAKE = re.compile(r"\n(?=[\w.-]+: )")
 """The end of a line of a ConfigError whose next line begins with the name of a key or an option."""
 
@@ -72,8 +74,7 @@ def run(command: click.Command, arguments: Sequence[str] | None, prog_name: str)
             print(f"error: {line}", file=sys.stderr)
         return exit_code(error)
     except Exception as error:  # noqa: BLE001 - the last resort of the whole program
-        traceback.print_exc()
-        print(f"error: this is a bug in kdfast, please report it: {_one_line(repr(error))}", file=sys.stderr)
+        _show_unforeseen(error)
         return FAILED
     return result if type(result) is int else DONE
 
@@ -110,7 +111,7 @@ def message(error: BaseException) -> str:
         'no such file or directory (check the path): data.jsonl'
     """
     if isinstance(error, MemoryError):
-        return "out of memory; lower train.micro_batch_size, teacher.batch_tokens or data.shapes"
+        return f"out of memory; {_MEMORY_REMEDY}"
     text = str(error)
     if isinstance(error, OSError) and error.strerror:
         reason = error.strerror[:1].lower() + error.strerror[1:]
@@ -123,6 +124,21 @@ def message(error: BaseException) -> str:
 def _with_notes(error: BaseException, text: str | None = None) -> str:
     notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
     return (str(error) if text is None else text) + notes
+
+
+def _show_unforeseen(error: Exception) -> None:
+    if _is_out_of_memory(error):
+        print(f"error: {message(MemoryError())}", file=sys.stderr)
+        return
+    traceback.print_exc()
+    print(f"error: this is a bug in kdfast, please report it: {_one_line(repr(error))}", file=sys.stderr)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether torch could not get memory; it raises no MemoryError."""
+    return isinstance(error, RuntimeError) and any(
+        said in str(error) for said in ("out of memory", "can't allocate memory")
+    )
 
 
 def _one_line(text: str) -> str:

@@ -124,6 +124,8 @@ def look_before_running(options: dict[str, Any], *models: str) -> None:
         OSError: a file cannot be read, or is in the way of what the command writes.
     """
     named, first = options["prompts"], options[models[0]]
+    if not first.exists():  # a misspelt run has no prompts either, but that is not what is wrong
+        check_model(first, name=models[0])
     options["prompts"] = prompts_of(first, named)
     for name in models:
         if options[name] is not None:
@@ -137,12 +139,15 @@ def check_outputs(options: dict[str, Any]) -> None:
     """Checks that what the options `out`, `json`, `junit` and `reports` name can be written; makes folders of files.
 
     Raises:
-        ConfigError: the folder of reports is a file.
-        OSError: a file is a directory, or its folder cannot be made.
+        ConfigError: a file is a directory, or the folder of reports is a file.
+        OSError: a file's folder cannot be made.
     """
     for name in ("out", "json", "junit"):
-        if options.get(name) is not None:
-            check_file(options[name])
+        path = options.get(name)
+        if path is not None:
+            taken = f"is a directory (name a file instead): {path}" if path.is_dir() else None
+            check_named([(f"--{name}", taken)])
+            check_file(path)
     if options.get("reports") is not None:
         check_named([("--reports", folder_problem(options["reports"]))])
 

@@ -61,7 +61,11 @@ class DataConfig(Section):
     ] = "auto"
     shapes: Annotated[
         tuple[int, ...],
-        Key("Padded lengths in tokens, ascending; a row takes the smallest that holds it.", minimum=1),
+        Key(
+            "Padded lengths in tokens, ascending; a row takes the smallest that holds it.",
+            minimum=1,
+            maximum=2**20,
+        ),
     ] = (512, 1024, 2048, 4096)
     shape_probs: Annotated[
         Literal["natural", "production"] | tuple[float, ...],
@@ -121,6 +125,7 @@ class DataConfig(Section):
         Key(
             "Threads of the Rust core; 0 = one per CPU. The result never depends on it.",
             minimum=0,
+            maximum=1024,
             on_resume=True,
         ),
     ] = 0

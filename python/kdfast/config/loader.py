@@ -177,14 +177,14 @@ def _known_section(entry: Entry) -> type[Section]:
         homes = [
             f"{name}.{entry.section}" for name, other in SECTIONS.items() if entry.section in other.names()
         ]
-        close = homes[:1] or difflib.get_close_matches(entry.section, SECTIONS, n=1)
+        close = homes[:1] or difflib.get_close_matches(entry.section.lower(), SECTIONS, n=1)
         raise ConfigError(f"{entry.section}: unknown section, {_suggest(close, SECTIONS)}")
     return section
 
 
 def _check_key(key: str, section: type[Section]) -> None:
     if key not in section.names():
-        close = difflib.get_close_matches(key, section.names(), n=1)
+        close = difflib.get_close_matches(key.lower(), section.names(), n=1)
         homes = [f"{name}.{key}" for name, other in SECTIONS.items() if key in other.names()]
         suggestion = _suggest(close or homes[:1], section.names())
         raise ConfigError(f"{section.section}.{key}: unknown key, {suggestion}")

@@ -19,7 +19,9 @@ class OptimizerConfig(Section):
 
     section: ClassVar[str] = "optimizer"
 
-    learning_rate: Annotated[float, Key("The peak, reached at the end of the warm-up.", above=0)] = 2e-4
+    learning_rate: Annotated[
+        float, Key("The peak, reached at the end of the warm-up.", above=0, maximum=1000)
+    ] = 2e-4
     min_lr_fraction: Annotated[
         float,
         Key("The learning rate at the end of the schedule, as a fraction of the peak.", minimum=0, maximum=1),

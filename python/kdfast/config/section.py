@@ -165,7 +165,8 @@ def _convert(value: object, hint: Any, key: Key) -> Any:
         fits, result = isinstance(value, dict) and _is_json(value), copy.deepcopy(value)
     else:
         fits, result = type(value) is hint, value  # not isinstance: a bool is no integer here
-        fits = fits and (not isinstance(value, int) or key.accepts(value))
+        # An integer that takes more than 64 bits would fail where it is used.
+        fits = fits and (not isinstance(value, int) or (abs(value) < 2**63 and key.accepts(value)))
     if not fits:
         raise _MismatchError
     return result

@@ -20,12 +20,13 @@ class TrainConfig(Section):
     section: ClassVar[str] = "train"
 
     num_steps: Annotated[int, Key("Optimiser updates in the run.", minimum=1, on_resume=True)] = 1000
-    micro_batch_size: Annotated[int, Key("Rows in one forward pass.", minimum=1)] = 4
+    micro_batch_size: Annotated[int, Key("Rows in one forward pass.", minimum=1, maximum=2**20)] = 4
     gradient_accumulation_steps: Annotated[
         int,
         Key(
             "Forward passes a step, over all ranks together: 8x1, 4x2, 1x8 and 2 ranks give the same step.",
             minimum=1,
+            maximum=2**20,
         ),
     ] = 1
     seed: Annotated[int, Key("Of weights, row order and shapes.", minimum=0, maximum=2**63 - 1)] = 0
@@ -39,7 +40,11 @@ class TrainConfig(Section):
     ] = "fp32"
     threads: Annotated[
         int,
-        Key("torch's CPU threads; 0 = torch's default. Bit-equal resume needs the same number.", minimum=0),
+        Key(
+            "torch's CPU threads; 0 = torch's default. Bit-equal resume needs the same number.",
+            minimum=0,
+            maximum=1024,
+        ),
     ] = 0
     validate_every_steps: Annotated[
         int, Key("Steps between validations; 0 = only before and after training.", minimum=0, on_resume=True)

@@ -18,7 +18,7 @@ _QUESTION = json.dumps([{"role": "user", "content": "hello"}])
 _TOOLS = json.dumps(
     [{"type": "function", "function": {"name": "kdfast_probe", "parameters": {"type": "object"}}}]
 )
-_REMEDY = "set data.template to 'hermes' or to a .jinja file"
+_REMEDY = "set {key} to 'hermes' or to a .jinja file"
 _NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
@@ -56,7 +56,9 @@ class Template:
         return _rust.ChatTemplate(self.source, tool_use=self.tool_use, tokens=self.tokens)
 
 
-def load_template(name: str, tokenizer: Path, variables: Mapping[str, Any] | None = None) -> Template:
+def load_template(
+    name: str, tokenizer: Path, variables: Mapping[str, Any] | None = None, *, key: str = "data.template"
+) -> Template:
     """Finds a chat template. What a tokenizer's directory holds is read as transformers reads it.
 
     Args:
@@ -65,6 +67,7 @@ def load_template(name: str, tokenizer: Path, variables: Mapping[str, Any] | Non
         tokenizer: tokenizer.json, or the directory that holds it beside tokenizer_config.json.
         variables: values of variables that the template reads (`data.template_kwargs`), by name; they become defaults
             in its source.
+        key: the config key or option that named the template, for messages.
 
     Raises:
         ConfigError: the template reads no such variable.
@@ -83,24 +86,25 @@ def load_template(name: str, tokenizer: Path, variables: Mapping[str, Any] | Non
     variables = variables or {}
     if name in ("auto", "tokenizer"):
         try:
-            own = _given(_own(directory, settings, tokens), variables, "the tokenizer's own")
-            _check_own(own, directory, with_calls=name == "auto")
+            own = _given(_own(directory, settings, tokens, key), variables, "the tokenizer's own", key)
+            _check_own(own, directory, key, with_calls=name == "auto")
             return own
         except DataError as error:
             if name == "tokenizer":
                 raise
             note = f"kdfast's own chat template (hermes) is used: {error.message}"
-            return replace(_given(_hermes(tokens), variables, "hermes"), note=note)
+            return replace(_given(_hermes(tokens), variables, "hermes", key), note=note)
     template = _hermes(tokens) if name == "hermes" else _template(_read(Path(name)), tokens)
-    template = _given(template, variables, name)
+    template = _given(template, variables, name, key)
     template.compile()
     return template
 
 
-def _given(template: Template, variables: Mapping[str, Any], name: str) -> Template:
-    """The template with these variables; `name` is what messages call it."""
+def _given(template: Template, variables: Mapping[str, Any], name: str, key: str) -> Template:
+    """The template with these variables; `name` is what messages call it, `key` is what named it."""
     sources = {name: template.source} | ({"its tool_use": template.tool_use} if template.tool_use else {})
-    check_variables(variables, sources, template.tokens)
+    kwargs = "--template-kwargs" if key.startswith("--") else "data.template_kwargs"
+    check_variables(variables, sources, template.tokens, kwargs)
     tool_use = with_variables(template.tool_use, variables) if template.tool_use is not None else None
     return replace(template, source=with_variables(template.source, variables), tool_use=tool_use)
 
@@ -161,7 +165,7 @@ def _token(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _own(directory: Path, settings: Mapping[str, Any], tokens: Mapping[str, str]) -> Template:
+def _own(directory: Path, settings: Mapping[str, Any], tokens: Mapping[str, str], key: str) -> Template:
     """The tokenizer's template."""
     named = _named_templates(directory, settings)
     tool_use = named.get("tool_use")
@@ -174,23 +178,24 @@ def _own(directory: Path, settings: Mapping[str, Any], tokens: Mapping[str, str]
         )
         raise DataError(
             f"the tokenizer has no chat template that fits ({has}: neither in chat_template.jinja, nor in "
-            f"additional_chat_templates, nor as chat_template in tokenizer_config.json); {_REMEDY}",
+            f"additional_chat_templates, nor as chat_template in tokenizer_config.json); {_REMEDY.format(key=key)}",
             str(directory),
         )
     return _template(default, tokens, None if tool_use == default else tool_use)
 
 
-def _check_own(template: Template, directory: Path, *, with_calls: bool) -> None:
+def _check_own(template: Template, directory: Path, key: str, *, with_calls: bool) -> None:
     """Checks that the tokenizer's template shows tools and, with `with_calls`, that its calls are found again."""
     compiled = template.compile()
     if _ignores_tools(compiled):
         raise DataError(
-            f"the tokenizer's chat template ignores tools, so the model would never see them; {_REMEDY}",
+            f"the tokenizer's chat template ignores tools, so the model would never see them; "
+            f"{_REMEDY.format(key=key)}",
             str(directory),
         )
     if with_calls and call_format(compiled) is None:
         raise DataError(
-            f"the tokenizer's chat template writes calls in no format that kdfast reads; {_REMEDY}",
+            f"the tokenizer's chat template writes calls in no format that kdfast reads; {_REMEDY.format(key=key)}",
             str(directory),
         )
 

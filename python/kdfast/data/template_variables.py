@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kdfast.errors import ConfigError
@@ -53,7 +54,10 @@ def with_variables(source: str, variables: Mapping[str, Any]) -> str:
 
 
 def check_variables(
-    variables: Mapping[str, Any], sources: Mapping[str, str], tokens: Mapping[str, str]
+    variables: Mapping[str, Any],
+    sources: Mapping[str, str],
+    tokens: Mapping[str, str],
+    key: str = "data.template_kwargs",
 ) -> None:
     """Refuses variables that would do nothing, or something else.
 
@@ -61,21 +65,29 @@ def check_variables(
         variables: name -> JSON value.
         sources: what each Jinja text is called -> the text.
         tokens: the tokenizer's named tokens, which a template sees under their names.
+        key: the config key or option that gave the variables, for messages.
 
     Raises:
         ConfigError: no name of a variable, a name that is taken, or one that no text mentions.
     """
     for name in variables:
         if not _NAME.fullmatch(name):
-            raise _wrong("names must be letters, digits and underscores", name)
+            raise _wrong(key, "names must be letters, digits and underscores", name)
         if name in _TAKEN or name in tokens:
-            raise _wrong("this name is taken: the template gets its value from elsewhere", name)
+            raise _wrong(key, "this name is taken: the template gets its value from elsewhere", name)
         if not any(re.search(rf"\b{name}\b", source) for source in sources.values()):
-            raise _wrong(f"the chat template ({', '.join(sources)}) reads no such variable; remove it", name)
+            what = f"the chat template ({', '.join(sources)}) reads no such variable"
+            raise _wrong(key, what + _remedy(name, sources.values()), name)
 
 
-def _wrong(what: str, name: str) -> ConfigError:
-    return ConfigError(f"data.template_kwargs: {what}, got {name!r}")
+def _remedy(name: str, sources: Iterable[str]) -> str:
+    words = {word for source in sources for word in _NAME.findall(source)}.difference(_TAKEN)
+    close = difflib.get_close_matches(name, sorted(words), n=1, cutoff=0.75)
+    return f", did you mean '{close[0]}'? Rename or remove it" if close else "; remove it"
+
+
+def _wrong(key: str, what: str, name: str) -> ConfigError:
+    return ConfigError(f"{key}: {what}, got {name!r}")
 
 
 def _literal(value: Any) -> str:

@@ -46,7 +46,7 @@ def why_prompts_differ(evidence: Evidence) -> str | None:
         return "no_baseline"
     sides = [_distinct(side, "fingerprints", "prompts") for side in (evidence.current, evidence.baseline)]
     if len({*sides[0], *sides[1]}) > 1:
-        return f"prompts_mismatch: {_shown(sides[0])} against {_shown(sides[1])}"
+        return f"prompts_mismatch: {_begun(sides[0])} against {_begun(sides[1])}"
     for key in ("mode", "max_new_tokens", "formats"):
         sides = [_distinct(side, "decoding", key) for side in (evidence.current, evidence.baseline)]
         if len({*sides[0], *sides[1]}) > 1:
@@ -62,7 +62,7 @@ def why_truths_differ(evidence: Evidence) -> str | None:
     """
     sides = [_distinct(side, "fingerprints", "truth") for side in (evidence.current, evidence.baseline)]
     if len({*sides[0], *sides[1]}) > 1:
-        return f"truth_mismatch: {_shown(sides[0])} against {_shown(sides[1])}"
+        return f"truth_mismatch: {_begun(sides[0])} against {_begun(sides[1])}"
     return None
 
 
@@ -94,3 +94,8 @@ def _distinct(reports: Sequence[Report], section: str, key: str) -> list[Any]:
 
 def _shown(values: Sequence[Any]) -> str:
     return " and ".join("unknown" if value is None else str(value) for value in values)
+
+
+def _begun(hashes: Sequence[str | None]) -> str:
+    """The first characters of each hash: enough to tell them apart, and they fit into a table."""
+    return _shown([one and one[:12] for one in hashes])

@@ -76,7 +76,7 @@ class TimingGate:
         ratio = f"{math.exp(slowdown):.3f} times as slow"
         if min(runs) < evidence.limits.min_runs:
             return "report_only", (
-                f"{ratio}; {evidence.limits.min_runs} runs a side, or `kdfast gate`, would decide,"
+                f"{ratio}; {evidence.limits.min_runs} runs a side, or `kdfast gate --blessed`, would decide,"
                 f" got {runs[0]} and {runs[1]}"
             )
         not_alternating = why_not_alternating(evidence)
@@ -91,7 +91,7 @@ class TimingGate:
             return "passed", f"{ratio}, limit {limit:.3f}"
         return (
             "report_only" if self._tail else "inconclusive"
-        ), f"{ratio}; the runs differ too much to judge: run more, or use `kdfast gate`"
+        ), f"{ratio}; the runs differ too much to judge: run more, or use `kdfast gate --blessed`"
 
     def _paired(self, decision: PairedDecision) -> GateResult:
         verdict = decision.p95 if self._tail else decision.median

@@ -111,7 +111,7 @@ def _constraint(loaded: LoadedModel, prompts: list[EvalPrompt]) -> SchemaConstra
     written = next((name for name in loaded.formats if name in FRAMES), None)
     if written is None:
         raise ConfigError(
-            f"formats: must name {', '.join(FRAMES)}: constrained calls are written in one of these, got "
+            f"--formats: must name {', '.join(FRAMES)}: constrained calls are written in one of these, got "
             f"{list(loaded.formats)}"
         )
     tokenizer = (loaded.directory / "tokenizer.json").read_text(encoding="utf-8")

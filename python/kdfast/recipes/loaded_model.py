@@ -160,7 +160,8 @@ def _dataset(
     folder = RunFolder(named)
     shapes = load_config(folder.config).data.shapes if folder.holds_run else DEFAULT_SHAPES
     # The records are read in the format that the template writes; `settings.formats` is about answers.
-    written = call_format(load_template(settings.template, directory, settings.template_kwargs).compile())
+    template = load_template(settings.template, directory, settings.template_kwargs, key="--template")
+    written = call_format(template.compile())
     named_format = settings.formats[0] if len(settings.formats) == 1 else "hermes"
     opened = partial(
         KDDataset,

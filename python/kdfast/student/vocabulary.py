@@ -66,7 +66,7 @@ def check_vocabulary(student: Path, teacher: Path, *, student_size: int, teacher
     for index, (mine, theirs) in enumerate(zip(own, other, strict=False)):
         if mine != theirs:
             raise DataError(
-                "student and teacher use different vocabularies, use the teacher's tokenizer for both: "
+                "data.tokenizer: student and teacher use different vocabularies, use the teacher's tokenizer for both: "
                 f"id {index} is {mine!r} to the student and {theirs!r} to the teacher"
             )
     return min(len(own), len(other))

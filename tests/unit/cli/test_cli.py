@@ -160,7 +160,7 @@ def test_config_keys_lists_every_key(capsys):
         (["train", "none.yaml"], "error: no such config file: none.yaml"),
         (["teach", "none.yaml"], "error: no such config file: none.yaml"),
         (
-            ["measure", "m", "--out", "o"],
+            ["measure", ".", "--out", "o"],
             "error: Missing option '--prompts' (only a run folder has its own). (see kdfast measure --help)",
         ),
         (
@@ -172,7 +172,7 @@ def test_config_keys_lists_every_key(capsys):
             "error: model: no such directory; give a Hugging Face model directory or a run folder: m",
         ),
         (
-            ["gate", "--candidate", "m", "--blessed", "b"],
+            ["gate", "--candidate", ".", "--blessed", "b"],
             "error: Missing option '--prompts' (only a run folder has its own). (see kdfast gate --help)",
         ),
         (

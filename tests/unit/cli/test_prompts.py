@@ -48,10 +48,20 @@ def test_without_held_out_records_the_prompts_must_be_named(
 ) -> None:
     model = tmp_path / "model"
     model.mkdir()
-    for folder in (write_run(tmp_path / "run"), model, tmp_path / "none"):
+    for folder in (write_run(tmp_path / "run"), model):
         assert exit_code(*[str(folder) if word == "RUN" else word for word in command]) == 2
         line = f"Missing option '--prompts' (only a run folder has its own). (see kdfast {command[0]} --help)"
         assert capsys.readouterr().err == f"error: {line}\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_misspelt_run_is_named_before_its_prompts(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    none = tmp_path / "none"
+    assert exit_code(*[str(none) if word == "RUN" else word for word in command]) == 2
+    line = f"no such directory; give a Hugging Face model directory or a run folder: {none}"
+    assert capsys.readouterr().err.partition(": ")[2].partition(": ")[2] == f"{line}\n"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -80,5 +90,7 @@ def test_missing_held_out_records_are_said_to_be_the_runs(
 
 def test_only_the_candidate_brings_prompts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = write_run(tmp_path / "run", validation="held_out.jsonl")
-    assert exit_code("gate", "--candidate", "models/new", "--blessed", run) == 2
+    new = tmp_path / "new"
+    new.mkdir()
+    assert exit_code("gate", "--candidate", new, "--blessed", run) == 2
     assert "Missing option '--prompts'" in capsys.readouterr().err

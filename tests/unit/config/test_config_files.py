@@ -154,9 +154,9 @@ _TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]
 @pytest.mark.slow
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    rate=st.floats(min_value=1e-300, max_value=1e300),
+    rate=st.floats(min_value=1e-300, max_value=1000),
     weight=st.floats(min_value=0, allow_infinity=False),
-    shapes=st.lists(st.integers(1, 2**40), min_size=1, max_size=6, unique=True).map(sorted),
+    shapes=st.lists(st.integers(1, 2**20), min_size=1, max_size=6, unique=True).map(sorted),
     path=_TEXT,
     seed=st.integers(0, 2**63 - 1),
 )

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -61,7 +62,7 @@ def inspect(request: InspectRequest) -> None:
     if not rows:
         _print_rejected(console, path, dataset)
         raise DataError("no record in it can be used; the reasons are above", str(path))
-    _print_counts(console, path, dataset, rows)
+    _print_counts(console, request, dataset, rows)
     _print_shapes(console, dataset)
     _print_unknown_keys(console, path, dataset)
     _print_repeats(console, dataset)
@@ -71,16 +72,17 @@ def inspect(request: InspectRequest) -> None:
     _print_example(console, dataset, rows, request.line)
 
 
-def _print_counts(console: Console, path: Path, dataset: KDDataset, rows: list[dict[str, Any]]) -> None:
-    table = Table(title=str(path), title_justify="left", show_header=False)
+def _print_counts(
+    console: Console, request: InspectRequest, dataset: KDDataset, rows: list[dict[str, Any]]
+) -> None:
+    table = Table(title=str(request.path), title_justify="left", show_header=False)
     due = sum(bool(row["tool_should_be_used"]) for row in rows)
     truths = sum(int(row["source"]) == SOURCES["truth"] for row in rows)
     lines = {row["line"] for row in rows}
     table.add_row("records", f"{len(lines)}")
     table.add_row("rows", f"{len(rows)} ({len(rows) - truths} teacher's answers, {truths} ground truths)")
     table.add_row("tool calls due", f"{due} of {len(rows)} ({due / len(rows):.0%})")
-    if dataset.template.note:
-        table.add_row("chat template", dataset.template.note)
+    table.add_row("chat template", _template(request, dataset.template.note))
     table.add_row("calls are read as", dataset.tool_call_format)
     calling = [row for row in rows if len(row["spans"]["tool_call"])]
     if calling:
@@ -103,6 +105,14 @@ def _print_counts(console: Console, path: Path, dataset: KDDataset, rows: list[d
             "prompts with bytes lost", f"{lossy}: the tokenizer has no token for some of their bytes"
         )
     console.print(table)
+
+
+def _template(request: InspectRequest, note: str) -> str:
+    """The chat template that is used, and the variables that it is given."""
+    own = "the tokenizer's own"
+    named = {"auto": own, "tokenizer": own, "hermes": "kdfast's own (hermes)"}
+    given = f", with {json.dumps(request.template_kwargs)}" if request.template_kwargs else ""
+    return escape((note or named.get(request.template, request.template)) + given)
 
 
 def _add_counts(table: Table, dataset: KDDataset) -> None:

@@ -49,10 +49,10 @@ def split(path: Path, out: Path, *, fraction: float, by: str, seed: int) -> str:
     held_out = choose(groups, round(fraction * len(records)), seed)
     if not held_out or len(held_out) == len(records):
         remedy = "take --by prompt if all share one set of tools, or " if by == BY[0] else ""
+        found = f"{len(groups)} groups" if len(groups) > 1 else "one group"
         raise ConfigError(
-            f"--fraction: {fraction} of {len(records)} records cannot be held out without a leak (they are "
-            f"{len(groups)} groups, the largest has {max(map(len, groups))}); {remedy}collect more different records: "
-            f"{path}"
+            f"--fraction: {fraction} of {len(records)} records cannot be held out without a leak (they are {found}, "
+            f"the largest has {max(map(len, groups))}); {remedy}collect more different records: {path}"
         )
     out.mkdir(parents=True, exist_ok=True)
     for side, file in files.items():

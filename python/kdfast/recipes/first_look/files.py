@@ -136,8 +136,25 @@ def check_tokenizer(path: Path) -> None:
 def template_problem(template: str) -> str | None:
     """What is wrong with the file of a chat template; None = nothing, or the template is no file.
 
+    A template that is not UTF-8 is left to the code that reads it.
+
     Example:
         >>> template_problem("hermes"), template_problem("mine.jinja")
         (None, 'no such file (check the path): mine.jinja')
     """
-    return None if template in _NAMED_TEMPLATES else file_problem(Path(template))
+    if template in _NAMED_TEMPLATES:
+        return None
+    path = Path(template)
+    return file_problem(path) or _compile_problem(path)
+
+
+def _compile_problem(path: Path) -> str | None:
+    from kdfast._rust import ChatTemplate
+
+    try:
+        ChatTemplate(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        return None
+    except DataError as error:
+        return f"{error}: {path}"
+    return None

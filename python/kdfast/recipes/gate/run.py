@@ -149,7 +149,7 @@ def _check_alike(candidate: LoadedModel, blessed: LoadedModel, judging: Judging)
     for ours, theirs in zip(candidate.prompts, blessed.prompts, strict=True):
         if (ours.text, ours.tools) != (theirs.text, theirs.tools):
             raise ConfigError(
-                "template: the models' own chat templates write the prompts differently; give both the same one by "
+                "--template: the models' own chat templates write the prompts differently; give both the same one by "
                 f"--template (hermes, or a .jinja file); first in line {ours.line} of {candidate.settings.prompts}"
             )
     if "tps" in _metrics(judging):
@@ -167,8 +167,8 @@ def _check_blessed(blessed: LoadedModel, baseline: Sequence[Report]) -> None:
         known = (report.get("fingerprints") or {}).get("model")
         if known != blessed.fingerprints["model"]:
             raise ConfigError(
-                "blessed: is not the model that the baseline is of; name that one, or bless this one (`kdfast bless`): "
-                f"{blessed.named}"
+                "--blessed: is not the model that the baseline is of; name that one, or bless this one "
+                f"(`kdfast bless`): {blessed.named}"
             )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from kdfast.config import Config
+from kdfast.config import Config, DataConfig
 from kdfast.data import KDDataset
 from kdfast.distributed.ranks import Ranks
 from kdfast.errors import ConfigError, DataError
@@ -45,7 +45,7 @@ def open_data(config: Config, ranks: Ranks, console: Console) -> RunData:
 
     Raises:
         ConfigError: the config asks for what the data does not have; no teacher store fits.
-        DataError: bad data, or no row to train on.
+        DataError: bad data, or no row to train or to validate on.
     """
     if not ranks.main:
         ranks.wait()
@@ -63,6 +63,7 @@ def open_data(config: Config, ranks: Ranks, console: Console) -> RunData:
         ranks.wait()
     if ranks.main and train.template.note:
         console.print(f"[yellow]chat template[/yellow]: {escape(train.template.note)}", highlight=False)
+    _check_rows(config.data, train, validation)
     _check(config, ranks, train, console)
     note = duplicates_note(train) if ranks.main else ""
     if note:
@@ -74,9 +75,14 @@ def open_data(config: Config, ranks: Ranks, console: Console) -> RunData:
     return RunData(train, validation)
 
 
-def _check(config: Config, ranks: Ranks, train: KDDataset, console: Console) -> None:
+def _check_rows(data: DataConfig, train: KDDataset, validation: KDDataset | None) -> None:
     if not len(train):
-        raise DataError("no record is left to train on", ", ".join(map(str, config.data.train_files)))
+        raise DataError("no record is left to train on", ", ".join(map(str, data.train_files)))
+    if validation is not None and not len(validation):
+        raise DataError("no record is left to validate on (data.validation)", str(data.validation))
+
+
+def _check(config: Config, ranks: Ranks, train: KDDataset, console: Console) -> None:
     rows = config.train.batch_size
     if rows < ranks.world:
         raise ConfigError(

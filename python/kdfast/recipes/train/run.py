@@ -53,6 +53,8 @@ from kdfast.teacher import model_directory
 def train(config: Config, *, resume: bool = False, callbacks: Sequence[Callback] = ()) -> TrainResult:
     """Runs a config to its end, or until a stop request: what `kdfast train` does.
 
+    It sets torch's seed and number of threads. Ctrl-C and SIGTERM stop it if it runs in the main thread.
+
     Args:
         config: the run, see `kdfast.load_config`.
         resume: go on from the newest checkpoint in `io.run_dir`; if there is none, start at step 0.
@@ -202,8 +204,11 @@ class Run:
         most = self.config.train.stop_after_validations
         ended_early = 0 < most <= state.get("validations_since_best", 0)
         before = load_config(self.folder.config) if self.folder.holds_run else self.config
-        for note in resume_notes(self.config, before, int(state["step"]), ended_early=ended_early):
+        step = int(state["step"])
+        for note in resume_notes(self.config, before, step, ended_early=ended_early):
             self._say(note)
+        if step < self.config.train.num_steps and not ended_early:
+            self._say(f"going on from step {step}: {self.checkpoint}")
 
     def _say(self, text: str) -> None:
         self.display.console.print(text, highlight=False, soft_wrap=True, markup=False)
@@ -243,7 +248,6 @@ class Run:
             }  # older checkpoints lack newer ones
             self.progress = Progress(**saved, terms=self.model.objective.states(state))
             self.sampler.load_state_dict(state["sampler"])
-            self._say(f"going on from step {self.progress.step}: {self.checkpoint}")
 
     def _check_student(self) -> None:
         """What would fail later: sizes that do not fit, and a student that cannot be saved."""
