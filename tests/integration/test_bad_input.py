@@ -202,7 +202,7 @@ def test_quarantine_sets_bad_lines_aside(taught: Path, tmp_path: Path) -> None:
     path = bad_records(tmp_path, (taught / "train.jsonl").read_bytes() + bad + b"\n")
     result = run_command("data", "inspect", path, "--tokenizer", taught / "teacher", "--shapes", "512")
     assert result.returncode == 0, result.stderr
-    assert "1 lines were rejected" in result.stdout
+    assert "1 line was rejected; it is in" in result.stdout
     assert "line 49" in result.stdout
     assert (tmp_path / "bad.jsonl.rejected.jsonl").read_bytes() == bad + b"\n"
     # a store with lines left out does not serve a load that would have failed on them

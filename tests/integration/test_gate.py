@@ -377,7 +377,7 @@ def test_other_prompts_and_other_tokens(
     ("arguments", "line"),
     [
         ([], "Missing option '--candidate' (or '--candidate-report')."),
-        (["--candidate", "m"], "Missing option '--prompts' (only a run folder has its own)."),
+        (["--candidate", "."], "Missing option '--prompts' (only a run folder has its own)."),
         (
             ["--candidate-report", "r", "--candidate", "m"],
             "--candidate: means nothing beside --candidate-report, which runs no model",

@@ -174,6 +174,12 @@ def test_a_refused_start_leaves_nothing_and_changes_nothing(prepared: Path, tmp_
     run = tmp_path / "runs" / "first"
     with pytest.raises(ConfigError, match=r"train.device"):
         kdfast.train(config(prepared, run, "train.device=cuda"))
+    with pytest.raises(
+        DataError, match="train.eval_prompts asks for more held-out prompts than the file has"
+    ):
+        kdfast.train(config(prepared, run, "train.eval_prompts=400"))
+    with pytest.raises(ConfigError, match=r"^data.train: no such file"):
+        kdfast.train(config(prepared, run, "data.train=nowhere.jsonl"))
     assert not run.parent.exists()
     assert kdfast.train(config(prepared, run, "train.num_steps=2")).finished
 
@@ -181,6 +187,18 @@ def test_a_refused_start_leaves_nothing_and_changes_nothing(prepared: Path, tmp_
     with pytest.raises(ConfigError, match=r"train.num_steps: the run is beyond that already"):
         kdfast.train(config(prepared, run, "train.num_steps=1"), resume=True)
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == kept
+
+
+def test_results_of_a_former_student_go_with_it(prepared: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    results = [run / name for name in ("evaluation_after.json", "evaluation_after.csv", "gates.json")]
+    first = ["train.num_steps=1", "train.eval_prompts=1", "gates.enabled=[f1]"]
+    kdfast.train(config(prepared, run, *first))
+    assert all(path.exists() for path in results)
+    kdfast.train(config(prepared, run, "train.num_steps=1"), resume=True)
+    assert all(path.exists() for path in results), "they are of this student"
+    kdfast.train(config(prepared, run, "train.num_steps=2"), resume=True)
+    assert not any(path.exists() for path in results)
 
 
 def test_more_steps_on_the_old_schedule(prepared: Path, tmp_path: Path) -> None:
@@ -239,6 +257,21 @@ def test_micro_batches_of_train_step_add_up(prepared: Path) -> None:
         values.append(report.values)
     assert values[0]["loss"] == pytest.approx(values[1]["loss"], rel=1e-5)
     assert values[0]["grad_norm"] == pytest.approx(values[1]["grad_norm"], rel=1e-4)
+
+
+def test_rows_of_ones_own_need_no_number_and_must_say_who_wrote_them(prepared: Path) -> None:
+    dataset = KDDataset(prepared / "train.jsonl", prepared / "teacher", shapes=[192, 256, 512])
+    objective = kdfast.Objective.of(dataset, KDConfig(kl_weight=0, ce_truth_weight=1.0))
+    model = AutoModelForCausalLM.from_pretrained(prepared / "teacher")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    names = ("input_ids", "attention_mask", "labels", "source")
+    rows = [{name: dataset[row][name] for name in names} | {"id": f"row {row}"} for row in (0, 1)]
+    batch: Any = kdfast.collate_kd_batch(rows, keep=["id"])
+    assert kdfast.train_step(model, batch, optimizer=optimizer, objective=objective).values["loss"] > 0
+    for name in names:
+        less = {key: value for key, value in batch.items() if key != name}
+        with pytest.raises(DataError, match=rf"^{name}: the batch lacks this field"):
+            kdfast.train_step(model, less, optimizer=optimizer, objective=objective)
 
 
 def test_a_diverged_step_changes_no_weight(prepared: Path) -> None:

@@ -113,6 +113,8 @@ def _finished(shown: Shown) -> Check:
     elif history.last_step < steps and _stopped_by_rule(shown):
         count = counted(shown.config.train.stop_after_validations, "validation")
         because = f"{because}, then stopped: {count} in a row without a lower held-out loss"
+        if skipped:
+            answer, because = "look", f"{because}; {counted(int(skipped), 'row')} skipped for NaN"
     elif history.last_step < steps:
         answer, because = "look", f"not finished: {because}"
     elif skipped:
@@ -121,8 +123,8 @@ def _finished(shown: Shown) -> Check:
 
 
 def _stopped_by_rule(shown: Shown) -> bool:
-    """Whether `train.stop_after_validations` ended the run, going by its validations."""
-    losses = [loss for _, loss in series(shown.history.validation, "loss")]
+    """Whether `train.stop_after_validations` ended the run, going by its validations; that before training is none."""
+    losses = [loss for step, loss in series(shown.history.validation, "loss") if step]
     most = shown.config.train.stop_after_validations
     return bool(most and losses) and len(losses) - 1 - losses.index(min(losses)) >= most
 

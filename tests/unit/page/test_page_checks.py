@@ -111,6 +111,7 @@ def test_a_student_of_the_best_checkpoint_is_judged_by_its_own_loss(tmp_path: Pa
             "12 of 40 steps, then stopped: 2 validations in a row without a lower",
         ),
         ((1.0, 0.5, 0.4, 0.5), "look", "not finished: 12 of 40 steps"),
+        ((0.3, 0.6, 0.5), "look", "not finished: 8 of 40 steps"),  # that before training is none of the run's
     ],
 )
 def test_a_run_that_its_own_rule_stopped(tmp_path: Path, losses: Any, answer: str, because: str) -> None:

@@ -73,6 +73,7 @@ class Run:
             speed=self.speed,
             gates=self.gates,
             cut_silent=evaluation_section(self.files).cut_silent,
+            student_step=self.files.student_step,
         )
         return verdict(checks(shown))
 

@@ -218,7 +218,9 @@ def _print_rejected(console: Console, path: Path, dataset: KDDataset) -> None:
     if not dataset.rejected:
         console.print("no line was rejected")
         return
-    console.print(f"[red]{dataset.rejected} lines were rejected[/red]; they are in {path}.rejected.jsonl")
+    count, where = dataset.rejected, escape(f"{path}.rejected.jsonl")
+    said = ("1 line was rejected", "it is") if count == 1 else (f"{count} lines were rejected", "they are")
+    console.print(f"[red]{said[0]}[/red]; {said[1]} in {where}", highlight=False, soft_wrap=True)
     reasons = path.with_name(path.name + ".rejected.reasons.jsonl").read_text(encoding="utf-8").splitlines()
     kinds = _kinds([json.loads(text) for text in reasons])
     for entries in kinds[:_MOST_KINDS]:

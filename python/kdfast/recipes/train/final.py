@@ -9,13 +9,16 @@ from torch import nn
 from kdfast.config import Config
 from kdfast.display import Display
 from kdfast.errors import CheckpointError, DataError
-from kdfast.files import write_document
+from kdfast.files import read_document, write_document
 from kdfast.recipes.train.loop import Progress
 from kdfast.recipes.train.speed import SpeedProbe
 from kdfast.runs.checkpoint import Checkpoints
+from kdfast.runs.csv_files import csv_path
 from kdfast.runs.folder import RunFolder
 from kdfast.speed import read_speed_report
 from kdfast.student import load_student
+
+_REMOVE = "remove it, and it is made anew"
 
 
 def take_final_weights(
@@ -46,6 +49,23 @@ def take_final_weights(
     loaded: Any = load_student(path, freeze_embeddings=config.arch.freeze_embeddings)
     student.load_state_dict(loaded.state_dict())
     return best
+
+
+def remove_older_results(folder: RunFolder, step: int) -> None:
+    """Removes what is known of a former student: an evaluation of another step, and its gates.
+
+    Args:
+        folder: the run folder, with the former student.
+        step: the step that the new student's weights are of.
+    """
+    origin = folder.student_origin
+    if origin.exists() and read_document(origin, name="file", remedy=_REMOVE).get("step") == step:
+        return
+    folder.gates.unlink(missing_ok=True)
+    after = folder.evaluation("after")
+    if after.exists() and read_document(after, name="evaluation", remedy=_REMOVE).get("step") != step:
+        after.unlink()
+        csv_path(after).unlink(missing_ok=True)
 
 
 def measure_final_speed(probe: SpeedProbe, folder: RunFolder, step: int, display: Display) -> None:

@@ -18,10 +18,11 @@ from kdfast.distributed.ranks import Ranks, join
 from kdfast.errors import ConfigError
 from kdfast.exit_codes import DONE, INTERRUPTED
 from kdfast.pretrained import check_sizes
+from kdfast.recipes.first_look.of_config import look_before_training
 from kdfast.recipes.train.data import open_data
-from kdfast.recipes.train.evaluation import evaluate_once
+from kdfast.recipes.train.evaluation import choose_prompts, evaluate_once
 from kdfast.recipes.train.events import Callback, TrainEvent, tell
-from kdfast.recipes.train.final import measure_final_speed, take_final_weights
+from kdfast.recipes.train.final import measure_final_speed, remove_older_results, take_final_weights
 from kdfast.recipes.train.gates import FinalGates, blessed_reports, gates_without_prompts
 from kdfast.recipes.train.loop import Loop, Progress
 from kdfast.recipes.train.objective import Objective
@@ -80,6 +81,7 @@ def train(config: Config, *, resume: bool = False, callbacks: Sequence[Callback]
         if not ranks.main:
             return Run(config, ranks, resume=resume, callbacks=callbacks).run()
         check_run_folder(config, resume=resume)
+        look_before_training(config)
         with Claim(RunFolder(config.io.run_dir)) as claim:
             check_run_folder(config, resume=resume)  # again: it may have changed before the lock was ours
             made = Run(config, ranks, resume=resume, callbacks=callbacks)
@@ -146,6 +148,7 @@ class Run:
         after = self._evaluate("after", step)
         if not self.ranks.main:
             return self._result(DONE)
+        remove_older_results(self.folder, step)
         save_student(self.student, self.folder.student, **self._saving(), origin=self._origin(step))
         print_losses(console, self.progress, step)
         if before is not None and after is not None:
@@ -250,7 +253,10 @@ class Run:
             self.sampler.load_state_dict(state["sampler"])
 
     def _check_student(self) -> None:
-        """What would fail later: sizes that do not fit, and a student that cannot be saved."""
+        """What would fail later: too few prompts, sizes that do not fit, and a student that cannot be saved."""
+        train = self.config.train
+        if self.ranks.main and self.validation_data is not None:
+            choose_prompts(self.validation_data, train.eval_prompts, train.eval_irrelevance_prompts)
         data = [self.train_data, *([self.validation_data] if self.validation_data is not None else [])]
         check_sizes(
             self.student.config,

@@ -10,10 +10,12 @@ from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
 from kdfast.distributed.ranks import Ranks
-from kdfast.errors import KdfastError
+from kdfast.errors import DataError, KdfastError
 from kdfast.losses import State
 from kdfast.recipes.train.objective import Batch, Objective
 from kdfast.recipes.train.step import Runner, StepReport, StudentLoss
+
+_NEEDED = ("input_ids", "attention_mask", "labels", "source")
 
 
 def train_step(
@@ -43,7 +45,7 @@ def train_step(
         `grad_norm`; `states` is for the next step.
 
     Raises:
-        DataError: a batch that cannot be right; the message names its rows.
+        DataError: a batch that lacks a field, or cannot be right; the message names its rows.
         KdfastError: a loss or the gradient is not finite; no weight was changed.
 
     Example::
@@ -61,7 +63,23 @@ def train_step(
     device = next(model.parameters()).device
     runner = Runner(model.to(device), objective, device, autocast=False, ranks=Ranks())
     batches = [batch] if isinstance(batch, Mapping) else list(batch)
-    return update(runner, optimizer, batches, step, states, max_grad_norm)
+    return update(runner, optimizer, [_usable(one) for one in batches], step, states, max_grad_norm)
+
+
+def _usable(batch: Batch) -> dict[str, torch.Tensor]:
+    """The tensors of a batch; rows without a number of their own are numbered from 0.
+
+    Raises:
+        DataError: a field is missing.
+    """
+    missing = [name for name in _NEEDED if name not in batch]
+    if missing:
+        raise DataError(
+            f"{missing[0]}: the batch lacks this field; give it to every row (`source`: 0 = the teacher wrote the "
+            f"answer, 1 = it is the ground truth): {', '.join(batch)}"
+        )
+    tensors = {name: value for name, value in batch.items() if isinstance(value, torch.Tensor)}
+    return {"row": torch.arange(len(batch["input_ids"])), **tensors}
 
 
 def update(
