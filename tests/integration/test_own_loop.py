@@ -175,7 +175,7 @@ def test_a_refused_start_leaves_nothing_and_changes_nothing(prepared: Path, tmp_
     with pytest.raises(ConfigError, match=r"train.device"):
         kdfast.train(config(prepared, run, "train.device=cuda"))
     with pytest.raises(
-        DataError, match="train.eval_prompts asks for more held-out prompts than the file has"
+        DataError, match=r"train.eval_prompts asks for more held-out prompts than the file has"
     ):
         kdfast.train(config(prepared, run, "train.eval_prompts=400"))
     with pytest.raises(ConfigError, match=r"^data.train: no such file"):
