@@ -138,7 +138,9 @@ def kill_in_the_middle(
     wanted = random.Random(str(run)).randint(1, 6)
     file = run / "metrics.jsonl"
     wait_until(lambda: file.exists() and file.read_bytes().count(b"\n") > wanted, process)
+    process.send_signal(signal.SIGSTOP)  # so that it does not end before `before` is done
     before()
+    process.send_signal(signal.SIGCONT)
     if by == signal.SIGKILL:
         os.killpg(process.pid, by)
     else:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from kdfast.evaluate.table import evaluation_table
 from kdfast.recipes.train.loop import Progress
+from kdfast.runs.csv_files import csv_path
 from kdfast.runs.folder import RunFolder
 
 _EXAMPLES = 3
@@ -74,7 +75,8 @@ def print_paths(console: Console, folder: RunFolder, progress: Progress, student
         ("config", folder.config),
     ):
         if path.exists():
-            console.print(f"  {label:<12} {path}", highlight=False, soft_wrap=True)
+            beside = " (and as .csv)" if csv_path(path).exists() and path.is_file() else ""
+            console.print(f"  {label:<12} {path}{beside}", highlight=False, soft_wrap=True)
     if progress.best_step is not None:
         best = folder.checkpoint(progress.best_step)
         text = f"  {'best':<12} {best} (held-out loss {progress.best_loss:.4f})"
