@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from rich import box
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markup import escape
 from rich.table import Table
 
@@ -16,9 +19,13 @@ _STYLES = {
     "report_only": "dim",
 }
 
+_REASON_WIDTH = 40
+"""A reason needs this many columns; a key that it tells to set must not be cut in two."""
+_WIDEST = 1000
 
-def gate_table(report: GateReport) -> Table:
-    """A rich table with one row per gate.
+
+def gate_table(report: GateReport) -> GateTable:
+    """One row per gate, with its reason; on a narrow terminal the reasons stand below, so that remedies stay whole.
 
     Args:
         report: the result of `evaluate_speed_gates`.
@@ -31,25 +38,61 @@ def gate_table(report: GateReport) -> Table:
         Gates: passed...
         ... f1    passed    0.8   0.79         -  fell by 0.002...
     """
-    # Keep the other columns narrow: on a terminal of 80 columns the reason must still be readable.
-    table = Table(
-        title=f"Gates: {_verdict(report)}",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
-    )
-    for heading in ("gate", "status"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("value", "limit", "baseline"):
-        table.add_column(heading, justify="right", overflow="fold")
-    table.add_column("reason", min_width=16, overflow="fold")
-    for result in report.results:
-        name = f"{result.name}, {result.unit}" if result.unit else result.name
-        numbers = [_number(number) for number in (result.value, result.limit, result.baseline)]
-        status = f"[{_STYLES[result.status]}]{result.status}[/]"
-        table.add_row(escape(name), status, *numbers, escape(result.reason))
-    return table
+    return GateTable(report)
+
+
+@dataclass(frozen=True)
+class GateTable:
+    """The result of gates, as rich prints it: see `gate_table`.
+
+    Attributes:
+        report: the result.
+    """
+
+    report: GateReport
+
+    @property
+    def title(self) -> str:
+        """The verdict in words."""
+        return f"Gates: {_verdict(self.report)}"
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        numbers = self._table(reasons=False)
+        width = console.measure(numbers, options=options.update(max_width=_WIDEST)).maximum
+        if options.max_width - width >= _REASON_WIDTH:
+            yield self._table(reasons=True)
+            return
+        yield numbers
+        below = Table.grid(padding=(0, 1))
+        below.add_column(no_wrap=True)
+        below.add_column(overflow="fold")
+        for result in self.report.results:
+            if result.reason:
+                below.add_row(f" {escape(result.name)}:", escape(result.reason))
+        yield below
+        yield ""
+
+    def _table(self, *, reasons: bool) -> Table:
+        table = Table(
+            title=self.title,
+            title_justify="left",
+            box=box.SIMPLE_HEAD,
+            pad_edge=False,
+            collapse_padding=True,
+        )
+        for heading in ("gate", "status"):
+            table.add_column(heading, overflow="fold")
+        for heading in ("value", "limit", "baseline"):
+            table.add_column(heading, justify="right", overflow="fold")
+        if reasons:
+            table.add_column("reason", overflow="fold")
+        for result in self.report.results:
+            name = f"{result.name}, {result.unit}" if result.unit else result.name
+            numbers = [_number(number) for number in (result.value, result.limit, result.baseline)]
+            status = f"[{_STYLES[result.status]}]{result.status}[/]"
+            reason = [escape(result.reason)] if reasons else []
+            table.add_row(escape(name), status, *numbers, *reason)
+        return table
 
 
 def _verdict(report: GateReport) -> str:

@@ -50,6 +50,19 @@ def test_table_shows_every_gate_and_takes_no_markup_from_a_reason():
     assert "Gates: failed" in text
 
 
+@pytest.mark.parametrize("width", [60, 80, 100, 140])
+def test_a_remedy_is_never_cut_in_two(width):
+    remedy = "set gates.ttfa_metric=ttfa_overhead_tokens"
+    result = GateResult(
+        name="ttfa_p95", status="skipped", reason=f"{'infeasible ' * 9}{remedy}", unit="tokens"
+    )
+    output = io.StringIO()
+    Console(file=output, width=width).print(gate_table(GateReport(results=(result,))))
+    lines = output.getvalue().splitlines()
+    assert all(len(line) <= width for line in lines)
+    assert any("gates.ttfa_metric=ttfa_overhead_tokens" in line for line in lines)
+
+
 def test_the_table_says_passed_only_where_a_gate_was_judged():
     def title(*found):
         results = tuple(GateResult(name=f"g{n}", status=status, reason="r") for n, status in enumerate(found))
