@@ -78,5 +78,35 @@ class TeacherError(KdfastError, RuntimeError):
         return self.message
 
 
+class BudgetReached(TeacherError):  # noqa: N818 - a limit that the user set, no fault
+    """The next request might cost more than what is left of the budget; it was not sent.
+
+    All amounts are in millionths of the currency.
+
+    Attributes:
+        spent_micro: what ended requests cost; one whose cost is not known counts with its worst case.
+        in_flight_micro: the worst case of the requests in flight.
+        next_micro: the worst case of the refused request.
+        budget_micro: the budget.
+    """
+
+    def __init__(self, spent_micro: int, in_flight_micro: int, next_micro: int, budget_micro: int) -> None:
+        super().__init__("")
+        self.args = (spent_micro, in_flight_micro, next_micro, budget_micro)
+        self.spent_micro = spent_micro
+        self.in_flight_micro = in_flight_micro
+        self.next_micro = next_micro
+        self.budget_micro = budget_micro
+        self.message = (
+            f"the budget is reached: {_amount(spent_micro)} spent, {_amount(in_flight_micro)} in flight, "
+            f"up to {_amount(next_micro)} for the next request; the budget is {_amount(budget_micro)}"
+        )
+
+
 class CheckpointError(KdfastError, RuntimeError):
     """A checkpoint that is missing, damaged or of another run."""
+
+
+def _amount(micro: int) -> str:
+    """An amount of millionths, written with 6 decimals."""
+    return f"{micro // 1_000_000}.{micro % 1_000_000:06d}"
