@@ -64,7 +64,10 @@ def run(command: click.Command, arguments: Sequence[str] | None, prog_name: str)
     except click.ClickException as error:
         print(f"error: {error.format_message()} (see {_help_command(error, prog_name)})", file=sys.stderr)
         return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort) as error:
+        if isinstance(error.__cause__, EOFError):  # click takes it for the end of the user's input
+            _show_unforeseen(error.__cause__)
+            return FAILED
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     except (KdfastError, OSError, MemoryError) as error:
@@ -130,7 +133,7 @@ def _show_unforeseen(error: Exception) -> None:
     if _is_out_of_memory(error):
         print(f"error: {message(MemoryError())}", file=sys.stderr)
         return
-    traceback.print_exc()
+    traceback.print_exception(error)
     print(f"error: this is a bug in kdfast, please report it: {_one_line(repr(error))}", file=sys.stderr)
 
 
