@@ -65,11 +65,7 @@ def run(command: click.Command, arguments: Sequence[str] | None, prog_name: str)
         print(f"error: {error.format_message()} (see {_help_command(error, prog_name)})", file=sys.stderr)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort) as error:
-        if isinstance(error.__cause__, EOFError):  # click takes it for the end of the user's input
-            _show_unforeseen(error.__cause__)
-            return FAILED
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return _interrupted(error)
     except (KdfastError, OSError, MemoryError) as error:
         if os.environ.get("KDFAST_TRACEBACK") == "1":
             traceback.print_exc()
@@ -127,6 +123,14 @@ def message(error: BaseException) -> str:
 def _with_notes(error: BaseException, text: str | None = None) -> str:
     notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
     return (str(error) if text is None else text) + notes
+
+
+def _interrupted(error: BaseException) -> int:
+    if isinstance(error.__cause__, EOFError):  # click takes it for the end of the user's input
+        _show_unforeseen(error.__cause__)
+        return FAILED
+    print("interrupted", file=sys.stderr)
+    return INTERRUPTED
 
 
 def _show_unforeseen(error: Exception) -> None:
