@@ -67,3 +67,7 @@ def test_numbers_that_would_break_the_machine_are_refused(override):
     key = override.split("=")[0]
     with pytest.raises(ConfigError, match=rf"^{key}: must be .* <= "):
         config_from_dict(SMALLEST, [override])
+
+
+def test_later_override_wins():
+    assert config_from_dict(SMALLEST, ["train.seed=1", "train.seed=2"]).train.seed == 2
