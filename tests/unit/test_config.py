@@ -279,13 +279,6 @@ def test_override_that_is_no_yaml():
     assert message.endswith("got '[1, 2'")
 
 
-def test_all_weights_zero_is_refused():
-    message = refusal("kd.kl_weight=0", "kd.ce_teacher_weight=0", "kd.ce_truth_weight=0")
-    assert message == (
-        "kd.kl_weight: must be above 0 unless ce_teacher_weight, ce_truth_weight or sampled_kl_weight is, got 0.0"
-    )
-
-
 def test_production_mix_knows_up_to_four_shapes():
     assert "knows up to 4, there are 5" in refusal(
         "data.shapes=[1, 2, 3, 4, 5]", "data.shape_probs=production"
