@@ -27,6 +27,7 @@ __all__ = [
     "looks_like_tool_json",
     "modern_parameters",
     "read_jsonl",
+    "record_keys",
     "required_fields_present",
     "required_fields_present_each",
     "thinking_closing",

@@ -175,7 +175,14 @@ def limit_file_size() -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
 
+@pytest.fixture
+def no_bytecode(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python would keep what it compiles, cut off at the limit, and fail on it ever after."""
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_bytecode")
 def test_full_disk_while_preparing(taught: Path, tmp_path: Path) -> None:
     big = tmp_path / "big.jsonl"
     big.write_bytes((taught / "train.jsonl").read_bytes() * 20)
@@ -188,6 +195,7 @@ def test_full_disk_while_preparing(taught: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_bytecode")
 def test_full_disk_while_saving(taught: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     where = f"io.run_dir={run}"

@@ -64,9 +64,8 @@ def run(command: click.Command, arguments: Sequence[str] | None, prog_name: str)
     except click.ClickException as error:
         print(f"error: {error.format_message()} (see {_help_command(error, prog_name)})", file=sys.stderr)
         return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
+    except (KeyboardInterrupt, click.Abort) as error:
+        return _interrupted(error)
     except (KdfastError, OSError, MemoryError) as error:
         if os.environ.get("KDFAST_TRACEBACK") == "1":
             traceback.print_exc()
@@ -126,11 +125,19 @@ def _with_notes(error: BaseException, text: str | None = None) -> str:
     return (str(error) if text is None else text) + notes
 
 
+def _interrupted(error: BaseException) -> int:
+    if isinstance(error.__cause__, EOFError):  # click takes it for the end of the user's input
+        _show_unforeseen(error.__cause__)
+        return FAILED
+    print("interrupted", file=sys.stderr)
+    return INTERRUPTED
+
+
 def _show_unforeseen(error: Exception) -> None:
     if _is_out_of_memory(error):
         print(f"error: {message(MemoryError())}", file=sys.stderr)
         return
-    traceback.print_exc()
+    traceback.print_exception(error)
     print(f"error: this is a bug in kdfast, please report it: {_one_line(repr(error))}", file=sys.stderr)
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-import numpy as np
-
 from kdfast.data.dataset import KDDataset
 
 
@@ -17,7 +15,7 @@ def duplicate_rows(dataset: KDDataset) -> int:
         dataset: the rows.
     """
     keys = dataset.keys("")
-    return len(keys) - len(np.unique(keys, axis=0))
+    return len(keys) - len(set(map(bytes, keys)))
 
 
 def other_answers(dataset: KDDataset) -> list[tuple[Path, int]]:

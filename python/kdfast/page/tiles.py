@@ -55,8 +55,14 @@ def _loss(shown: Shown) -> Tile:
         return Tile(
             label="held-out loss", value=number(last), unit="nats", details=(f"at step {losses[0][0]:,.0f}",)
         )
+    of_student = dict(losses[1:]).get(shown.student_step or -1)
+    takes_other = of_student is not None and shown.student_step != losses[-1][0]
+    if of_student is not None:
+        last = of_student
     changed = change(first, last)
     detail = f"from {number(first)}" + (f" ({changed})" if changed else "")
+    if takes_other:
+        detail += f", at step {shown.student_step:,}: the student's"
     tone = "better" if last < first else "worse" if last > first else ""
     return Tile(label="held-out loss", value=number(last), unit="nats", details=(detail,), tone=tone)
 

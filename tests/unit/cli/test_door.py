@@ -124,6 +124,11 @@ def test_a_bug_shows_its_traceback(capsys):
     assert error.endswith("error: this is a bug in kdfast, please report it: ZeroDivisionError('oops')\n")
 
 
+def test_a_file_that_ends_too_early_is_no_interruption(capsys):
+    assert failing(EOFError("marshal data too short")) == 1
+    assert "this is a bug in kdfast, please report it: EOFError(" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("returned", "code"), [(None, 0), (0, 0), (3, 3), (130, 130), (True, 0), ("text", 0)]
 )

@@ -67,3 +67,15 @@ def test_numbers_that_would_break_the_machine_are_refused(override):
     key = override.split("=")[0]
     with pytest.raises(ConfigError, match=rf"^{key}: must be .* <= "):
         config_from_dict(SMALLEST, [override])
+
+
+def test_later_override_wins():
+    assert config_from_dict(SMALLEST, ["train.seed=1", "train.seed=2"]).train.seed == 2
+
+
+def test_all_weights_zero_is_refused():
+    weights = ["kd.kl_weight=0", "kd.ce_teacher_weight=0", "kd.ce_truth_weight=0"]
+    with pytest.raises(
+        ConfigError, match=r"^kd.kl_weight: must be above 0 unless ce_teacher_weight, .*, got 0.0$"
+    ):
+        config_from_dict(SMALLEST, weights)

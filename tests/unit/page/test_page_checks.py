@@ -100,6 +100,9 @@ def test_a_student_of_the_best_checkpoint_is_judged_by_its_own_loss(tmp_path: Pa
         "good",
         "1 to 0.4 (-60 %), the student has the weights of the best checkpoint, checkpoints/step_4 (io.final: best)",
     )
+    loss = tiles(shown(tmp_path, metrics=validations(1.0, 0.4, 0.5)))[0]
+    assert (loss.label, loss.value) == ("held-out loss", "0.4")
+    assert loss.details == ("from 1 (-60 %), at step 4: the student's",)
 
 
 @pytest.mark.parametrize(

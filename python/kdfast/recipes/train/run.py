@@ -255,7 +255,8 @@ class Run:
     def _check_student(self) -> None:
         """What would fail later: too few prompts, sizes that do not fit, and a student that cannot be saved."""
         train = self.config.train
-        if self.ranks.main and self.validation_data is not None:
+        wanted = train.eval_prompts + train.eval_irrelevance_prompts
+        if self.ranks.main and self.validation_data is not None and wanted:
             choose_prompts(self.validation_data, train.eval_prompts, train.eval_irrelevance_prompts)
         data = [self.train_data, *([self.validation_data] if self.validation_data is not None else [])]
         check_sizes(
