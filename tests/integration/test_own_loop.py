@@ -201,6 +201,17 @@ def test_results_of_a_former_student_go_with_it(prepared: Path, tmp_path: Path) 
     assert not any(path.exists() for path in results)
 
 
+def test_a_speed_report_of_the_users_own_is_left(prepared: Path, tmp_path: Path) -> None:
+    run, measured = tmp_path / "run", "speed.every_validations=1"
+    kdfast.train(config(prepared, run, "train.num_steps=1", measured))
+    report = json.loads((run / "speed.json").read_text())
+    assert report.pop("step") == 1
+    (run / "speed.json").write_text(json.dumps(report))  # as `kdfast measure` writes it
+    kept = (run / "speed.json").read_bytes()
+    kdfast.train(config(prepared, run, "train.num_steps=1", measured), resume=True)
+    assert (run / "speed.json").read_bytes() == kept
+
+
 def test_more_steps_on_the_old_schedule(prepared: Path, tmp_path: Path) -> None:
     rates: dict[int, float] = {}
 
@@ -287,5 +298,6 @@ def test_a_diverged_step_changes_no_weight(prepared: Path) -> None:
             model, batch, optimizer=torch.optim.SGD(model.parameters(), lr=0.1), objective=objective
         )
     assert same(before, model.state_dict())
+    assert all(parameter.grad is None for parameter in model.parameters())
     with pytest.raises(DataError, match="teacher_logits"):
         kdfast.collate_kd_batch([dataset[0] | {"teacher_logits": 1}])

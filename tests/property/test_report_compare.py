@@ -12,6 +12,7 @@ from html_page import Page
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made_run import AFTER, evaluation, gates, metrics, speed, write_run
+from mutations import JSON, places
 
 from kdfast.errors import DataError
 from kdfast.page.compare import Run, render_comparison
@@ -30,23 +31,6 @@ WHOLE: dict[str, Any] = {
     "gates.json": gates(),
     "checkpoints/step_4/state.json": STATE,
 }
-JSON = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(10**30), 10**30)
-    | st.floats(allow_nan=False)
-    | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=5,
-)
-
-
-def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Every path into a document, its root left out."""
-    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [path for key, item in inside for path in [(*at, key), *places(item, (*at, key))]]
-
-
 PLACES = {name: places(document) for name, document in WHOLE.items()}
 
 

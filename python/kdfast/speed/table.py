@@ -44,12 +44,14 @@ def tail_levels(name: str) -> tuple[int, int, int]:
 
 
 def headline(speed: SpeedMetrics) -> dict[str, float]:
-    """The numbers for a log: `ttft_ms.p50`, `ttft_ms.p90`, ..., and `ttfa_tokens.infinite`, `ttfa_tokens.count`."""
+    """The numbers for a log: `ttft_ms.p50`, ..., and `ttfa_tokens.infinite`, `ttfa_tokens.cut`, `ttfa_tokens.count`."""
     values: dict[str, float] = {}
     for name, metric in speed.metrics.items():
         values |= {f"{name}.p{level}": metric.percentile(level) for level in tail_levels(name)}
         if name.startswith("ttfa"):
             values |= {f"{name}.infinite": float(metric.infinite), f"{name}.count": float(metric.count)}
+        if metric.cut is not None:
+            values[f"{name}.cut"] = float(metric.cut)
     return values
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from tiny_run import TOOL, write_config
 
-from kdfast.errors import ConfigError, DataError
-from kdfast.recipes.loaded_model import LoadedModel, load, model_folder
+from kdfast.errors import DataError
+from kdfast.recipes.loaded_model import LoadedModel, load
 from kdfast.recipes.requests import Settings
 
 
@@ -34,19 +34,6 @@ def opened(folder: Path, *, leave_out_bad_tools: bool = False, **changes) -> Loa
         name="candidate",
         leave_out_bad_tools=leave_out_bad_tools,
     )
-
-
-def test_the_folder_behind_a_name(folder: Path, tmp_path: Path) -> None:
-    assert model_folder(folder / "teacher") == folder / "teacher"
-    run = tmp_path / "run"
-    run.mkdir()
-    (run / "config.yaml").write_text("")
-    with pytest.raises(ConfigError, match="blessed: this run has no student yet"):
-        model_folder(run, name="blessed")
-    (run / "student").mkdir()
-    assert model_folder(run) == run / "student"
-    with pytest.raises(ConfigError, match="candidate: no such directory"):
-        model_folder(tmp_path / "none", name="candidate")
 
 
 def test_a_model_with_its_prompts(folder: Path) -> None:

@@ -12,7 +12,6 @@ from kdfast.runs.node import Node
 from kdfast.runs.reading import Missing, there
 
 Kind = Literal["loss", "terms", "divergence", "calls", "speed"]
-
 """The kinds of numbers: the weighted sum of the losses, cross-entropy and agreement, the divergence, and so on."""
 
 _DATA = {

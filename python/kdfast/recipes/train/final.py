@@ -69,7 +69,9 @@ def remove_older_results(folder: RunFolder, step: int) -> None:
 
 
 def measure_final_speed(probe: SpeedProbe, folder: RunFolder, step: int, display: Display) -> None:
-    """Writes a new speed report if the newest one is not of these weights.
+    """Writes a new speed report if the newest one is of another step's weights.
+
+    A report without a step is the user's own (`kdfast measure`): it is left.
 
     Args:
         probe: measures the student.
@@ -80,7 +82,7 @@ def measure_final_speed(probe: SpeedProbe, folder: RunFolder, step: int, display
     Raises:
         OSError: the report cannot be written.
     """
-    if _measured_step(folder) == step or not probe.prompts:
+    if not probe.prompts or not _is_of_another_step(folder, step):
         return
     with display.working("speed", len(probe.prompts)) as on_progress:
         report = probe.report_on(
@@ -89,11 +91,11 @@ def measure_final_speed(probe: SpeedProbe, folder: RunFolder, step: int, display
     write_document(folder.speed, report)
 
 
-def _measured_step(folder: RunFolder) -> int | None:
+def _is_of_another_step(folder: RunFolder, step: int) -> bool:
+    """Whether the run has no speed report of its own of this step; a damaged one is none."""
     if not folder.speed.exists():
-        return None
+        return True
     try:
-        step = read_speed_report(folder.speed).get("step")
+        return bool(read_speed_report(folder.speed).get("step", step) != step)
     except DataError:
-        return None  # damaged: a new one takes its place
-    return step if isinstance(step, int) else None
+        return True

@@ -13,7 +13,7 @@ def resume_notes(config: Config, before: Config, step: int, *, ended_early: bool
     Args:
         config: the config of the command.
         before: the config that the run was last started with.
-        step: optimiser updates that the checkpoint has behind it.
+        step: optimiser updates done when the checkpoint was written.
         ended_early: whether `train.stop_after_validations` ends the run where it is.
 
     Returns:

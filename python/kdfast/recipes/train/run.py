@@ -81,7 +81,9 @@ def train(config: Config, *, resume: bool = False, callbacks: Sequence[Callback]
         if not ranks.main:
             return Run(config, ranks, resume=resume, callbacks=callbacks).run()
         check_run_folder(config, resume=resume)
-        look_before_training(config)
+        look_before_training(
+            config
+        )  # the command has done so, before torch was imported; from Python it is new
         with Claim(RunFolder(config.io.run_dir)) as claim:
             check_run_folder(config, resume=resume)  # again: it may have changed before the lock was ours
             made = Run(config, ranks, resume=resume, callbacks=callbacks)

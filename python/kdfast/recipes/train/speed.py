@@ -98,9 +98,9 @@ class SpeedProbe:
                     self.prompts, self.options, lambda _: on_progress(1)
                 )
         speed = aggregate_speed_metrics(samples) if failure is None else SpeedMetrics.failed(failure)
-        values = _numbers(speed)
+        values = headline(speed)
         for shape, part in by_shape(samples).items():
-            values |= {f"shape_{shape}.{name}": value for name, value in _numbers(part).items()}
+            values |= {f"shape_{shape}.{name}": value for name, value in headline(part).items()}
         log.write("speed", step, values, tags={"export": False, "absent": dict(speed.absent)})
         provenance = self._provenance(self.prompts, step)
         report = speed_report(samples, self.options, provenance, quality=qualities, failure=failure)
@@ -178,12 +178,6 @@ def in_words(error: BaseException) -> str:
         'RuntimeError: no memory left'
     """
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
-
-
-def _numbers(speed: SpeedMetrics) -> dict[str, float]:
-    """The numbers for a log, with `ttfa_tokens.cut` beside `ttfa_tokens.infinite`."""
-    cut = {f"{name}.cut": float(one.cut) for name, one in speed.metrics.items() if one.cut is not None}
-    return headline(speed) | cut
 
 
 def _summary(speed: SpeedMetrics, limit: int) -> str:

@@ -15,7 +15,13 @@ from kdfast.losses import State
 from kdfast.recipes.train.objective import Batch, Objective
 from kdfast.recipes.train.step import Runner, StepReport, StudentLoss
 
-_NEEDED = ("input_ids", "attention_mask", "labels", "source")
+_NEEDED = {
+    "input_ids": "",
+    "attention_mask": " (1 = a token, 0 = padding)",
+    "labels": " (the next token at each position, -100 = not learned)",
+    "source": " (0 = the teacher wrote the answer, 1 = it is the ground truth)",
+}
+"""The fields that every loss needs, and what they hold."""
 
 
 def train_step(
@@ -75,8 +81,8 @@ def _usable(batch: Batch) -> dict[str, torch.Tensor]:
     missing = [name for name in _NEEDED if name not in batch]
     if missing:
         raise DataError(
-            f"{missing[0]}: the batch lacks this field; give it to every row (`source`: 0 = the teacher wrote the "
-            f"answer, 1 = it is the ground truth): {', '.join(batch)}"
+            f"{missing[0]}: the batch lacks this field; give it to every row{_NEEDED[missing[0]]}, the batch has "
+            f"{', '.join(batch)}"
         )
     tensors = {name: value for name, value in batch.items() if isinstance(value, torch.Tensor)}
     return {"row": torch.arange(len(batch["input_ids"])), **tensors}
@@ -92,18 +98,22 @@ def update(
 ) -> StepReport:
     """Forward, backward, clipping and one update; `grad_norm` (before clipping) joins the values.
 
+    The gradients are cleared, also after an error: a caller who goes on does not add to them.
+
     Raises:
         KdfastError: a loss or the gradient is not finite; no weight was changed.
     """
-    report = runner.step(batches, step, states)
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    norm = float(clip_grad_norm_(parameters, max_grad_norm or float("inf")))
-    if not math.isfinite(norm):
-        raise KdfastError(
-            f"training diverged: the gradient's norm at step {step + 1} is {norm}; go back to a checkpoint "
-            "(--resume) and lower optimizer.learning_rate"
-        )
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    try:
+        report = runner.step(batches, step, states)
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        norm = float(clip_grad_norm_(parameters, max_grad_norm or float("inf")))
+        if not math.isfinite(norm):
+            raise KdfastError(
+                f"training diverged: the gradient's norm at step {step + 1} is {norm}; go back to a checkpoint "
+                "(--resume) and lower optimizer.learning_rate"
+            )
+        optimizer.step()
+    finally:
+        optimizer.zero_grad(set_to_none=True)
     report.values["grad_norm"] = norm
     return report
