@@ -39,6 +39,7 @@ __all__ = [
 def read_jsonl(
     path: str | PathLike[str],
     *,
+    lines: str,
     on_error: str,
     max_rejected_fraction: float,
     max_line_bytes: int,

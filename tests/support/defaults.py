@@ -20,7 +20,7 @@ _BUILD |= {
 
 def read_jsonl(path: Path, **options: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """`_rust.read_jsonl`."""
-    return _rust.read_jsonl(path, **(_READ | options))
+    return _rust.read_jsonl(path, **(_READ | {"lines": "records"} | options))
 
 
 def build_store(

@@ -8,6 +8,7 @@ Examples:
     kdfast.errors.ConfigError: train.num_steps: must be an integer >= 1, got 0
 """
 
+from kdfast.config.api import ApiConfig
 from kdfast.config.arch import ArchConfig
 from kdfast.config.config import SECTIONS, Config
 from kdfast.config.data import DataConfig
@@ -16,6 +17,7 @@ from kdfast.config.io import IOConfig
 from kdfast.config.kd import KDConfig
 from kdfast.config.loader import config_from_dict, load_config, load_section
 from kdfast.config.optimizer import OptimizerConfig
+from kdfast.config.price import PriceConfig
 from kdfast.config.section import Section
 from kdfast.config.speed import SpeedConfig
 from kdfast.config.teacher import TeacherConfig
@@ -23,6 +25,7 @@ from kdfast.config.train import TrainConfig
 
 __all__ = [
     "SECTIONS",
+    "ApiConfig",
     "ArchConfig",
     "Config",
     "DataConfig",
@@ -30,6 +33,7 @@ __all__ = [
     "IOConfig",
     "KDConfig",
     "OptimizerConfig",
+    "PriceConfig",
     "Section",
     "SpeedConfig",
     "TeacherConfig",

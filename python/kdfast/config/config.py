@@ -13,12 +13,14 @@ from typing import Any
 
 import yaml
 
+from kdfast.config.api import ApiConfig
 from kdfast.config.arch import ArchConfig
 from kdfast.config.data import DataConfig
 from kdfast.config.gates import GatesConfig
 from kdfast.config.io import IOConfig
 from kdfast.config.kd import KDConfig
 from kdfast.config.optimizer import OptimizerConfig
+from kdfast.config.price import PriceConfig
 from kdfast.config.section import Section, invalid
 from kdfast.config.speed import SpeedConfig
 from kdfast.config.teacher import TeacherConfig
@@ -32,6 +34,8 @@ SECTIONS: dict[str, type[Section]] = {
         ArchConfig,
         DataConfig,
         TeacherConfig,
+        ApiConfig,
+        PriceConfig,
         OptimizerConfig,
         TrainConfig,
         KDConfig,
@@ -69,6 +73,8 @@ class Config:
     arch: ArchConfig
     data: DataConfig
     teacher: TeacherConfig
+    api: ApiConfig
+    price: PriceConfig
     optimizer: OptimizerConfig
     train: TrainConfig
     kd: KDConfig

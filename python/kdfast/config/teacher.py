@@ -1,4 +1,4 @@
-"""Section `teacher`: whose log-probabilities the student learns."""
+"""Section `teacher`: who answers the prompts, and whose log-probabilities the student learns."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kdfast.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherConfig(Section):
-    """A local teacher and the store of its log-probabilities; both are optional.
+    """A teacher, what it is asked, and where its answers go; all keys are optional.
 
     Examples:
         >>> TeacherConfig().model is None
@@ -25,6 +25,108 @@ class TeacherConfig(Section):
     """
 
     section: ClassVar[str] = "teacher"
+
+    kind: Annotated[
+        Literal["local", "api", "replay"],
+        Key(
+            "'local' (teacher.model) answers and scores, 'api' (section api) answers, 'replay' reads the answers from"
+            " teacher.journal and asks nobody.",
+            on_resume=True,
+        ),
+    ] = "local"
+    prompts: Annotated[
+        Path | None,
+        Key("What the teacher is asked: records without an answer, JSONL; null = nothing.", on_resume=True),
+    ] = None
+    out: Annotated[
+        Path | None,
+        Key(
+            "Where `kdfast teach` writes the records with the teacher's answers, for data.train.",
+            on_resume=True,
+        ),
+    ] = None
+    journal: Annotated[
+        Path | None,
+        Key(
+            "Every request and answer, an SQLite file on a local disk; null = teacher.out with .db at its end.",
+            on_resume=True,
+        ),
+    ] = None
+    answers_per_prompt: Annotated[
+        int,
+        Key("Different answers to each prompt; more than 1 needs a temperature.", minimum=1, on_resume=True),
+    ] = 1
+    max_new_tokens: Annotated[
+        int, Key("An answer is cut after this many tokens, and then left out.", minimum=1, on_resume=True)
+    ] = 512
+    temperature: Annotated[
+        float, Key("0 = the likeliest answer, 1 = drawn as the teacher says.", minimum=0, on_resume=True)
+    ] = 0.0
+    seed: Annotated[
+        int,
+        Key(
+            "Decides draws of a temperature, and which prompts --limit and --pilot take.",
+            minimum=0,
+            on_resume=True,
+        ),
+    ] = 0
+    batch_size: Annotated[
+        int, Key("Prompts that a local teacher answers at once.", minimum=1, on_resume=True)
+    ] = 8
+    budget: Annotated[
+        float | None,
+        Key(
+            "Most that all requests in the journal may cost, in the currency of the prices; null = no limit.",
+            minimum=0,
+            on_resume=True,
+        ),
+    ] = None
+    max_retries: Annotated[
+        int, Key("Tries after the first one, of a request that certainly failed.", minimum=0, on_resume=True)
+    ] = 8
+    max_unknown_retries: Annotated[
+        int,
+        Key(
+            "Tries after one whose outcome is unknown (time-out, reset, cut body); each may be charged.",
+            minimum=0,
+            on_resume=True,
+        ),
+    ] = 1
+    max_failures_in_a_row: Annotated[
+        int, Key("The job stops when so many requests in a row fail for good.", minimum=1, on_resume=True)
+    ] = 20
+    terms: Annotated[
+        Literal["acknowledged"] | None,
+        Key(
+            "'acknowledged' = you have read the terms of the hosted server and may train on its answers.",
+            on_resume=True,
+        ),
+    ] = None
+    redact: Annotated[
+        bool,
+        Key(
+            "Replace e-mail addresses, phone and card numbers and keys before records leave this machine.",
+            on_resume=True,
+        ),
+    ] = False
+    pilot_min_valid_fraction: Annotated[
+        float,
+        Key(
+            "--pilot says go if valid calls are surely above this share.",
+            minimum=0,
+            maximum=1,
+            on_resume=True,
+        ),
+    ] = 0.5
+    pilot_max_false_fraction: Annotated[
+        float,
+        Key(
+            "--pilot says no-go if more prompts than this share get a call that is not due.",
+            minimum=0,
+            maximum=1,
+            on_resume=True,
+        ),
+    ] = 0.25
 
     model: Annotated[
         Path | None, Key("A Hugging Face causal LM's directory or a .gguf file; null = none.", on_resume=True)
@@ -63,7 +165,18 @@ class TeacherConfig(Section):
     dtype: Annotated[Literal["fp32", "bf16"], Key("Its numbers; bf16 is slower on many CPUs.")] = "fp32"
 
     def check(self) -> None:
-        """Checks that a teacher has a store, and that demonstrations and samples have a teacher."""
+        """Checks keys that need each other."""
+        if (self.prompts is None) != (self.out is None):
+            given, missing = ("out", "prompts") if self.prompts is None else ("prompts", "out")
+            raise ConfigError(f"teacher.{missing}: required beside teacher.{given}; set both or neither")
+        if self.out is not None and self.out in (self.prompts, self.journal):
+            raise invalid("teacher.out", "another file than teacher.prompts and teacher.journal", self.out)
+        if self.answers_per_prompt > 1 and not self.temperature:
+            allowed = "1 with teacher.temperature 0 (all answers would be the same)"
+            raise invalid("teacher.answers_per_prompt", allowed, self.answers_per_prompt)
+        self._check_store()
+
+    def _check_store(self) -> None:
         if self.model is not None and self.store is None:
             raise ConfigError(
                 "teacher.store: required beside teacher.model; set it to the directory that keeps its"
@@ -75,3 +188,10 @@ class TeacherConfig(Section):
         if self.samples and self.model is None:
             allowed = "0 without teacher.model (there is nothing to draw from)"
             raise invalid("teacher.samples", allowed, self.samples)
+
+    @property
+    def journal_path(self) -> Path | None:
+        """The journal's file; None if there are no prompts."""
+        if self.journal is not None or self.out is None:
+            return self.journal
+        return self.out.with_name(f"{self.out.name}.db")

@@ -38,6 +38,7 @@ def records_with_bad_tools(path: Path) -> list[LeftOut]:
     """
     records, _ = read_jsonl(
         path,
+        lines="records",
         on_error="raise",
         max_rejected_fraction=DataConfig.max_rejected_fraction,
         max_line_bytes=DataConfig.max_line_bytes,

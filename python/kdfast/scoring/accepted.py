@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from kdfast.errors import DataError
@@ -33,7 +34,14 @@ def read_accepted(
             ...
         kdfast.errors.DataError: data.jsonl:7: metadata.accepted must be a list, one {function: ...
     """
-    accepted = json.loads(metadata or "{}").get("accepted")
+    return check_accepted(json.loads(metadata or "{}"), source, line)
+
+
+def check_accepted(
+    metadata: Mapping[str, Any], source: str, line: int | None = None
+) -> list[dict[str, dict[str, Any]]] | None:
+    """As `read_accepted`, of metadata that is parsed already."""
+    accepted = metadata.get("accepted")
     if accepted is None:
         return None
     if not isinstance(accepted, list):

@@ -29,6 +29,8 @@ pub struct ReadOptions {
     pub max_rejected_fraction: f64,
     /// A longer line fails the load, with quarantine too: it would not fit into memory.
     pub max_line_bytes: usize,
+    /// What the lines are.
+    pub lines: fields::Lines,
     /// Take records with `teacher_reasoning_content`.
     pub allow_reasoning: bool,
     /// Number of threads; 0: one a core. It does not change the result.
@@ -79,7 +81,7 @@ pub fn read(
             summary.header = header(&block[first.range.clone()]);
             lines.kept.drain(..usize::from(summary.header.is_some()));
         }
-        let parse = |line: &Line| parse(block, line, options.allow_reasoning);
+        let parse = |line: &Line| parse(block, line, options);
         let parsed: Vec<_> = match &pool {
             Some(pool) => pool.install(|| lines.kept.par_iter().map(parse).collect()),
             None => lines.kept.iter().map(parse).collect(),
@@ -251,10 +253,11 @@ fn content(line: &[u8]) -> (usize, &[u8]) {
     (skipped, line.strip_suffix(b"\r").unwrap_or(line))
 }
 
-fn parse(block: &[u8], line: &Line, allow_reasoning: bool) -> std::result::Result<Record, Rejected> {
+fn parse(block: &[u8], line: &Line, options: &ReadOptions) -> std::result::Result<Record, Rejected> {
     let raw = &block[line.range.clone()];
     let (skipped, content) = content(raw);
-    let parsed = utf8(content).and_then(|text| fields::parse(text, line.number, allow_reasoning));
+    let parsed = utf8(content)
+        .and_then(|text| fields::parse(text, line.number, options.lines, options.allow_reasoning));
     parsed.map_err(|error| Rejected {
         line: line.number,
         column: error.offset.map(|offset| (skipped + offset) as u64 + 1),
@@ -295,6 +298,7 @@ mod tests {
             on_error: OnError::Raise,
             max_rejected_fraction: 0.0,
             max_line_bytes: 64 << 20,
+            lines: fields::Lines::Records,
             allow_reasoning: false,
             threads: 0,
         }

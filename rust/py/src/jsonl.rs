@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use kdfast_core::fields::{self, Record};
+use kdfast_core::fields::{self, Lines, Record};
 use kdfast_core::jsonl::{self, OnError, Quarantine, ReadOptions, Rejected};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -12,10 +12,12 @@ use crate::boundary::enter;
 use crate::tool_call::loads;
 
 #[pyfunction]
-#[pyo3(signature = (path, *, on_error, max_rejected_fraction, max_line_bytes, allow_reasoning, threads))]
+#[pyo3(signature = (path, *, lines, on_error, max_rejected_fraction, max_line_bytes, allow_reasoning, threads))]
+#[allow(clippy::too_many_arguments)] // a reader's settings, each with its name
 fn read_jsonl<'py>(
     py: Python<'py>,
     path: PathBuf,
+    lines: &str,
     on_error: &str,
     max_rejected_fraction: f64,
     max_line_bytes: usize,
@@ -23,7 +25,9 @@ fn read_jsonl<'py>(
     threads: usize,
 ) -> PyResult<(Bound<'py, PyList>, Bound<'py, PyList>)> {
     let on_error = on_error_named(on_error)?;
-    let options = ReadOptions { on_error, max_rejected_fraction, max_line_bytes, allow_reasoning, threads };
+    let lines = lines_named(lines)?;
+    let options =
+        ReadOptions { on_error, max_rejected_fraction, max_line_bytes, lines, allow_reasoning, threads };
     let (records, rejected) = enter(py, || {
         let mut quarantine = Quarantine::new(&path, on_error, max_rejected_fraction);
         let mut records = Vec::new();
@@ -48,6 +52,14 @@ fn read_jsonl<'py>(
         bad.append(rejected_dict(py, line)?)?;
     }
     Ok((good, bad))
+}
+
+fn lines_named(name: &str) -> PyResult<Lines> {
+    match name {
+        "records" => Ok(Lines::Records),
+        "prompts" => Ok(Lines::Prompts),
+        _ => Err(PyValueError::new_err(format!("lines must be 'records' or 'prompts', got '{name}'"))),
+    }
 }
 
 /// The policy for bad lines by its name in configs.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use kdfast_core::annotate::{ContentTokens, InvalidCalls, Options, Supervise};
+use kdfast_core::fields::Lines;
 use kdfast_core::jsonl::ReadOptions;
 use kdfast_core::token_store::{self, BuildOptions, CutRow, List, SPANS};
 use kdfast_core::{Error, Result};
@@ -94,7 +95,14 @@ impl TokenStore {
         let on_error = on_error_named(on_error)?;
         let formats = formats_named(Some(formats))?;
         let options = BuildOptions {
-            read: ReadOptions { on_error, max_rejected_fraction, max_line_bytes, allow_reasoning, threads },
+            read: ReadOptions {
+                on_error,
+                max_rejected_fraction,
+                max_line_bytes,
+                lines: Lines::Records,
+                allow_reasoning,
+                threads,
+            },
             annotate: Options { supervise, prefix_tokens, formats, invalid_calls, content_tokens },
             record_k,
         };

@@ -64,7 +64,7 @@ def test_file_values_carry_their_line(tmp_path):
         ("teacher:\ntrian:\n", "trian: unknown section, did you mean 'train'?", 2),
         (
             "1: {}\n",
-            "1: unknown section, known are arch, data, teacher, optimizer, train, kd, speed, gates, io",
+            "1: unknown section, known are arch, data, teacher, api, price, optimizer, train, kd, speed, gates, io",
             1,
         ),
         ("io:\n  run_dir: 2024-01-01\n", "io.run_dir: must be a path, got datetime.date(2024, 1, 1)", 2),
@@ -130,7 +130,7 @@ def test_missing_file_and_directory(tmp_path):
 def test_to_dict_is_plain_and_loads_again():
     config = config_from_dict(SMALLEST, ["optimizer.learning_rate=1e-4", "data.cache=c"])
     plain = config.to_dict()
-    assert list(plain) == ["arch", "data", "teacher", "optimizer", "train", "kd", "speed", "gates", "io"]
+    assert list(plain) == ["arch", "data", "teacher", "api", "price", "optimizer", "train", "kd", "speed", "gates", "io"]
     assert plain["data"]["shapes"] == [512, 1024, 2048, 4096]
     assert plain["data"]["cache"] == "c"
     assert yaml.safe_load(yaml.safe_dump(plain)) == plain

@@ -281,7 +281,7 @@ def test_a_full_disk_leaves_nothing_half_written(write: Any) -> None:
         "import resource, signal, sys; from kdfast._rust import read_jsonl\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
-        "options = {'max_line_bytes': 1 << 20, 'allow_reasoning': False, 'threads': 1}\n"
+        "options = {'lines': 'records', 'max_line_bytes': 1 << 20, 'allow_reasoning': False, 'threads': 1}\n"
         "try: read_jsonl(sys.argv[1], on_error='quarantine', max_rejected_fraction=1.0, **options)\n"
         "except OSError as error: print(type(error).__name__, error.errno, error.filename)\n"
     )

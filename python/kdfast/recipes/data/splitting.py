@@ -89,6 +89,7 @@ def _read(path: Path) -> tuple[list[dict[str, Any]], list[str], list[str]]:
     """The records, which must all be good, their lines, and the header's line if there is one."""
     records, _ = _rust.read_jsonl(
         path,
+        lines="records",
         on_error="raise",
         max_rejected_fraction=0.0,
         max_line_bytes=DataConfig.max_line_bytes,

@@ -73,6 +73,7 @@ def check_new(path: Path) -> None:
 def check_records(
     path: Path,
     *,
+    lines: str = "records",
     on_error: str = DataConfig.on_error,
     allow_reasoning: bool = DataConfig.allow_reasoning,
     max_line_bytes: int = DataConfig.max_line_bytes,
@@ -83,6 +84,7 @@ def check_records(
 
     Args:
         path: JSONL; what is no regular file, such as a pipe, is not looked at.
+        lines: "records", or "prompts" for a teacher.
         on_error: "raise" = a bad line in the head is an error; "quarantine" = it is not.
         allow_reasoning: see the section `data` of a config.
         max_line_bytes: the same.
@@ -108,6 +110,7 @@ def check_records(
         try:
             read_jsonl(
                 copy,
+                lines=lines,
                 on_error=on_error,
                 max_rejected_fraction=1.0,
                 max_line_bytes=max_line_bytes,

@@ -73,11 +73,24 @@ pub fn known_keys() -> Vec<&'static str> {
     FIELDS.iter().map(|(name, _)| *name).chain([METADATA, REASONING, HEADER]).collect()
 }
 
+/// What the lines of a file are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lines {
+    /// Records to learn from; each has an answer.
+    Records,
+    /// What a teacher will be asked. There may be a ground truth, but no teacher's answer yet.
+    Prompts,
+}
+
+/// The keys of a prompt. The other keys of a record describe an answer.
+const PROMPT_KEYS: [&str; 7] =
+    ["prompt", "messages", "tools", "functions", "truth_text", "truth_message", "tool_should_be_used"];
+
 /// Parses and checks one line.
 ///
 /// Unknown keys are added to `metadata` unchanged. If `metadata` has the key too, both values must be equal. With
 /// `allow_reasoning` a teacher's reasoning is accepted (into `metadata`).
-pub fn parse(text: &str, line: u64, allow_reasoning: bool) -> Result<Record, FieldError> {
+pub fn parse(text: &str, line: u64, lines: Lines, allow_reasoning: bool) -> Result<Record, FieldError> {
     let mut record = Record { line, ..Record::default() };
     let mut cursor = Cursor::new(text, 0);
     let mut keys: HashSet<Cow<'_, str>> = HashSet::new();
@@ -103,6 +116,13 @@ pub fn parse(text: &str, line: u64, allow_reasoning: bool) -> Result<Record, Fie
             return Ok(());
         }
         if let Some((name, read)) = field {
+            if lines == Lines::Prompts && !PROMPT_KEYS.contains(name) {
+                let reason = format!(
+                    "{name} belongs to an answer, and a prompt for a teacher has none yet: remove the key, or train \
+                     on this file as it is (data.train)"
+                );
+                return Err(cursor.error_at(key.span.start - 1, reason).into());
+            }
             return Ok(read(&mut Reader { cursor, name, allow_reasoning }, &mut record)?);
         }
         if name == REASONING && !allow_reasoning {
@@ -118,7 +138,7 @@ pub fn parse(text: &str, line: u64, allow_reasoning: bool) -> Result<Record, Fie
     })?;
     cursor.end()?;
     take_last_answer(&mut record, allow_reasoning)?;
-    check_together(&record, unknown.iter().map(|(name, _)| &**name))?;
+    check_together(&record, lines, unknown.iter().map(|(name, _)| &**name))?;
     record.metadata = merge_metadata(own.unwrap_or("{}"), &unknown)?;
     Ok(record)
 }
@@ -186,7 +206,11 @@ const OTHER_HOUSES: [(&str, &str); 5] = [
 ];
 
 /// The rules between keys; `unknown` are the record's keys that kdfast does not know.
-fn check_together<'k>(record: &Record, mut unknown: impl Iterator<Item = &'k str>) -> Result<(), FieldError> {
+fn check_together<'k>(
+    record: &Record,
+    lines: Lines,
+    mut unknown: impl Iterator<Item = &'k str>,
+) -> Result<(), FieldError> {
     let wrong = |reason: &str| Err(fault(reason));
     let answers = [
         ("teacher_text", "teacher_message", record.teacher_text.is_some(), record.teacher_message.is_some()),
@@ -204,10 +228,11 @@ fn check_together<'k>(record: &Record, mut unknown: impl Iterator<Item = &'k str
     if let Some((text, message, ..)) = answers.iter().find(|(.., text, message)| *text && *message) {
         return wrong(&format!("both {text} and {message}: give one of them"));
     }
-    if !answers.iter().any(|(.., text, message)| *text || *message) {
+    if lines == Lines::Records && !answers.iter().any(|(.., text, message)| *text || *message) {
         return wrong(
             "no answer: one of teacher_text, teacher_message, truth_text and truth_message is required, or messages \
-             that end with the assistant's",
+             that end with the assistant's; if a teacher shall answer, name the file as teacher.prompts and run \
+             kdfast teach",
         );
     }
     Ok(())
@@ -250,7 +275,7 @@ mod tests {
     use super::*;
 
     fn reason(text: &str) -> String {
-        parse(text, 1, false).unwrap_err().reason
+        parse(text, 1, Lines::Records, false).unwrap_err().reason
     }
 
     fn with(entries: &str) -> String {
@@ -264,7 +289,7 @@ mod tests {
             "truth_text": "x", "tool_should_be_used": true, "teacher_prefix_ids": [1, 2], "required_fields_present": false,
             "teacher_attention_mask": [0, 1], "validated_arguments": {"a": 1}, "finish_reason": "stop", "prompt": null,
             "teacher_topk": {"ids": [[5], [6, 7]], "logprobs": [[-0.5], [-1, -2]]}}"#;
-        let record = parse(text, 7, false).unwrap();
+        let record = parse(text, 7, Lines::Records, false).unwrap();
         assert_eq!(record.line, 7);
         assert_eq!(record.messages.as_deref(), Some(r#"[{"role": "user", "content": "é"}]"#));
         assert_eq!(record.teacher_prefix_ids, Some(vec![1, 2]));
@@ -278,6 +303,7 @@ mod tests {
         let record = parse(
             &with(r#""big": 1e-400, "metadata": { "a": 1 }, "id": 123456789012345678901234567890, "a": 1"#),
             1,
+            Lines::Records,
             false,
         );
         assert_eq!(
@@ -292,7 +318,7 @@ mod tests {
 
     #[test]
     fn errors_name_the_key_and_its_place() {
-        let error = parse(r#"{"prompt": "p", "teacher_text": 5}"#, 1, false).unwrap_err();
+        let error = parse(r#"{"prompt": "p", "teacher_text": 5}"#, 1, Lines::Records, false).unwrap_err();
         assert_eq!(error.offset, Some(32));
         assert_eq!(error.reason, "teacher_text: expected a string that is not blank, got number");
         for (entries, says) in [
@@ -327,7 +353,27 @@ mod tests {
     #[test]
     fn reasoning_passes_where_it_is_allowed() {
         let text = with(r#""teacher_reasoning_content": "hm""#);
-        assert_eq!(parse(&text, 1, true).unwrap().metadata, r#"{"teacher_reasoning_content": "hm"}"#);
+        assert_eq!(
+            parse(&text, 1, Lines::Records, true).unwrap().metadata,
+            r#"{"teacher_reasoning_content": "hm"}"#
+        );
+    }
+
+    #[test]
+    fn a_prompt_has_no_answer_of_a_teacher() {
+        let prompt = |text| parse(text, 1, Lines::Prompts, false);
+        let record = prompt(r#"{"prompt": "p", "tools": [{"name": "f"}], "tool_choice": "auto"}"#).unwrap();
+        assert_eq!(record.metadata, r#"{"tool_choice": "auto"}"#);
+        assert!(prompt(r#"{"prompt": "p", "teacher_text": null, "truth_text": "t"}"#).is_ok());
+        let error = prompt(r#"{"prompt": "p", "teacher_text": "t"}"#).unwrap_err();
+        assert!(error.reason.starts_with("teacher_text belongs to an answer") && error.offset == Some(16));
+        assert!(prompt(r#"{"truth_text": "t"}"#).unwrap_err().reason.starts_with("no prompt"));
+        let talk =
+            r#"{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}"#;
+        assert_eq!(
+            prompt(talk).unwrap().truth_message.as_deref(),
+            Some(r#"{"role": "assistant", "content": "a"}"#)
+        );
     }
 
     #[test]

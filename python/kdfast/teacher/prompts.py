@@ -1,0 +1,169 @@
+"""What a teacher is asked: records without an answer, read from a JSONL file. No torch in here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kdfast.config import DataConfig
+from kdfast.errors import DataError
+from kdfast.scoring.accepted import check_accepted
+
+Json = dict[str, Any]
+
+CHOICES = ("auto", "none", "required")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Truth:
+    """The right answer to a prompt.
+
+    Attributes:
+        message: an assistant's message; None if the record gives a text.
+        text: the answer as text; None if the record gives a message.
+        accepted: BFCL's ground truth, one `{function: {argument: [values]}}` per call; None = the message's calls.
+    """
+
+    message: Json | None = None
+    text: str | None = None
+    accepted: list[Json] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """One prompt.
+
+    Attributes:
+        source: the file.
+        line: its line there, from 1.
+        index: its place among the file's prompts, from 0.
+        prompt: the prompt as text; None if the record gives messages.
+        messages: the conversation; None if the record gives a prompt.
+        tools: the tool definitions, as the record gives them; () = none.
+        truth: the right answer; None = not known.
+        should_call: whether a call is due, if the record says so (`tool_should_be_used`, or a truth).
+        tool_choice: "auto", "none", "required" or an object that names a tool, as the record says; None = not said.
+        parallel_tool_calls: as the record says; None = not said.
+        metadata: the record's metadata and the keys that kdfast does not know.
+    """
+
+    source: Path
+    line: int
+    index: int
+    prompt: str | None = None
+    messages: Sequence[Json] | None = None
+    tools: Sequence[Json] = ()
+    truth: Truth | None = None
+    should_call: bool | None = None
+    tool_choice: str | Json | None = None
+    parallel_tool_calls: bool | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_record(self) -> Json:
+        """The record's own keys, as a line of a dataset has them; the answer is missing."""
+        record: Json = {"prompt": self.prompt} if self.messages is None else {"messages": list(self.messages)}
+        if self.tools:
+            record["tools"] = list(self.tools)
+        if self.truth is not None and self.truth.message is not None:
+            record["truth_message"] = self.truth.message
+        elif self.truth is not None:
+            record["truth_text"] = self.truth.text
+        record["metadata"] = dict(self.metadata)
+        return record
+
+
+def read_prompts(path: Path, data: DataConfig) -> list[Prompt]:
+    """Reads the prompts of a file, in its order. A bad line is an error here, whatever `data.on_error` says.
+
+    Args:
+        path: JSONL, see docs/teaching.md.
+        data: how the file is read.
+
+    Raises:
+        DataError: a bad line, or no prompt at all.
+        OSError: the file cannot be read.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "prompts.jsonl"
+        >>> _ = file.write_text('{"prompt": "Is it raining?", "tool_choice": "none"}')
+        >>> data = DataConfig(train=file, tokenizer=file)
+        >>> [(one.line, one.prompt, one.tool_choice) for one in read_prompts(file, data)]
+        [(1, 'Is it raining?', 'none')]
+    """
+    from kdfast._rust import read_jsonl
+
+    records, _ = read_jsonl(
+        path,
+        lines="prompts",
+        on_error="raise",
+        max_rejected_fraction=0.0,
+        max_line_bytes=data.max_line_bytes,
+        allow_reasoning=data.allow_reasoning,
+        threads=data.threads,
+    )
+    return [_prompt(path, index, record) for index, record in enumerate(records)]
+
+
+def _prompt(path: Path, index: int, record: Mapping[str, Any]) -> Prompt:
+    metadata = record["metadata"]
+    truth = _truth(path, record)
+    said = record.get("tool_should_be_used")
+    if said is None and truth is not None and truth.message is not None:
+        said = bool(truth.message.get("tool_calls"))
+    elif said is None and truth is not None and truth.accepted:
+        said = True
+    tools = record.get("tools") or ()
+    choice = metadata.get("tool_choice")
+    parallel = metadata.get("parallel_tool_calls")
+    if choice is not None and not _is_choice(choice, tools):
+        allowed = f"tool_choice must be one of {', '.join(CHOICES)} or name one of the record's tools"
+        raise DataError(f"{allowed}, got {choice!r:.80}", str(path), record["line"])
+    if parallel is not None and not isinstance(parallel, bool):
+        raise DataError(
+            f"parallel_tool_calls must be true or false, got {parallel!r:.80}", str(path), record["line"]
+        )
+    return Prompt(
+        source=path,
+        line=record["line"],
+        index=index,
+        prompt=record.get("prompt"),
+        messages=record.get("messages"),
+        tools=tools,
+        truth=truth,
+        should_call=said,
+        tool_choice=choice,
+        parallel_tool_calls=parallel,
+        metadata=metadata,
+    )
+
+
+def _truth(path: Path, record: Mapping[str, Any]) -> Truth | None:
+    accepted = check_accepted(record["metadata"], str(path), record["line"])
+    message, text = record.get("truth_message"), record.get("truth_text")
+    if message is None and text is None:
+        return None
+    return Truth(message=message, text=text, accepted=accepted)
+
+
+def _is_choice(choice: Any, tools: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether it is one of the words, or an object that names one of the tools."""
+    if isinstance(choice, str):
+        return choice in CHOICES
+    name = choice.get("function", choice) if isinstance(choice, Mapping) else None
+    name = name.get("name") if isinstance(name, Mapping) else None
+    return isinstance(name, str) and name in {tool_name(tool) for tool in tools}
+
+
+def tool_name(tool: Mapping[str, Any]) -> str | None:
+    """The name of a tool definition: in `function`, or beside the rest in the flat form.
+
+    Examples:
+        >>> tool_name({"type": "function", "function": {"name": "f"}}), tool_name({"name": "g"})
+        ('f', 'g')
+    """
+    inner = tool.get("function")
+    name = (inner if isinstance(inner, Mapping) else tool).get("name")
+    return name if isinstance(name, str) else None
