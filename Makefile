@@ -77,6 +77,14 @@ $(CACHE)/conformance/.fetched: requirements/conformance.txt | .venv/.ready
 conformance: build $(CACHE)/conformance/.fetched ## compare real chat templates with transformers, template by template
 	$(BIN)/python tests/conformance/compare.py $(CACHE)/conformance/*.whl
 
+.venv/.all: requirements/all.txt | .venv/.ready
+	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet -r requirements/all.txt
+	@touch $@
+
+.PHONY: test-all
+test-all: test .venv/.all $(QUICK)/teacher/config.json ## run every test, and those with a real server (some minutes more)
+	$(BIN)/python -m pytest tests/all $(PYTEST)
+
 .PHONY: test-fast
 test-fast: build ## run the Python tests that are quick, two files at a time: for while you edit
 	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile $(PYTEST)

@@ -103,6 +103,10 @@ class BudgetReached(TeacherError):  # noqa: N818 - a limit that the user set, no
         )
 
 
+class QATError(KdfastError, RuntimeError):
+    """A model cannot be quantised as asked, or what was quantised is not what was trained."""
+
+
 class CheckpointError(KdfastError, RuntimeError):
     """A checkpoint that is missing, damaged or of another run."""
 

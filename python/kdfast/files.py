@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -93,12 +93,12 @@ def check_file(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
 
 
-def write_text_whole(path: Path, text: str) -> None:
+def write_text_whole(path: Path, text: str | Iterable[str]) -> None:
     """Writes a text file whole, or not at all; folders are made.
 
     Args:
         path: the file; replaced. After an error it is as it was.
-        text: written as UTF-8.
+        text: written as UTF-8; of several texts, one after the other.
 
     Raises:
         OSError: it cannot be written.
@@ -114,7 +114,7 @@ def write_text_whole(path: Path, text: str) -> None:
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with beside.open("w", encoding="utf-8") as file:
-            file.write(text)
+            file.writelines([text] if isinstance(text, str) else text)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)

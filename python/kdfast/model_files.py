@@ -31,6 +31,16 @@ def check_gguf(path: Path, *, name: str) -> None:
             raise TeacherError(f"{name}: this is no GGUF file, fetch it again: {path}")
 
 
+def converted_directory(gguf: Path) -> Path:
+    """Where a GGUF file is converted to, once: a directory beside it.
+
+    Example:
+        >>> converted_directory(Path("models/small.gguf")).name
+        'small.hf'
+    """
+    return gguf.with_name(gguf.stem + ".hf")
+
+
 def check_converted(directory: Path) -> None:
     """Checks that a GGUF file may be converted into a directory, which would be replaced.
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import journal_worker
 import journals
 import pytest
-from journal_worker import Starter
+from forking import Starter
 
 from kdfast.teacher.api.journal import Journal, backup, exported_lines, verify
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def starters() -> Iterator[list[Starter]]:
-    made = [Starter(), Starter()]
+    made = [Starter(journal_worker.__file__), Starter(journal_worker.__file__)]
     yield made
     for one in made:
         one.close()
@@ -80,7 +80,7 @@ def test_a_kill_between_any_two_steps_loses_nothing(starters: list[Starter]) -> 
             path = folder / str(point) / "answers.db"
             path.parent.mkdir()
             promise = Promise(path)
-            killed = run(path, requests, kill_at=point) == -signal.SIGKILL
+            killed = run(path, requests, 1, point) == -signal.SIGKILL
             promise.check(most_unknown=1)
             assert run(path, requests) == 0
             promise.check(most_unknown=1)
@@ -123,7 +123,7 @@ def test_two_processes_share_the_work_while_a_third_makes_backups(starters: list
         path, requests, counts = folder / "answers.db", 300, [0]
         with Journal(path) as journal:
             for starter in starters:
-                starter.start(path, requests, threads=2)
+                starter.start(path, requests, 2)
             while counts[-1] < requests:
                 backup(journal, folder / "copy.db")
                 with Journal(folder / "copy.db", read_only=True) as copy:

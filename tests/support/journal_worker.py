@@ -8,15 +8,13 @@ server; 0 = never.
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 
+import forking
 import journals
 
 from kdfast.teacher.api.journal import Answer, Attempt, Journal, Leases, Request, Response, Verdict
@@ -71,7 +69,8 @@ class Worker:
                     self.journal.set_cost(answer, 60)
 
 
-def work(path: Path, requests: int, threads: int, kill_at: int) -> None:
+def work(file: str, requests: int, threads: int = 1, kill_at: int = 0) -> None:
+    path = Path(file)
     worker = Worker(path, requests, kill_at)
     running = [
         threading.Thread(target=worker.work, args=[first])
@@ -85,53 +84,5 @@ def work(path: Path, requests: int, threads: int, kill_at: int) -> None:
     worker.journal.close()
 
 
-class Starter:
-    """A process that starts workers one after the other; a fork takes no time for imports."""
-
-    def __init__(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, __file__],
-            env={"PYTHONPATH": ":".join(sys.path)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.commands, self.replies = self.process.stdin, self.process.stdout
-
-    def start(self, path: Path, requests: int, threads: int = 1, kill_at: int = 0) -> int:
-        """Starts a worker; gives its process number."""
-        self.commands.write(json.dumps([str(path), requests, threads, kill_at]) + "\n")
-        self.commands.flush()
-        return int(self.replies.readline())
-
-    def wait(self) -> int:
-        """Waits for the worker; gives its exit code, or the negative number of the signal that ended it."""
-        return int(self.replies.readline())
-
-    def run(self, path: Path, requests: int, threads: int = 1, kill_at: int = 0) -> int:
-        """Starts a worker and waits for it."""
-        self.start(path, requests, threads, kill_at)
-        return self.wait()
-
-    def close(self) -> None:
-        self.commands.close()
-        self.process.wait()
-        self.replies.close()
-
-
-def serve() -> None:
-    """For each line of the input: starts a worker, prints its number, waits, prints its exit code."""
-    for line in sys.stdin:
-        path, requests, threads, kill_at = json.loads(line)
-        child = os.fork()
-        if child == 0:
-            work(Path(path), requests, threads, kill_at)
-            os._exit(0)
-        print(child, flush=True)
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-
-
 if __name__ == "__main__":
-    serve()
+    forking.serve(work)

@@ -16,6 +16,7 @@ from kdfast.cli.data import data
 from kdfast.cli.door import run
 from kdfast.cli.evaluate import eval_
 from kdfast.cli.gate import gate
+from kdfast.cli.journal import journal
 from kdfast.cli.measure import measure
 from kdfast.cli.report import report
 from kdfast.cli.teach import teach
@@ -53,6 +54,7 @@ def kdfast() -> None:
       kdfast data inspect data/train.jsonl ...     look at them before paying for anything
       kdfast config show CONFIG                    every value of a run, and where it comes from
       kdfast teach CONFIG                          the teacher's log-probabilities
+      kdfast journal stats FILE                    what a teacher was asked, and what it cost
       kdfast train CONFIG                          the student
       kdfast eval RUN --prompts FILE               does it call tools rightly?
       kdfast measure RUN --prompts FILE ...        how fast it answers, and when it acts
@@ -67,7 +69,7 @@ def kdfast() -> None:
     """
 
 
-for command in (train, teach, eval_, measure, bless, gate, report, config, data, convert):
+for command in (train, teach, journal, eval_, measure, bless, gate, report, config, data, convert):
     kdfast.add_command(command)
 
 

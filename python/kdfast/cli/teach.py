@@ -1,39 +1,86 @@
-"""`kdfast teach`: fills the teacher store of a config."""
+"""`kdfast teach`: lets the teacher of a config answer prompts, or score answers."""
 
 # ruff: noqa: D301 (click's mark for a paragraph to leave alone is a real backspace)
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
 
 from kdfast.cli.arguments import config_file, overrides
 from kdfast.config import load_config
-from kdfast.recipes.first_look.of_config import look_before_teaching
+from kdfast.errors import ConfigError
+from kdfast.recipes.first_look.of_teacher import look_before_teaching
+from kdfast.recipes.requests import TeachRequest
 
 
 @click.command()
 @config_file
 @overrides
-def teach(config_file: Path, overrides: tuple[str, ...]) -> int:
-    """Ask the teacher of CONFIG for its log-probabilities.
+@click.option("--dry-run", is_flag=True, help="Ask nothing; print requests, tokens, cost and time.")
+@click.option(
+    "--pilot",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Ask N prompts whose right answer is known, score the answers, and say whether to go on.",
+)
+@click.option(
+    "--limit",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Ask at most N prompts: a sample with and without tools, in the shares of the file.",
+)
+@click.option(
+    "--json", "json_out", metavar="FILE", type=click.Path(path_type=Path), help="Write the result there, too."
+)
+def teach(
+    config_file: Path,
+    overrides: tuple[str, ...],
+    dry_run: bool,
+    pilot: int | None,
+    limit: int | None,
+    json_out: Path | None,
+) -> int:
+    """Ask the teacher of CONFIG for answers or log-probabilities.
 
-    The teacher (teacher.model) scores the answer of every training and validation record; the teacher.k best
-    log-probabilities of each token go to teacher.store. It may be stopped at any moment; the same command goes on from
-    there. A row that is in the store is never scored again, even if records are added, removed or reordered.
+    With teacher.prompts, the teacher answers each prompt; the answers that can be learned become the records of
+    teacher.out, which data.train names. teacher.kind says who answers: 'local' (teacher.model), 'api' (a server,
+    section api), 'replay' (the journal, nobody is asked). Every request is in teacher.journal before it is sent, every
+    answer before it is read: an answer that was paid for is never asked for again.
+
+    A local teacher then scores the answers of all training and validation records: the teacher.k best
+    log-probabilities of each token go to teacher.store.
+
+    It may be stopped at any moment (Ctrl-C waits for the requests in flight); the same command goes on from there.
 
     \b
     Examples:
       kdfast teach configs/quickstart.yaml
-      kdfast teach configs/quickstart.yaml teacher.k=64 teacher.store=.cache/store-64
+      kdfast teach configs/api_teacher.yaml --dry-run
+      kdfast teach configs/api_teacher.yaml --pilot 20
+      kdfast teach configs/api_teacher.yaml teacher.budget=5
+      kdfast teach configs/api_teacher.yaml teacher.kind=replay
 
     \b
-    Exit codes: 0 every row is scored; 1 the machine failed or a bug; 2 bad config or data;
-    5 the teacher could not be loaded; 130 stopped, the same command goes on.
+    Exit codes: 0 done; 1 the machine failed or a bug; 2 bad config or data; 3 the pilot says no-go, or
+    that it cannot tell; 5 the teacher is unavailable, the budget is reached, or requests have no answer
+    yet; 130 stopped. After 5 and 130 the same command goes on.
     """
     config = load_config(config_file, overrides)
+    chosen = [
+        name for name, given in (("--dry-run", dry_run), ("--pilot", pilot), ("--limit", limit)) if given
+    ]
+    if pilot and len(chosen) > 1:
+        raise click.UsageError(f"{' and '.join(chosen)}: give one of them", click.get_current_context())
+    if chosen and config.teacher.prompts is None:
+        raise ConfigError(f"teacher.prompts: needed by {chosen[0]}; name a file of prompts")
     look_before_teaching(config)
     from kdfast.recipes.teach.run import run
 
-    return run(config)
+    command = shlex.join(["kdfast", "teach", str(config_file), *overrides])
+    request = TeachRequest(
+        dry_run=dry_run, pilot=pilot or 0, limit=limit or 0, json_out=json_out, command=command
+    )
+    return run(config, request)

@@ -34,7 +34,10 @@ class ApiConfig(Section):
 
     base_url: Annotated[
         str | None,
-        Key("Address that chat/completions is below, such as https://HOST/v1; null = none.", on_resume=True),
+        Key(
+            "Address that chat/completions is below, such as https://example.com/v1; null = none.",
+            on_resume=True,
+        ),
     ] = None
     model: Annotated[str | None, Key("The model's name, as the server knows it.", on_resume=True)] = None
     endpoint: Annotated[

@@ -73,8 +73,8 @@ class Config:
     arch: ArchConfig
     data: DataConfig
     teacher: TeacherConfig
-    api: ApiConfig
-    price: PriceConfig
+    api: ApiConfig = field(default_factory=ApiConfig)
+    price: PriceConfig = field(default_factory=PriceConfig)
     optimizer: OptimizerConfig
     train: TrainConfig
     kd: KDConfig

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Annotated, ClassVar
 
 from kdfast.config.section import Key, Section, invalid
@@ -59,5 +60,5 @@ class PriceConfig(Section):
                 "price.input", "above 0; if the teacher costs nothing, set price.free to true", self.input
             )
         for name in given:
-            if round(getattr(self, name) * 1e6, 6) != round(getattr(self, name) * 1e6):
+            if (Decimal(str(getattr(self, name))) * 1_000_000) % 1:
                 raise invalid(f"price.{name}", "a number with at most 6 decimals", getattr(self, name))

@@ -10,6 +10,21 @@ from kdfast.config.section import Key, Section, invalid
 from kdfast.errors import ConfigError
 
 
+@dataclass(frozen=True)
+class TeachFiles:
+    """The files of a teacher that answers.
+
+    Attributes:
+        prompts: what it is asked.
+        out: the records with its answers.
+        journal: every request and answer.
+    """
+
+    prompts: Path
+    out: Path
+    journal: Path
+
+
 @dataclass(frozen=True, kw_only=True)
 class TeacherConfig(Section):
     """A teacher, what it is asked, and where its answers go; all keys are optional.
@@ -190,8 +205,9 @@ class TeacherConfig(Section):
             raise invalid("teacher.samples", allowed, self.samples)
 
     @property
-    def journal_path(self) -> Path | None:
-        """The journal's file; None if there are no prompts."""
-        if self.journal is not None or self.out is None:
-            return self.journal
-        return self.out.with_name(f"{self.out.name}.db")
+    def files(self) -> TeachFiles | None:
+        """What is asked, and where answers go; None if there are no prompts."""
+        if self.prompts is None or self.out is None:
+            return None
+        journal = self.journal or self.out.with_name(f"{self.out.name}.db")
+        return TeachFiles(self.prompts, self.out, journal)

@@ -1,4 +1,4 @@
-"""Batched greedy generation with a KV cache.
+"""Batched generation with a KV cache: greedy, or as a constraint says.
 
 The model is any Hugging Face causal LM. It is called with `input_ids`, `attention_mask`, `position_ids`,
 `past_key_values`, `use_cache` and `logits_to_keep`, and makes its own cache.
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 OnProgress = Callable[[int, int], None]  # answers ended so far, tokens generated so far
+OnAnswer = Callable[[int, list[int]], None]  # index of the prompt, the answer's ids
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +37,13 @@ class Decoding:
 
 
 class Constraint(Protocol):
-    """Restricts what answers may be. A prompt is named by its index in the list of prompts (its place)."""
+    """Decides what answers may be. A prompt is named by its index in the list of prompts (its place)."""
 
     def restrict(self, places: Sequence[int], logits: Tensor) -> Tensor:
-        """Returns the logits [B, V] with -inf for the forbidden tokens; row i is the answer to prompt `places[i]`."""
+        """Returns the logits [B, V] with -inf for the forbidden tokens; row i is the answer to prompt `places[i]`.
+
+        The token with the largest value is taken. `Draws` adds noise.
+        """
         ...
 
     def take(self, place: int, token: int, *, ended: bool) -> None:
@@ -54,6 +58,7 @@ def generate(
     on_progress: OnProgress | None = None,
     *,
     constraint: Constraint | None = None,
+    on_answer: OnAnswer | None = None,
 ) -> list[list[int]]:
     """Greedy answers to many prompts. A batch does not change an answer, except where two logits are nearly equal.
 
@@ -65,6 +70,8 @@ def generate(
         decoding: end tokens, limits and batch sizes.
         on_progress: called after every step with (answers ended, tokens generated).
         constraint: restricts what an answer may be; None = no restriction.
+        on_answer: called when an answer has ended, with the index of its prompt and its ids; the rest of its batch may
+            go on. It comes before the step's `on_progress`.
 
     Returns:
         The new token ids of each answer, in the order of `prompts`, without the token that ended it. An answer of
@@ -85,7 +92,10 @@ def generate(
     try:
         for batch in _batches([len(prompt) for prompt in prompts], decoding):
             for finished, emitted in _answer_batch(model, prompts, batch, decoding, answers, constraint):
-                ended, tokens = ended + finished, tokens + emitted
+                ended, tokens = ended + len(finished), tokens + emitted
+                if on_answer is not None:
+                    for index in finished:
+                        on_answer(index, answers[index])
                 if on_progress is not None:
                     on_progress(ended, tokens)
     finally:
@@ -115,8 +125,8 @@ def _answer_batch(
     decoding: Decoding,
     answers: list[list[int]],
     constraint: Constraint | None,
-) -> Iterator[tuple[int, int]]:
-    """Fills `answers` for one batch of prompts; yields (answers that ended, tokens added) after each step."""
+) -> Iterator[tuple[list[int], int]]:
+    """Fills `answers` for one batch; yields (indices of the answers that ended, tokens added) after each step."""
     device = next(model.parameters()).device
     width = max(len(prompts[index]) for index in batch)
     padded = [[decoding.pad_id] * (width - len(prompts[i])) + list(prompts[i]) for i in batch]
@@ -138,7 +148,7 @@ def _answer_batch(
         )
         cache = output.past_key_values
         best = _best(output.logits[:, -1], rows, constraint)  # [B]
-        going, emitted = [], 0
+        going, finished, emitted = [], [], 0
         for place, token in enumerate(best.tolist()):
             answer = answers[rows[place]]
             ended = token in stops
@@ -146,11 +156,13 @@ def _answer_batch(
                 answer.append(token)
                 emitted += 1
                 ended = len(answer) == decoding.max_new_tokens
-            if not ended:
+            if ended:
+                finished.append(rows[place])
+            else:
                 going.append(place)
             if constraint is not None:
                 constraint.take(rows[place], token, ended=ended)
-        yield len(rows) - len(going), emitted
+        yield finished, emitted
         position_ids = position_ids[:, -1:] + 1  # [B, 1]
         input_ids = best[:, None]  # [B, 1]
         mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)  # [B, width + tokens so far]

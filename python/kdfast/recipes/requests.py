@@ -110,6 +110,25 @@ class GateRequest(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TeachRequest:
+    """What `kdfast teach` does beside what its config says.
+
+    Attributes:
+        dry_run: ask nothing; print what the job would cost.
+        pilot: ask this many prompts whose right answer is known, and score the answers; 0 = no pilot.
+        limit: ask at most this many prompts; 0 = all.
+        json_out: also write the result there; None = no.
+        command: how the user started it, for messages that say how to go on.
+    """
+
+    dry_run: bool = False
+    pilot: int = 0
+    limit: int = 0
+    json_out: Path | None = None
+    command: str = "kdfast teach CONFIG"
+
+
+@dataclass(frozen=True, kw_only=True)
 class InspectRequest:
     """What `kdfast data inspect` looks at.
 

@@ -22,7 +22,7 @@ class Truth:
 
     Attributes:
         message: an assistant's message; None if the record gives a text.
-        text: the answer as text; None if the record gives a message.
+        text: the answer as text; None if the record gives a message, or `accepted` alone.
         accepted: BFCL's ground truth, one `{function: {argument: [values]}}` per call; None = the message's calls.
     """
 
@@ -68,7 +68,7 @@ class Prompt:
             record["tools"] = list(self.tools)
         if self.truth is not None and self.truth.message is not None:
             record["truth_message"] = self.truth.message
-        elif self.truth is not None:
+        elif self.truth is not None and self.truth.text is not None:
             record["truth_text"] = self.truth.text
         record["metadata"] = dict(self.metadata)
         return record
@@ -111,10 +111,8 @@ def _prompt(path: Path, index: int, record: Mapping[str, Any]) -> Prompt:
     metadata = record["metadata"]
     truth = _truth(path, record)
     said = record.get("tool_should_be_used")
-    if said is None and truth is not None and truth.message is not None:
-        said = bool(truth.message.get("tool_calls"))
-    elif said is None and truth is not None and truth.accepted:
-        said = True
+    if said is None and truth is not None:
+        said = _calls(truth)
     tools = record.get("tools") or ()
     choice = metadata.get("tool_choice")
     parallel = metadata.get("parallel_tool_calls")
@@ -125,6 +123,9 @@ def _prompt(path: Path, index: int, record: Mapping[str, Any]) -> Prompt:
         raise DataError(
             f"parallel_tool_calls must be true or false, got {parallel!r:.80}", str(path), record["line"]
         )
+    if not tools and record.get("messages") is not None and (said or choice == "required"):
+        key = "tool_choice" if choice == "required" else "tool_should_be_used, or the right answer,"
+        raise DataError(f"{key} asks for a call, and there are no tools: add them", str(path), record["line"])
     return Prompt(
         source=path,
         line=record["line"],
@@ -143,9 +144,19 @@ def _prompt(path: Path, index: int, record: Mapping[str, Any]) -> Prompt:
 def _truth(path: Path, record: Mapping[str, Any]) -> Truth | None:
     accepted = check_accepted(record["metadata"], str(path), record["line"])
     message, text = record.get("truth_message"), record.get("truth_text")
-    if message is None and text is None:
+    if message is None and text is None and accepted is None:
         return None
     return Truth(message=message, text=text, accepted=accepted)
+
+
+def _calls(truth: Truth) -> bool:
+    """Whether the right answer calls a tool, in `tool_calls` or in its text."""
+    from kdfast._rust import find_tool_calls
+
+    if truth.accepted or (truth.message is not None and truth.message.get("tool_calls")):
+        return True
+    content = truth.text if truth.message is None else truth.message.get("content")
+    return isinstance(content, str) and bool(find_tool_calls(content))
 
 
 def _is_choice(choice: Any, tools: Sequence[Mapping[str, Any]]) -> bool:

@@ -11,6 +11,10 @@ from kdfast.teacher.api.reply import Origin
 from kdfast.teacher.api.usage import Usage
 
 
+NOT_LEARNABLE = Verdict("filtered", "not_learnable")
+"""Of an answer that the reader of training data refuses. It stays, though the answer by itself is accepted."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Reading:
     """One answer, read. The same answer and config give the same reading.

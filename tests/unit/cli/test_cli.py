@@ -41,6 +41,11 @@ def test_the_commands_that_exist():
         "data split",
         "eval",
         "gate",
+        "journal backup",
+        "journal export",
+        "journal show",
+        "journal stats",
+        "journal verify",
         "measure",
         "report",
         "teach",
@@ -58,7 +63,7 @@ def test_help_says_what_shows_an_example_and_the_exit_codes(command, capsys):
     assert max(map(len, text.splitlines())) <= 110
 
 
-@pytest.mark.parametrize("group", ["", "config", "data", "data import"])
+@pytest.mark.parametrize("group", ["", "config", "data", "data import", "journal"])
 def test_group_help(group, capsys):
     assert main([*group.split(), "-h"]) == 0
     assert "Commands:" in capsys.readouterr().out

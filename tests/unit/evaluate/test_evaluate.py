@@ -93,6 +93,26 @@ def test_progress_counts_prompts_and_tokens_and_the_mode_is_restored(model):
     assert seen[-1] == (3, sum(map(len, answers)))
 
 
+@pytest.mark.parametrize("batch_size", [1, 3, 8])
+def test_each_answer_is_told_of_when_it_has_ended(model, batch_size):
+    told, counted = [], []
+
+    def on_progress(ended, _tokens):
+        counted.append((ended, len(told)))
+
+    answers = generate(
+        model,
+        prompts_of([5, 6, 7, 30, 2]),
+        Decoding(eos_ids=[0, 5, 9, 11], pad_id=0, max_new_tokens=12, batch_size=batch_size),
+        on_progress,
+        on_answer=lambda index, ids: told.append((index, list(ids))),
+    )
+    assert sorted(told) == list(enumerate(answers))
+    # not later than the step in which it ended
+    assert all(ended == so_far for ended, so_far in counted)
+    assert len(set(counted)) > 2
+
+
 class OnlyEven:
     """Allows even tokens, and remembers what was chosen."""
 

@@ -10,7 +10,7 @@ from kdfast.config import DataConfig
 from kdfast.errors import ConfigError, DataError
 
 _HEAD_BYTES = 32 * 1024
-_RECORD = b'{"prompt": "a", "teacher_text": "a"}\n'
+_RECORD = b'{"prompt": "a", "truth_text": "a"}\n'
 _NAMED_TEMPLATES = ("auto", "hermes", "tokenizer")
 
 

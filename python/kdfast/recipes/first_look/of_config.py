@@ -35,11 +35,11 @@ def look_before_training(config: Config) -> None:
     outputs = [("io.run_dir", folder_problem(config.io.run_dir))]
     if baseline is not None:
         outputs.append(("gates.baseline", file_problem(baseline)))
-    check_named(_placed(config, *_data_problems(config), *outputs))
+    check_named(placed(config, *data_problems(config), *outputs))
     taught = config.kd.kl_weight > 0 or config.kd.sampled_kl_weight > 0
     reads_store = taught and teacher.store is not None
     if teacher.model is not None and (reads_store or config.arch.init == "teacher"):
-        _check_teacher(teacher.model)
+        check_teacher(teacher.model)
     if config.arch.init not in ("scratch", "teacher"):
         check_model_directory(Path(config.arch.init), error=ConfigError, name="arch.init")
     if reads_store and teacher.store is not None:
@@ -49,26 +49,7 @@ def look_before_training(config: Config) -> None:
             raise not_taught(teacher.store)
     if baseline is not None:
         check_baselines(config.gates)
-    _check_data(config)
-
-
-def look_before_teaching(config: Config) -> None:
-    """Checks what `kdfast teach` reads and where it writes.
-
-    Raises:
-        ConfigError: the config names no teacher, or a path that is missing or of the wrong kind.
-        TeacherError: `teacher.model` is no model.
-        DataError: a file is damaged, or of another kind than its key wants.
-        OSError: a file cannot be read.
-    """
-    model, store = config.teacher.model, config.teacher.store
-    if model is None or store is None:
-        raise ConfigError(
-            "teacher.model: needed by `kdfast teach`; set it to a Hugging Face directory or a .gguf file"
-        )
-    check_named(_placed(config, *_data_problems(config), ("teacher.store", folder_problem(store))))
-    _check_teacher(model)
-    _check_data(config)
+    check_data(config)
 
 
 def look_before_preparing(config: Config) -> None:
@@ -79,8 +60,8 @@ def look_before_preparing(config: Config) -> None:
         DataError: a file is damaged, or of another kind than its key wants.
         OSError: a file cannot be read.
     """
-    check_named(_placed(config, *_data_problems(config)))
-    _check_data(config)
+    check_named(placed(config, *data_problems(config)))
+    check_data(config)
 
 
 def look_before_estimating(config: Config) -> None:
@@ -91,13 +72,18 @@ def look_before_estimating(config: Config) -> None:
     """
     if config.arch.vocab_size is None:
         tokenizer = file_problem(config.data.tokenizer, or_directory=True)
-        check_named(_placed(config, ("data.tokenizer", tokenizer)))
+        check_named(placed(config, ("data.tokenizer", tokenizer)))
 
 
-def _data_problems(config: Config) -> Problems:
+def data_problems(config: Config) -> Problems:
+    """What is wrong with the paths of the section `data`."""
     data = config.data
     for file in data.train_files:
-        yield "data.train", file_problem(file)
+        not_taught_yet = file == config.teacher.out and not file.exists()
+        missing = (
+            f"not written yet; run `kdfast teach` with this config first: {file}" if not_taught_yet else None
+        )
+        yield "data.train", missing or file_problem(file)
     if data.validation is not None:
         yield "data.validation", file_problem(data.validation)
     yield "data.tokenizer", file_problem(data.tokenizer, or_directory=True)
@@ -106,7 +92,7 @@ def _data_problems(config: Config) -> Problems:
         yield "data.cache", folder_problem(data.cache)
 
 
-def _placed(config: Config, *problems: tuple[str, str | None]) -> Problems:
+def placed(config: Config, *problems: tuple[str, str | None]) -> Problems:
     """The problems, each with the place of its key in the config's file."""
     for key, problem in problems:
         origin = config.origins.get(key, "default")
@@ -114,7 +100,8 @@ def _placed(config: Config, *problems: tuple[str, str | None]) -> Problems:
         yield key, problem if known else f"{problem} ({origin})"
 
 
-def _check_data(config: Config) -> None:
+def check_data(config: Config) -> None:
+    """Reads the tokenizer, and the heads of the records."""
     data = config.data
     check_tokenizer(data.tokenizer)
     for file in (*data.train_files, *([] if data.validation is None else [data.validation])):
@@ -126,7 +113,8 @@ def _check_data(config: Config) -> None:
         )
 
 
-def _check_teacher(model: Path) -> None:
+def check_teacher(model: Path) -> None:
+    """Checks that `teacher.model` may be a model."""
     if model.suffix.lower() == ".gguf":
         check_gguf(model, name="teacher.model")
     else:

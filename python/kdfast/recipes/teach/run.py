@@ -1,180 +1,241 @@
-"""`kdfast teach`: writes a local teacher's log-probabilities for every answer to the teacher store."""
+"""`kdfast teach`: the teacher of a config answers prompts, or scores answers."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from rich.markup import escape
-
-from kdfast import _rust
 from kdfast.config import Config
-from kdfast.data import KDDataset
 from kdfast.display import Display
-from kdfast.errors import ConfigError, TeacherError
+from kdfast.errors import BudgetReached, DataError, TeacherError
 from kdfast.exit_codes import DONE, INTERRUPTED
-from kdfast.pretrained import check_sizes, load_model_config
+from kdfast.files import write_document
+from kdfast.recipes.requests import TeachRequest
+from kdfast.recipes.teach.asking import Asking, ask, leases_of, secrets_of
+from kdfast.recipes.teach.dataset import Written, write_dataset
+from kdfast.recipes.teach.estimate import estimate, print_estimate
+from kdfast.recipes.teach.facts import facts_table
+from kdfast.recipes.teach.pilot import pilot_report
+from kdfast.recipes.teach.pilot_table import print_pilot
+from kdfast.recipes.teach.plan import Plan, asks_api, plan
+from kdfast.recipes.teach.private import private_text
 from kdfast.stop import StopRequest
-from kdfast.student import check_vocabulary, read_pieces
-from kdfast.teacher import (
-    LocalTeacher,
-    Scores,
-    ScoringRow,
-    model_directory,
-    model_fingerprint,
-    model_vocab_size,
-)
-from kdfast.teacher.local.plan import Plan, plan_teaching
+from kdfast.teacher.answers import AnswerReader
+from kdfast.teacher.api.journal import Journal
+from kdfast.teacher.asked import Asked
+from kdfast.teacher.order import truth_sample
+
+_NO_REQUEST = TeachRequest()
 
 
-def run(config: Config) -> int:
-    """Scores the answers of all training and validation rows that the store does not hold yet.
+def run(config: Config, request: TeachRequest = _NO_REQUEST) -> int:
+    """Lets the teacher of a config answer its prompts; without prompts, lets it score the answers of the records.
 
-    Every scored batch is on disk before the next one starts. After a stop or a kill, the next call continues after the
-    last batch, and no row is scored twice.
+    Args:
+        config: the config.
+        request: what to do beside what the config says.
 
     Returns:
-        0 when every row is scored, 130 when the run was stopped before that.
+        0 when all is done, 3 when a pilot does not say go, 130 when it was stopped.
 
     Raises:
-        ConfigError: no teacher is configured, or its vocabulary does not fit the data's.
-        TeacherError: the teacher cannot be loaded.
-        DataError: bad data, or a store that does not fit.
+        ConfigError, DataError: bad config or data, found before anything is asked where that can be.
+        TeacherError: nobody can answer, the budget is reached, or requests have no answer yet. What came is written.
+        OSError: a file cannot be read or written.
     """
-    settings = config.teacher
-    if settings.model is None or settings.store is None:
-        raise ConfigError(
-            "teacher.model: needed by `kdfast teach`; set it to a Hugging Face directory or a .gguf file"
-        )
+    files = config.teacher.files
+    if files is None:
+        return _score(config)
     display = Display()
-    held_out = config.data.validation
-    sides: list[tuple[Path, ...]] = [
-        config.data.train_files,
-        *([(held_out,)] if held_out is not None else []),
-    ]
-    datasets = [KDDataset.from_config(config.data, files) for files in sides]
-    directory = model_directory(settings.model)
-    usable = check_vocabulary(
-        config.data.tokenizer,
-        directory,
-        student_size=len(read_pieces(config.data.tokenizer)),
-        teacher_size=model_vocab_size(directory),
-    )
-    plan = plan_teaching(settings, model_fingerprint(directory), datasets[0], usable)
-    check_sizes(
-        load_model_config(directory, error=TeacherError, name="teacher.model"),
-        ids=len(read_pieces(directory)),
-        longest=len(plan.prefix_ids) + max(int(rows.lengths.max(initial=0)) for rows in datasets),
-        error=ConfigError,
-        name="teacher.model",
-    )
-    if datasets[0].template.note:
+    made = plan(config, files)
+    _say_plan(display, made)
+    asked = _chosen(made, request)
+    if request.dry_run:
+        return _dry_run(made, asked, files.journal, display, request)
+    journal = Journal(files.journal, leases=leases_of(config), secrets=secrets_of(config).values)
+    with journal, StopRequest() as stop:
+        answers = made.answer_reader()
+        done = ask(asked, made, journal, answers, display=display, stop=stop)
+        if request.pilot and done.ended == "done":
+            return _pilot(made, asked, journal, answers, display, request)
+        written = write_dataset(made.asked, journal, answers.read, made.reader, files.out)
+        _say_written(display, done, written)
+        if request.json_out is not None:
+            write_document(request.json_out, _to_json(done, written, journal))
+        _check_ended(done, written, journal, asked, config, request)
+        if done.ended == "stopped":
+            display.console.print(f"stopped; go on with: {request.command}", markup=False, soft_wrap=True)
+            return INTERRUPTED
+        return _score_after(config, written, display, stop)
+
+
+def _score(config: Config) -> int:
+    from kdfast.recipes.teach.scores import score
+
+    return score(config)
+
+
+def _score_after(config: Config, written: Written, display: Display, stop: StopRequest) -> int:
+    """A local teacher that has answered scores the records, its own among them."""
+    if config.teacher.kind != "local" or config.teacher.store is None:
+        return DONE
+    if config.teacher.out not in config.data.train_files:
         display.console.print(
-            f"[yellow]chat template[/yellow]: {escape(datasets[0].template.note)}", highlight=False
+            "[yellow]not scored[/yellow]: teacher.out is not among data.train",
+            highlight=False,
+            soft_wrap=True,
         )
-    teacher = LocalTeacher(directory, device=settings.device, dtype=settings.dtype)
-    with _rust.TeacherWriter.open(
-        settings.store, plan.fingerprint, k=settings.k, vocab_size=usable, samples=settings.samples
-    ) as writer:
-        rows = list(_missing(datasets, plan, writer))
-        total = sum(len(dataset) for dataset in datasets)
-        text = f"{total} rows, {len(rows)} of them to be scored into {writer.path}"
-        display.console.print(text, highlight=False, soft_wrap=True)
-        with StopRequest() as stop:
-            finished = _score(teacher, rows, plan, writer, config, display, stop)
-        _report(display, writer, plan, finished)
-    return DONE if finished else INTERRUPTED
+        return DONE
+    if not written.records:
+        return DONE
+    from kdfast.recipes.teach.scores import score
+
+    return score(config, display, stop)
 
 
-@dataclass(frozen=True)
-class _Row:
-    """A row that the store lacks.
-
-    Attributes:
-        key: its key in the store, 16 bytes.
-        scoring: what the teacher reads.
-        offsets: which of the tokens from `scoring.response_start` on are supervised.
-    """
-
-    key: NDArray[np.uint8]
-    scoring: ScoringRow
-    offsets: NDArray[np.int64]
-
-
-def _missing(datasets: Sequence[KDDataset], plan: Plan, writer: _rust.TeacherWriter) -> Iterator[_Row]:
-    seen: set[bytes] = set()
-    for number, dataset in enumerate(datasets):
-        keys = dataset.store.row_keys(plan.fingerprint)
-        for row in range(len(dataset)):
-            index = int(dataset.rows[row])
-            key = keys[index]
-            shown = number == 0 and row in plan.shown
-            if shown or key.tobytes() in seen or writer.contains(key[None])[0]:
-                continue
-            seen.add(key.tobytes())
-            supervised = dataset.store.row(index)["supervised"]
-            tokens = np.concatenate([np.arange(start, end) for start, end in supervised])
-            start = int(tokens[0])
-            yield _Row(key, ScoringRow(dataset.ids(row), start, key.tobytes()), tokens - start)
+def _chosen(made: Plan, request: TeachRequest) -> list[Asked]:
+    """The requests to ask: all, the first ones of a limit, or those of a pilot."""
+    if request.pilot:
+        prompts = sorted({one.prompt.index: one.prompt for one in made.asked}.items())
+        places = truth_sample([prompt for _, prompt in prompts], request.pilot, made.config.teacher.seed)
+        if not places:
+            raise DataError(
+                "no prompt has a right answer (truth_message, truth_text or metadata.accepted), so a pilot cannot be "
+                "scored; add some",
+                str(made.config.teacher.prompts),
+            )
+        chosen = {prompts[place][0] for place in places}
+        return [one for one in made.asked if one.prompt.index in chosen and one.request.sample == 0]
+    if request.limit:
+        return made.asked[: request.limit * made.config.teacher.answers_per_prompt]
+    return made.asked
 
 
-def _score(
-    teacher: LocalTeacher,
-    rows: list[_Row],
-    plan: Plan,
-    writer: _rust.TeacherWriter,
-    config: Config,
+def _dry_run(made: Plan, asked: Sequence[Asked], path: Path, display: Display, request: TeachRequest) -> int:
+    with Journal(path, read_only=True) if path.exists() else nullcontext() as journal:
+        missing = [one for one in asked if journal is None or journal.answered(one.request.hash) is None]
+        found = estimate(missing, journal, made.config, made.price, answered=len(asked) - len(missing))
+    print_estimate(display.console, found)
+    if request.json_out is not None:
+        write_document(request.json_out, found.to_json())
+    return DONE
+
+
+def _pilot(
+    made: Plan,
+    asked: Sequence[Asked],
+    journal: Journal,
+    answers: AnswerReader,
     display: Display,
-    stop: StopRequest,
-) -> bool:
-    """Scores batch by batch; False when a stop request left rows unscored."""
-    started, tokens = time.perf_counter(), 0
-    with display.working("teach", len(rows)) as on_progress:
-        done = 0
-        batches = teacher.score(
-            [row.scoring for row in rows],
-            plan.wanted,
-            prefix_ids=plan.prefix_ids,
-            batch_tokens=config.teacher.batch_tokens,
+    request: TeachRequest,
+) -> int:
+    pairs = [(one, journal.answered(one.request.hash)) for one in asked]
+    hashes = {one.request.hash for one in asked}
+    rest = [
+        one
+        for one in made.asked
+        if one.request.hash not in hashes and journal.answered(one.request.hash) is None
+    ]
+    found = pilot_report(
+        [(one, answer, None if answer is None else answers.read(one, answer)) for one, answer in pairs],
+        made.config,
+        journal=journal,
+        price=made.price,
+        rest=rest,
+        formats=made.reader.formats,
+    )
+    print_pilot(display.console, found)
+    if request.json_out is not None:
+        write_document(request.json_out, found.to_json())
+    return found.exit_code
+
+
+def _say_plan(display: Display, made: Plan) -> None:
+    """What a user should know before anything is asked."""
+    config = made.config
+    notes = [f"line {line} is not asked: {reason}" for line, reason in list(made.left_out.items())[:3]]
+    if len(made.left_out) > len(notes):
+        notes.append(f"{len(made.left_out)} prompts are not asked in all")
+    if made.short_of_room:
+        notes.append(
+            f"{made.short_of_room} prompts leave less than teacher.max_new_tokens ({config.teacher.max_new_tokens}) for"
+            f" the answer in the largest of data.shapes ({config.data.shapes[-1]}): a long answer would be left out"
         )
-        for batch in batches:
-            _append(writer, [(rows[index], scores) for index, scores in batch])
-            done += len(batch)
-            tokens += sum(len(rows[index].scoring.ids) for index, _ in batch)
-            on_progress(done, f"{tokens / (time.perf_counter() - started):.0f} tokens/s")
-            if stop.requested:
-                return done == len(rows)
-    return True
+    if asks_api(config) and config.teacher.kind == "api":
+        prompts = len({one.prompt.index for one in made.asked})
+        said = private_text(made.private, made.private_prompts, prompts, redact=config.teacher.redact)
+        notes += [said] if said and config.api.hosted else []
+    for note in notes:
+        display.console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _append(writer: _rust.TeacherWriter, batch: Sequence[tuple[_Row, Scores]]) -> None:
-    def column(name: str) -> NDArray[Any]:
-        return np.concatenate([getattr(scores, name)[row.offsets] for row, scores in batch])
+def _say_written(display: Display, done: Asking, written: Written) -> None:
+    display.console.print(facts_table([*done.facts, *_written_facts(written)]))
 
-    sampled = writer.samples > 0
-    writer.append(
-        np.stack([row.key for row, _ in batch]),
-        column("topk_ids"),
-        column("topk_logp"),
-        column("tail_logp"),
-        np.array([len(row.offsets) for row, _ in batch], dtype=np.int64),
-        column("call_opening_logp"),
-        sample_ids=column("sample_ids") if sampled else None,
-        sample_counts=column("sample_counts").astype(np.uint16) if sampled else None,
+
+def _written_facts(written: Written) -> Iterator[tuple[str, str]]:
+    where = f"written to {written.path}" if written.records else f"nothing was written to {written.path}"
+    yield "records", f"{written.records} {where}"
+    name = "left out"
+    for verdict, count in sorted(written.left_out.items(), key=lambda entry: -entry[1]):
+        yield name, f"{verdict.reason} {count}, such as {written.examples[verdict]}"
+        name = ""
+    if written.with_logprobs:
+        yield "log-probabilities", f"with {written.with_logprobs} records"
+    for reason, count in written.logprobs_unused.items():
+        yield "", f"not used with {count} records: {reason}"
+    if written.unanswered:
+        yield "not answered yet", f"{written.unanswered} requests"
+
+
+def _check_ended(
+    done: Asking,
+    written: Written,
+    journal: Journal,
+    asked: Sequence[Asked],
+    config: Config,
+    request: TeachRequest,
+) -> None:
+    """Raises the error of a job that ended early, or that left requests without an answer."""
+    if done.error is not None:
+        remedy = "raise teacher.budget, then " if isinstance(done.error, BudgetReached) else ""
+        done.error.add_note(f"{remedy}go on with: {request.command}")
+        raise done.error
+    if done.ended == "stopped" or not written.unanswered:
+        return
+    open_ones = [one for one in asked if journal.answered(one.request.hash) is None]
+    if not open_ones:
+        return  # the limit left them out
+    most = config.teacher.max_unknown_retries
+    lost = sum(journal.unknown_outcomes(one.request.hash) > most for one in open_ones)
+    again = f"{len(open_ones) - lost} of them are asked again by: {request.command}"
+    unknown = (
+        f"; {lost} were lost too often: raise teacher.max_unknown_retries, each may be charged"
+        if lost
+        else ""
     )
+    if config.teacher.kind == "replay":
+        again = "ask for them with teacher.kind 'api' or 'local'"
+    raise TeacherError(f"{len(open_ones)} requests have no answer; {again}{unknown}", retryable=True)
 
 
-def _report(display: Display, writer: _rust.TeacherWriter, plan: Plan, finished: bool) -> None:
-    shown = f", {len(plan.shown)} demonstrations left out" if plan.shown else ""
-    display.console.print(
-        f"{len(writer)} rows in the store{shown}; {writer.bytes_per_token} bytes a token; {writer.path}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    if not finished:
-        display.console.print("stopped; the same command goes on where it left off")
+def _to_json(done: Asking, written: Written, journal: Journal) -> dict[str, Any]:
+    left_out = [
+        {"kind": verdict.kind, "reason": verdict.reason, "count": count}
+        for verdict, count in sorted(
+            written.left_out.items(), key=lambda entry: (entry[0].kind, entry[0].reason)
+        )
+    ]
+    return {
+        "ended": done.ended,
+        "out": str(written.path),
+        "records": written.records,
+        "unanswered": written.unanswered,
+        "left_out": left_out,
+        "with_logprobs": written.with_logprobs,
+        "logprobs_unused": dict(written.logprobs_unused),
+        "money": asdict(journal.money()),
+    }

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
-from typing import Any
+from decimal import Decimal
+from math import ceil
 
+from kdfast.config import PriceConfig
 from kdfast.errors import ConfigError
 from kdfast.teacher.api.usage import Usage
 
@@ -37,45 +38,50 @@ class Price:
 FREE = Price(input=0, cached=0, output=0, reasoning=0)
 
 
-def read_price(section: Mapping[str, Any] | str | None, path: str = "price") -> Price:
-    """Reads the price of a config.
+def price_of(section: PriceConfig) -> Price:
+    """The price that a config gives.
 
     Args:
-        section: "free", or the price of a million tokens: `input` and `output`, with `cached` (default: as `input`) and
-            `reasoning` (default: as `output`), each a number or its text with at most 6 decimals.
-        path: the section's dotted path, for messages.
+        section: the config's section `price`.
 
     Raises:
-        ConfigError: a price is missing or no price. A price that nobody gave is never 0.
+        ConfigError: the section gives no price. A price that nobody gave is never 0.
 
-    Example:
-        >>> read_price({"input": 0.15, "output": "0.60"})
+    Examples:
+        >>> price_of(PriceConfig(input=0.15, output=0.6))
         Price(input=150000, cached=150000, output=600000, reasoning=600000)
+        >>> price_of(PriceConfig(free=True)) == FREE
+        True
     """
-    if section == "free":
+    if section.free:
         return FREE
-    if not isinstance(section, Mapping) or not section:
+    if section.input is None or section.output is None:
         raise ConfigError(
-            f"{path}: the teacher's price is not known; give price.input and price.output per million tokens, "
-            f"or 'free': {section!r}"
+            "price: the teacher's price is not known; set price.input and price.output (of a million tokens), or"
+            f" price.free: true if it costs nothing, got {section.to_dict()}"
         )
-    known = ("input", "cached", "output", "reasoning")
-    unknown = [key for key in section if key not in known]
-    if unknown:
-        raise ConfigError(f"{path}.{unknown[0]}: unknown key; known are {', '.join(known)}")
-    given = {key: _micro(value, f"{path}.{key}") for key, value in section.items() if value is not None}
-    for key in ("input", "output"):
-        if key not in given:
-            raise ConfigError(f"{path}.{key}: give the price of a million tokens, or price: free")
-    if not any(given.values()):
-        raise ConfigError(f"{path}: all prices are 0; if the teacher costs nothing, write price: free")
-    price_in, price_out = given["input"], given["output"]
+    cached = section.input if section.cached is None else section.cached
+    reasoning = section.output if section.reasoning is None else section.reasoning
     return Price(
-        input=price_in,
-        cached=given.get("cached", price_in),
-        output=price_out,
-        reasoning=given.get("reasoning", price_out),
+        input=to_micro(section.input),
+        cached=to_micro(cached),
+        output=to_micro(section.output),
+        reasoning=to_micro(reasoning),
     )
+
+
+def to_micro(amount: float) -> int:
+    """An amount of a config in micro-units, rounded down: a budget is never larger than what was written.
+
+    Args:
+        amount: as written, finite and not negative.
+
+    Examples:
+        >>> to_micro(0.15), to_micro(1.1), to_micro(0.0000019)
+        (150000, 1100000, 1)
+    """
+    # By its decimal digits: 1.1 * 1000000 is 1100000.0000000002 as a float.
+    return int(Decimal(str(amount)) * MILLION)
 
 
 def cost_micro(price: Price, usage: Usage) -> int:
@@ -142,7 +148,9 @@ class RequestSize:
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerLength:
-    """How long answers are, as a part of `max_tokens`, reasoning included.
+    """How long answers are, as a part of all that may be generated.
+
+    That is the limit of the answer and the reasoning that the server adds to it.
 
     Attributes:
         low: of short answers.
@@ -172,6 +180,21 @@ class JobCost:
     worst: int
 
 
+def length_tokens(size: RequestSize, ratio: float) -> int:
+    """How many tokens are generated for a request, rounded up.
+
+    Args:
+        size: the request.
+        ratio: a part of all that may be generated, in [0, 1].
+
+    Example:
+        >>> length_tokens(RequestSize(input_tokens=9, max_tokens=10, extra_reasoning_tokens=5), 0.5)
+        8
+    """
+    most = size.max_tokens + size.extra_reasoning_tokens
+    return min(most, ceil(most * ratio))
+
+
 def estimate_job(
     price: Price, requests: Sequence[RequestSize], length: AnswerLength, max_unknown_retries: int = 1
 ) -> JobCost:
@@ -191,8 +214,15 @@ def estimate_job(
     """
 
     def usage(size: RequestSize, ratio: float, cached: int) -> Usage:
-        output = min(size.max_tokens, _whole(size.max_tokens * ratio))
-        return Usage(input_tokens=size.input_tokens, cached_tokens=cached, output_tokens=output)
+        output = length_tokens(size, ratio)
+        # What the limit of the answer does not allow can only be reasoning.
+        reasoning = max(0, output - size.max_tokens)
+        return Usage(
+            input_tokens=size.input_tokens,
+            cached_tokens=cached,
+            output_tokens=output,
+            reasoning_tokens=reasoning,
+        )
 
     worst = sum(
         worst_case_micro(price, size.input_tokens, size.max_tokens, size.extra_reasoning_tokens)
@@ -222,23 +252,5 @@ def money(micro: int) -> str:
     return f"{amount:.{ {10_000: 2, 100: 4, 1: 6}[unit] }f}"
 
 
-def _micro(value: object, path: str) -> int:
-    refused = ConfigError(f"{path}: expected a price with at most 6 decimals, 0 or more: {value!r}")
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise refused
-    try:
-        amount = Decimal(str(value)) * MILLION
-        whole = int(amount)
-    except (InvalidOperation, ValueError, OverflowError):
-        raise refused from None
-    if amount != whole or whole < 0:
-        raise refused
-    return whole
-
-
 def _rounded_up(millionths: int) -> int:
     return -(-millionths // MILLION)
-
-
-def _whole(tokens: float) -> int:
-    return int(-(-tokens // 1))

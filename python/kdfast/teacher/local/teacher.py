@@ -1,4 +1,4 @@
-"""A teacher on this machine: it gives the log-probabilities of given answers (teacher forcing)."""
+"""A teacher on this machine: its model, and the log-probabilities that it gives to given answers (teacher forcing)."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from transformers.cache_utils import DynamicLayer
 
 from kdfast.config.teacher import TeacherConfig
 from kdfast.errors import DataError, TeacherError
+from kdfast.model_files import converted_directory
 from kdfast.pretrained import DTYPES, load_causal_lm, load_model_config, resolve_device
 from kdfast.runs.student import weights_fingerprint
 from kdfast.teacher.local.gguf import convert_gguf
@@ -67,7 +68,7 @@ def model_directory(path: Path) -> Path:
         TeacherError: the file is missing or damaged.
     """
     if path.suffix.lower() == ".gguf":
-        return convert_gguf(path, path.with_name(path.stem + ".hf"))
+        return convert_gguf(path, converted_directory(path))
     return path
 
 
@@ -86,7 +87,7 @@ def model_vocab_size(directory: Path) -> int:
 
 
 class LocalTeacher:
-    """A Hugging Face causal language model that scores given answers.
+    """A Hugging Face causal language model that scores given answers, and can be generated with.
 
     Args:
         path: the model's directory, or a `.gguf` file.
@@ -112,6 +113,12 @@ class LocalTeacher:
         )
         self._model = model.to(self.device)
         self.vocab_size = int(model.lm_head.weight.shape[0])
+
+    @property
+    def model(self) -> torch.nn.Module:
+        """The model, on its device, in evaluation mode."""
+        module: torch.nn.Module = self._model
+        return module
 
     @cached_property
     def fingerprint(self) -> str:

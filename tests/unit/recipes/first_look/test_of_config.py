@@ -15,9 +15,9 @@ from kdfast.errors import ConfigError, DataError, KdfastError, TeacherError
 from kdfast.recipes.first_look.of_config import (
     look_before_estimating,
     look_before_preparing,
-    look_before_teaching,
     look_before_training,
 )
+from kdfast.recipes.first_look.of_teacher import look_before_teaching
 
 LOOKS = (look_before_training, look_before_teaching, look_before_preparing)
 

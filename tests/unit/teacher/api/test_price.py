@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kdfast.config import PriceConfig
 from kdfast.errors import ConfigError
 from kdfast.teacher.api.price import (
     FREE,
@@ -17,8 +17,10 @@ from kdfast.teacher.api.price import (
     RequestSize,
     cost_micro,
     estimate_job,
+    length_tokens,
     money,
-    read_price,
+    price_of,
+    to_micro,
     worst_case_micro,
 )
 from kdfast.teacher.api.usage import Usage
@@ -30,38 +32,37 @@ tokens = st.integers(0, 10**6)
 
 
 def test_a_price_is_read_exactly() -> None:
-    assert read_price({"input": 0.1, "cached": 0.000001, "output": "1.1", "reasoning": 2}) == Price(
+    assert price_of(PriceConfig(input=0.1, cached=0.000001, output=1.1, reasoning=2)) == Price(
         input=100_000, cached=1, output=1_100_000, reasoning=2_000_000
     )
-    assert read_price({"input": 0, "output": 1}) == Price(
+    assert price_of(PriceConfig(input=0, output=1)) == Price(
         input=0, cached=0, output=1_000_000, reasoning=1_000_000
     )
-    assert read_price({"input": 1, "output": 2, "cached": None}).cached == 1_000_000
-    assert read_price("free") == FREE
+    assert price_of(PriceConfig(input=1, output=2, cached=0)).cached == 0
+    assert price_of(PriceConfig(free=True)) == FREE
+
+
+@given(st.integers(0, 10**9), st.integers(1, 10**9))
+def test_no_digit_of_a_price_is_lost(price_in: int, price_out: int) -> None:
+    section = PriceConfig(input=float(Decimal(price_in) / 10**6), output=float(Decimal(price_out) / 10**6))
+    assert price_of(section) == Price(input=price_in, cached=price_in, output=price_out, reasoning=price_out)
+
+
+def test_a_price_that_nobody_gave_is_not_0() -> None:
+    with pytest.raises(ConfigError) as error:
+        price_of(PriceConfig())
+    assert str(error.value).startswith(
+        "price: the teacher's price is not known; set price.input and price.output"
+    )
+    assert "price.free: true" in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("section", "message"),
-    [
-        (None, "price: the teacher's price is not known"),
-        ({}, "price: the teacher's price is not known"),
-        ("cheap", "'cheap'"),
-        ({"input": 1}, "price.output: give"),
-        ({"input": None, "output": 1}, "price.input: give"),
-        ({"input": 1, "output": 1, "outputs": 1}, "price.outputs: unknown key"),
-        ({"input": 0, "output": 0}, "write price: free"),
-        ({"input": -1, "output": 1}, "price.input: expected a price"),
-        ({"input": True, "output": 1}, "price.input: expected a price"),
-        ({"input": "one", "output": 1}, "price.input: expected a price"),
-        ({"input": float("nan"), "output": 1}, "price.input: expected a price"),
-        ({"input": float("inf"), "output": 1}, "price.input: expected a price"),
-        ({"input": 0.0000001, "output": 1}, "at most 6 decimals"),
-        ({"input": [1], "output": 1}, "price.input: expected a price"),
-    ],
+    ("amount", "micro"),
+    [(0.0, 0), (5.0, 5_000_000), (0.29, 290_000), (1e-06, 1), (9.9e-07, 0), (1e15, 10**21)],
 )
-def test_what_is_no_price(section: Any, message: str) -> None:
-    with pytest.raises(ConfigError, match=re.escape(message)):
-        read_price(section)
+def test_a_budget_is_never_larger_than_what_was_written(amount: float, micro: int) -> None:
+    assert to_micro(amount) == micro
 
 
 def test_the_cost_of_a_request_by_hand() -> None:
@@ -93,7 +94,13 @@ def test_no_request_costs_more_than_its_worst_case(price: Price, data: st.DataOb
 @given(
     st.builds(Price, input=st.just(10**6), cached=st.integers(0, 10**6), output=amounts, reasoning=amounts),
     st.lists(
-        st.builds(RequestSize, input_tokens=st.just(50), max_tokens=tokens, shared_tokens=st.integers(0, 50))
+        st.builds(
+            RequestSize,
+            input_tokens=st.just(50),
+            max_tokens=tokens,
+            shared_tokens=st.integers(0, 50),
+            extra_reasoning_tokens=tokens,
+        )
     ),
     st.floats(0, 1),
     st.floats(0, 1),
@@ -107,6 +114,13 @@ def test_the_worst_case_counts_lost_answers() -> None:
     sizes = [RequestSize(input_tokens=1_000, max_tokens=100)] * 3
     assert estimate_job(PRICE, sizes, AnswerLength(low=0, expected=1), max_unknown_retries=0).worst == 3 * 550
     assert estimate_job(PRICE, sizes, AnswerLength(low=0, expected=1), max_unknown_retries=2).worst == 9 * 550
+
+
+def test_reasoning_that_is_not_limited_is_estimated_too() -> None:
+    size = RequestSize(input_tokens=0, max_tokens=100, extra_reasoning_tokens=900)
+    assert [length_tokens(size, ratio) for ratio in (0, 0.05, 1)] == [0, 50, 1000]
+    # 100 * 2 + 700 * 3: no more than 100 tokens can be of the answer
+    assert estimate_job(PRICE, [size], AnswerLength(low=0.05, expected=0.8)).expected == 2300
 
 
 @pytest.mark.parametrize(

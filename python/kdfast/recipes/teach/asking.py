@@ -1,0 +1,148 @@
+"""Asks whoever answers the requests of a job: a server, the local teacher, or nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from kdfast.config import Config
+from kdfast.display import Display
+from kdfast.errors import TeacherError
+from kdfast.recipes.teach.plan import Plan
+from kdfast.recipes.teach.screen import TeachScreen
+from kdfast.stop import StopRequest
+from kdfast.teacher.answers import AnswerReader
+from kdfast.teacher.api.client import Client
+from kdfast.teacher.api.job import Job
+from kdfast.teacher.api.job_report import EndedBy, JobResult, JobSettings
+from kdfast.teacher.api.journal import Journal, Leases
+from kdfast.teacher.api.pacing import ConcurrencyLimits
+from kdfast.teacher.api.price import FREE, cost_micro, to_micro
+from kdfast.teacher.api.retry import RetryPolicy
+from kdfast.teacher.api.secrets_from_env import Secrets, read_secrets
+from kdfast.teacher.asked import Asked
+
+_FIRST_CONCURRENCY = 4
+_LOCAL_LEASE_S = 24 * 3600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asking:
+    """How the asking ended.
+
+    Attributes:
+        ended: "done", "stopped", "budget" or "error".
+        error: the words of the server or the budget; None if it is done or was stopped.
+        facts: the summary, as names and texts.
+    """
+
+    ended: EndedBy = "done"
+    error: TeacherError | None = None
+    facts: tuple[tuple[str, str], ...] = ()
+
+
+def secrets_of(config: Config) -> Secrets:
+    """What must appear nowhere; only a server needs any."""
+    return read_secrets(config.api, os.environ) if config.teacher.kind == "api" else Secrets()
+
+
+def leases_of(config: Config) -> Leases:
+    """A lease is longer than a request can take."""
+    return Leases(2 * config.api.timeout_seconds + 60 if config.teacher.kind == "api" else _LOCAL_LEASE_S)
+
+
+def ask(
+    asked: Sequence[Asked],
+    plan: Plan,
+    journal: Journal,
+    answers: AnswerReader,
+    *,
+    display: Display,
+    stop: StopRequest,
+) -> Asking:
+    """Lets the teacher answer what is not answered in the journal.
+
+    Args:
+        asked: the requests to ask.
+        plan: the job's plan.
+        journal: the open journal.
+        answers: reads answers.
+        display: shows progress.
+        stop: when it is requested, nothing new is sent and what is in flight is awaited.
+
+    Raises:
+        KdfastError, OSError: as the job raises them; what came until then is in the journal.
+    """
+    if plan.config.teacher.kind == "api":
+        return _ask_server(asked, plan, journal, answers, display, stop)
+    if plan.config.teacher.kind == "local":
+        return _ask_local(asked, plan, journal, answers, display, stop)
+    return Asking()
+
+
+def _ask_server(
+    asked: Sequence[Asked],
+    plan: Plan,
+    journal: Journal,
+    answers: AnswerReader,
+    display: Display,
+    stop: StopRequest,
+) -> Asking:
+    config, secrets = plan.config, secrets_of(plan.config)
+    screen = TeachScreen(
+        display, len(asked), priced=plan.price != FREE, spent_micro=journal.money().spent_micro
+    )
+    settings = JobSettings(
+        budget_micro=None if config.teacher.budget is None else to_micro(config.teacher.budget),
+        policy=RetryPolicy(
+            max_retries=config.teacher.max_retries, max_unknown_retries=config.teacher.max_unknown_retries
+        ),
+        limits=ConcurrencyLimits(
+            start=min(_FIRST_CONCURRENCY, config.api.concurrency), highest=config.api.concurrency
+        ),
+        max_failures_in_a_row=config.teacher.max_failures_in_a_row,
+        requests_per_minute=config.api.requests_per_minute,
+        tokens_per_minute=config.api.tokens_per_minute,
+        answer_tokens=config.teacher.max_new_tokens + config.api.max_reasoning_tokens,
+        secrets=secrets.values,
+        cost_of=partial(cost_micro, plan.price),
+    )
+
+    async def run() -> JobResult:
+        async with Client(config.api, secrets) as client:
+            job = Job(
+                asked,
+                journal,
+                client,
+                answers.read,
+                settings,
+                on_event=screen.on_event,
+                stop_requested=lambda: stop.requested,
+            )
+            return await job.run()
+
+    with screen.shown():
+        result = asyncio.run(run())
+    facts = screen.facts(journal.money().spent_micro)
+    return Asking(ended=result.ended, error=result.error, facts=tuple(facts))
+
+
+def _ask_local(
+    asked: Sequence[Asked],
+    plan: Plan,
+    journal: Journal,
+    answers: AnswerReader,
+    display: Display,
+    stop: StopRequest,
+) -> Asking:
+    from kdfast.recipes.teach.local import answer
+
+    result = answer(asked, plan.config, journal, answers.read, display=display, stop=stop)
+    facts = (
+        ("answered", f"{result.answered}"),
+        ("from the journal", f"{result.reused} were answered before"),
+    )
+    return Asking(ended=result.ended, facts=facts)

@@ -1,0 +1,146 @@
+"""What a stored response is worth: whether it is final, how it is read, and what the journal notes about it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from random import Random
+from typing import Any
+
+from kdfast.files import parse_json
+from kdfast.teacher.api.job_report import JobSettings
+from kdfast.teacher.api.journal import Answer, Journal, Verdict
+from kdfast.teacher.api.journal.entries import ACCEPTED
+from kdfast.teacher.api.retry import Decision, Outcome, Tries, judge_outcome
+from kdfast.teacher.api.usage import Usage, read_usage
+from kdfast.teacher.asked import Asked
+from kdfast.teacher.reading import NOT_LEARNABLE, Reading
+
+Read = Callable[[Asked, Answer], Reading]
+"""Reads an answer; called in a thread of its own, for one answer at a time."""
+
+_MAY_SUCCEED_LATER = frozenset({401, 402, 403, 404, 407, 408, 409, 429})
+"""Because of the key, the money, the address, the model or the load, not because of the request."""
+
+
+def is_final(status: int) -> bool:
+    """Whether a response of this status is never asked for again. Its body says no more than that.
+
+    Examples:
+        >>> [status for status in (200, 307, 400, 401, 404, 413, 422, 429, 451, 500) if is_final(status)]
+        [200, 400, 413, 422, 451]
+    """
+    return 200 <= status < 300 or (400 <= status < 500 and status not in _MAY_SUCCEED_LATER)
+
+
+def is_charged(status: int) -> bool:
+    """Whether a response of this status may cost something.
+
+    Examples:
+        >>> is_charged(200), is_charged(429)
+        (True, False)
+    """
+    return 200 <= status < 300
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """A final answer, judged and read.
+
+    Attributes:
+        asked: the request.
+        answer: as it is stored.
+        decision: `accept`, `give_up` or, if it should not be final, `stop`.
+        reading: what became of it; None unless accepted.
+        verdict: for the journal.
+        cost_micro: in millionths of the currency; None = not known.
+        usage: its tokens, as JSON; None = not known.
+    """
+
+    asked: Asked
+    answer: Answer
+    decision: Decision
+    reading: Reading | None
+    verdict: Verdict
+    cost_micro: int | None
+    usage: dict[str, Any] | None
+
+
+def judge_stored(answer: Answer, settings: JobSettings) -> Decision:
+    """Judges a response as `judge_outcome` did when it came."""
+    outcome = Outcome(status=answer.status, headers=answer.headers, body=answer.body)
+    draws = Random(0)  # noqa: S311 - of a wait that nobody waits
+    return judge_outcome(
+        outcome, Tries(), settings.policy, now=time.time(), rng=draws, secrets=settings.secrets
+    )
+
+
+def find(asked: Asked, answer: Answer, decision: Decision, read: Read, settings: JobSettings) -> Finding:
+    """Reads a final answer.
+
+    Args:
+        asked: the request.
+        answer: as it is stored.
+        decision: what was decided about it.
+        read: reads an accepted one.
+        settings: says what tokens cost, where nobody reads the answer.
+    """
+    reading: Reading | None = None
+    cost: int | None
+    if decision.action == "accept":
+        reading = read(asked, answer)
+        verdict, cost = reading.verdict, reading.cost_micro
+        usage: dict[str, Any] | None = usage_json(reading.usage, is_counted=reading.usage_counted)
+    else:
+        verdict = Verdict("failed", decision.reason)
+        said = _usage_of(answer.body) if is_charged(answer.status) else None
+        usage = None if said is None else usage_json(said, is_counted=False)
+        cost = answer.cost_micro if said is None or settings.cost_of is None else settings.cost_of(said)
+    return Finding(
+        asked=asked,
+        answer=answer,
+        decision=decision,
+        reading=reading,
+        verdict=verdict,
+        cost_micro=cost,
+        usage=usage,
+    )
+
+
+def note(journal: Journal, findings: Sequence[Finding]) -> None:
+    """Stores verdicts and costs that are not in the journal yet, in one commit.
+
+    Args:
+        journal: the journal.
+        findings: of final answers that stay final.
+    """
+    changed = [one for one in findings if _is_new(one)]
+    if not changed:
+        return
+    with journal.together():
+        for one in changed:
+            if one.cost_micro is not None:
+                journal.set_cost(one.answer, one.cost_micro, one.usage)
+            journal.set_verdict(one.answer, one.verdict)
+
+
+def _is_new(found: Finding) -> bool:
+    answer = found.answer
+    if answer.verdict == NOT_LEARNABLE and found.verdict.kind == ACCEPTED:
+        return False  # the reader of training data had the last word
+    usage = answer.usage if found.usage is None else found.usage
+    return (answer.verdict, answer.cost_micro, answer.usage) != (found.verdict, found.cost_micro, usage)
+
+
+def usage_json(usage: Usage, *, is_counted: bool) -> dict[str, Any]:
+    """As the journal keeps it; `counted` = the server did not say it."""
+    return {**asdict(usage), "counted": True} if is_counted else asdict(usage)
+
+
+def _usage_of(body: bytes) -> Usage | None:
+    try:
+        document = parse_json(body)
+    except ValueError:
+        return None
+    return read_usage(document) if isinstance(document, Mapping) else None
