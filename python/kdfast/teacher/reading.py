@@ -10,7 +10,6 @@ from kdfast.teacher.api.journal import Verdict
 from kdfast.teacher.api.reply import Origin
 from kdfast.teacher.api.usage import Usage
 
-
 NOT_LEARNABLE = Verdict("filtered", "not_learnable")
 """Of an answer that the reader of training data refuses. It stays, though the answer by itself is accepted."""
 

@@ -136,7 +136,7 @@ def test_to_dict_is_plain_and_loads_again():
         "teacher",
         "api",
         "price",
-        *"optimizer train kd speed gates io".split(),
+        *["optimizer", "train", "kd", "speed", "gates", "io"],
     ]
     assert plain["data"]["shapes"] == [512, 1024, 2048, 4096]
     assert plain["data"]["cache"] == "c"
