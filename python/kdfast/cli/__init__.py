@@ -53,7 +53,7 @@ def kdfast() -> None:
       kdfast data import bfcl WHEEL --out data     real tool-calling records
       kdfast data inspect data/train.jsonl ...     look at them before paying for anything
       kdfast config show CONFIG                    every value of a run, and where it comes from
-      kdfast teach CONFIG                          the teacher's log-probabilities
+      kdfast teach CONFIG                          the teacher's answers and log-probabilities
       kdfast journal stats FILE                    what a teacher was asked, and what it cost
       kdfast train CONFIG                          the student
       kdfast eval RUN --prompts FILE               does it call tools rightly?
@@ -64,7 +64,7 @@ def kdfast() -> None:
 
     \b
     Exit codes: 0 done; 1 the machine failed (disk full, no permission) or a bug; 2 bad config,
-    data or arguments; 3 a gate failed; 5 teacher unavailable; 130 stopped, resumable.
+    data or arguments; 3 a gate failed; 5 teacher unavailable or its budget reached; 130 stopped, resumable.
     KDFAST_TRACEBACK=1 shows where an error came from.
     """
 
