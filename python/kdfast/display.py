@@ -91,13 +91,15 @@ class Display:
         started = shown = time.monotonic()
         with self._progress() as bar:
             task = bar.add_task(what, total=total, note="")
+            ended = False
 
             def on_progress(done: int, note: str = "") -> None:
-                nonlocal shown
+                nonlocal shown, ended
                 bar.update(task, completed=done, note=note)
                 now = time.monotonic()
-                if not self.console.is_terminal and (now - shown >= LOG_SECONDS or done == total):
-                    shown = now
+                due = now - shown >= LOG_SECONDS or (done == total and not ended)
+                if not self.console.is_terminal and due:
+                    shown, ended = now, done == total
                     left = (total - done) * (now - started) / max(1, done)
                     self.console.print(
                         f"{what} {done}/{total}  {note}  {_duration(left)} left", highlight=False

@@ -74,6 +74,14 @@ class NaiveJournal:
         if final:
             self.answers.setdefault(attempt.request, attempt)
 
+    def set_cost(self, attempt: NaiveAttempt, cost: int) -> None:
+        if attempt.cost is None:
+            attempt.cost = cost
+
+    def make_final(self, attempt: NaiveAttempt) -> None:
+        attempt.final = True
+        self.answers.setdefault(attempt.request, attempt)
+
     def withdraw(self, attempt: NaiveAttempt) -> None:
         attempt.final = False
         if self.answers.get(attempt.request) is attempt:

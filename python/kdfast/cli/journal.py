@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from kdfast.cli.arguments import PATH
+from kdfast.cli.arguments import PATH, overrides
+from kdfast.config import load_config
 from kdfast.recipes.first_look.files import check_named, file_problem
 
 STATES = ("in_flight", "answered", "not_final", "unknown", "not_sent")
@@ -73,7 +74,7 @@ def show(
     given = next((name for name, value in filters.items() if value is not None), None)
     if hash_ is not None and given is not None:
         raise click.UsageError(f"{given}: means nothing beside HASH, which shows one request")
-    from kdfast.recipes import journal as recipe
+    from kdfast.recipes.journal import look as recipe
     from kdfast.teacher.api.overview import Filter
 
     if hash_ is None:
@@ -103,7 +104,7 @@ def stats(file: Path, as_json: bool) -> None:
     journal, or a damaged one.
     """
     check_named([("FILE", file_problem(file))])
-    from kdfast.recipes import journal as recipe
+    from kdfast.recipes.journal import look as recipe
 
     recipe.stats(file, as_json=as_json)
 
@@ -126,7 +127,7 @@ def export(file: Path, out: Path) -> None:
     no journal, a damaged one, or another file is in the way.
     """
     check_named([("FILE", file_problem(file))])
-    from kdfast.recipes import journal as recipe
+    from kdfast.recipes.journal import copying as recipe
 
     recipe.export(file, out)
 
@@ -140,8 +141,18 @@ def export(file: Path, out: Path) -> None:
     multiple=True,
     help="A teacher.out to compare with; may be given several times.",
 )
-def verify(file: Path, dataset: tuple[Path, ...]) -> None:
-    """Read all of FILE and check it, and what a dataset says of it.
+@click.option(
+    "--config",
+    "config_file",
+    metavar="CONFIG",
+    type=PATH,
+    help="A config whose teacher.out and teacher.store to compare with.",
+)
+@overrides
+def verify(
+    file: Path, dataset: tuple[Path, ...], config_file: Path | None, overrides: tuple[str, ...]
+) -> None:
+    """Read all of FILE and check it, and what a dataset and the teacher stores say of it.
 
     Every command checks the form of the file. This one also reads each request and response, and compares it with its
     checksum.
@@ -150,19 +161,31 @@ def verify(file: Path, dataset: tuple[Path, ...]) -> None:
     command names the records whose answer is missing in FILE, or is another one. It also counts the accepted answers
     that are in no dataset: they may be of another config.
 
+    With --config, teacher.out is the dataset, and each store in teacher.store is checked: does every row match its
+    checksum, and does it hold the log-probabilities of every row of teacher.out? Up to teacher.demonstrations rows may
+    lack them, as these are left out on purpose. A store with another teacher.k or teacher.samples is not read by the
+    config: what it lacks is no fault. The log-probabilities of a server's answers are in the records: the command
+    counts the records that carry them. KEY=VALUE changes keys of CONFIG, as for `kdfast teach`.
+
     \b
     Examples:
       kdfast journal verify teacher.jsonl.db
       kdfast journal verify teacher.jsonl.db --dataset teacher.jsonl
+      kdfast journal verify teacher.jsonl.db --config configs/mine.yaml
+      kdfast journal verify teacher.jsonl.db --config configs/mine.yaml teacher.k=64
 
     \b
     Exit codes: 0 whole, and holds what the datasets were made from; 1 the machine failed or a bug;
-    2 no such file, no journal, damaged, or an answer of a dataset is missing or another one.
+    2 no such file, no journal, damaged, an answer of a dataset is missing or another one, or a store
+    lacks rows of it or is damaged.
     """
+    if overrides and config_file is None:
+        raise click.UsageError(f"{overrides[0]}: means nothing without --config")
     check_named([("FILE", file_problem(file)), *(("--dataset", file_problem(one)) for one in dataset)])
-    from kdfast.recipes import journal as recipe
+    config = None if config_file is None else load_config(config_file, overrides)
+    from kdfast.recipes.journal.verifying import verify as check
 
-    recipe.verify(file, dataset)
+    check(file, dataset, config)
 
 
 @journal.command()
@@ -183,6 +206,6 @@ def backup(file: Path, out: Path) -> None:
     no journal, a damaged one, or another file is in the way.
     """
     check_named([("FILE", file_problem(file))])
-    from kdfast.recipes import journal as recipe
+    from kdfast.recipes.journal import copying as recipe
 
     recipe.backup(file, out)

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 import click
@@ -74,13 +73,19 @@ def teach(
     ]
     if pilot and len(chosen) > 1:
         raise click.UsageError(f"{' and '.join(chosen)}: give one of them", click.get_current_context())
+    chosen += ["--json"] if json_out is not None else []
     if chosen and config.teacher.prompts is None:
         raise ConfigError(f"teacher.prompts: needed by {chosen[0]}; name a file of prompts")
-    look_before_teaching(config)
+    look_before_teaching(config, ("--json", json_out))
     from kdfast.recipes.teach.run import run
 
-    command = shlex.join(["kdfast", "teach", str(config_file), *overrides])
+    options = [("--pilot", pilot), ("--limit", limit), ("--json", json_out)]
+    given = [text for name, value in options if value for text in (name, str(value))]
     request = TeachRequest(
-        dry_run=dry_run, pilot=pilot or 0, limit=limit or 0, json_out=json_out, command=command
+        dry_run=dry_run,
+        pilot=pilot or 0,
+        limit=limit or 0,
+        json_out=json_out,
+        command=("kdfast", "teach", str(config_file), *overrides, *given),
     )
     return run(config, request)

@@ -11,6 +11,14 @@ from kdfast.config.section import Key, Section, invalid
 from kdfast.errors import ConfigError
 
 _SECRET_NAMES = {"key", "api_key", "apikey", "token", "access_token", "authorization", "subscription_key"}
+_OWN_KEYS = {
+    "n": "teacher.answers_per_prompt",
+    "best_of": "teacher.answers_per_prompt",
+    "max_tokens": "teacher.max_new_tokens (and api.max_tokens_key)",
+    "max_completion_tokens": "teacher.max_new_tokens (and api.max_tokens_key)",
+    "messages": "teacher.prompts",
+    "prompt": "teacher.prompts",
+}
 _LOCAL_NAMES = ("localhost", "host.docker.internal")
 _LOCAL_ENDINGS = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
 
@@ -35,7 +43,7 @@ class ApiConfig(Section):
     base_url: Annotated[
         str | None,
         Key(
-            "Address that chat/completions is below, such as https://example.com/v1; null = none.",
+            "The server's address up to /v1, with http or https; null = none.",
             on_resume=True,
         ),
     ] = None
@@ -135,19 +143,30 @@ class ApiConfig(Section):
             return "." in host
 
     def check(self) -> None:
-        """Checks the address, and that headers and parameters of the address are texts."""
-        if self.base_url is not None and not _is_address(self.base_url):
-            allowed = "an address such as http://127.0.0.1:8080/v1, without a password, query or fragment"
-            raise invalid("api.base_url", allowed, _without_password(self.base_url))
+        """Checks the address, names, and that no key of another section or of a server is given here."""
+        if self.base_url is not None:
+            self._check_address(self.base_url)
         for name in ("model", "key_from_env", "max_tokens_key"):
             value = getattr(self, name)
             if value is not None and not value.strip():
                 raise invalid(f"api.{name}", "a text that is not blank", value)
         for header, variable in (self.headers_from_env or {}).items():
             if not isinstance(variable, str) or not variable.strip():
-                raise invalid(
-                    f"api.headers_from_env.{header}", "the name of an environment variable", variable
-                )
+                allowed = "the name of an environment variable"
+                raise invalid(f"api.headers_from_env.{header}", allowed, variable)
+        self._check_parts()
+        for name, value in (self.query or {}).items():
+            if not isinstance(value, str | int) or isinstance(value, bool):
+                raise invalid(f"api.query.{name}", "a text or an integer", value)
+
+    def _check_address(self, address: str) -> None:
+        if not _is_address(address):
+            allowed = "an address such as http://127.0.0.1:8080/v1, without a password, query or fragment"
+            raise invalid("api.base_url", allowed, _without_password(address))
+        if address.rstrip("/").endswith("/completions"):
+            raise invalid("api.base_url", "the address above api.endpoint, which is added", address)
+
+    def _check_parts(self) -> None:
         for key, entries in (("query", self.query), ("extra_body", self.extra_body)):
             for name in entries or {}:
                 if name.lower().replace("-", "_") in _SECRET_NAMES:
@@ -155,9 +174,9 @@ class ApiConfig(Section):
                         f"api.{key}.{name}: a key must not be in a config; name the environment variable that holds it"
                         " in api.key_from_env or api.headers_from_env"
                     )
-        for name, value in (self.query or {}).items():
-            if not isinstance(value, str | int) or isinstance(value, bool):
-                raise invalid(f"api.query.{name}", "a text or an integer", value)
+        for name, instead in _OWN_KEYS.items():
+            if name in (self.extra_body or {}):
+                raise ConfigError(f"api.extra_body.{name}: set {instead} instead, which counts what it costs")
 
 
 def _is_address(address: str) -> bool:

@@ -107,6 +107,13 @@ class TeacherConfig(Section):
             on_resume=True,
         ),
     ] = 1
+    ask_refused_again: Annotated[
+        bool,
+        Key(
+            "Ask again what the server refused (status 400 and above): after you changed how it is set up.",
+            on_resume=True,
+        ),
+    ] = False
     max_failures_in_a_row: Annotated[
         int, Key("The job stops when so many requests in a row fail for good.", minimum=1, on_resume=True)
     ] = 20

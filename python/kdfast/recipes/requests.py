@@ -5,6 +5,7 @@ No torch in here: the command line takes its defaults from these classes, and `-
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,14 +119,22 @@ class TeachRequest:
         pilot: ask this many prompts whose right answer is known, and score the answers; 0 = no pilot.
         limit: ask at most this many prompts; 0 = all.
         json_out: also write the result there; None = no.
-        command: how the user started it, for messages that say how to go on.
+        command: how the user started it, word by word, for messages that say how to go on.
     """
 
     dry_run: bool = False
     pilot: int = 0
     limit: int = 0
     json_out: Path | None = None
-    command: str = "kdfast teach CONFIG"
+    command: tuple[str, ...] = ("kdfast", "teach", "CONFIG")
+
+    def again(self, *, without: str = "") -> str:
+        """The command that goes on.
+
+        Args:
+            without: leave out the override of this key.
+        """
+        return shlex.join(word for word in self.command if not without or not word.startswith(f"{without}="))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The tokens of an answer: as the server counted them, or counted here."""
+"""The texts of an answer, and their tokens counted here."""
 
 from __future__ import annotations
 
@@ -7,13 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kdfast.teacher.api.reasoning import reasoning_of_fields, reasoning_of_part
-from kdfast.teacher.api.usage import Usage, read_usage
 
 if TYPE_CHECKING:
     from kdfast._rust import Tokenizer
-
-MOST_TOKENS = 10**9
-"""No request has more: a server that says so cannot count."""
 
 
 def without_halves(text: str) -> str:
@@ -29,14 +25,6 @@ def without_halves(text: str) -> str:
 def count_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> int:
     """The tokens of some texts, each by itself."""
     return sum(len(tokenizer.encode(without_halves(text))) for text in texts)
-
-
-def said_usage(document: Any) -> Usage | None:
-    """The usage that a body states; None if it states none that can be right."""
-    usage = read_usage(document) if isinstance(document, Mapping) else None
-    if usage is None or max(usage.input_tokens, usage.output_tokens) > MOST_TOKENS:
-        return None
-    return usage
 
 
 def texts_of(choices: Sequence[Any]) -> list[str]:

@@ -13,18 +13,15 @@ from kdfast.errors import DataError
 from kdfast.files import parse_json
 from kdfast.teacher.answer_choice import Heard, hear
 from kdfast.teacher.answer_text import said
-from kdfast.teacher.answer_usage import (
-    count_tokens,
-    said_usage,
-    texts_of,
-    without_halves,
-)
+from kdfast.teacher.answer_usage import count_tokens, texts_of, without_halves
 from kdfast.teacher.api.journal import Answer, Verdict
+from kdfast.teacher.api.journal.entries import MOST_MICRO
 from kdfast.teacher.api.price import Price, cost_micro
 from kdfast.teacher.api.reply import Origin, read_reply
 from kdfast.teacher.api.retry import Outcome, RetryPolicy, Tries, judge_outcome
-from kdfast.teacher.api.usage import Usage
+from kdfast.teacher.api.usage import Usage, said_usage
 from kdfast.teacher.asked import Asked
+from kdfast.teacher.local.requests import ENDPOINT
 from kdfast.teacher.prompts import Prompt
 from kdfast.teacher.reading import Reading
 
@@ -36,9 +33,6 @@ __all__ = ["AnswerReader", "said"]
 Json = dict[str, Any]
 
 NO_TOKENS_OF_CALLS = "the server does not say which tokens its calls are"
-
-_CHARGED = ("content_filter", "context_length")
-"""Refusals whose prompt some houses charge."""
 
 _MOST_COUNTED_CHARS = 200_000
 
@@ -159,7 +153,7 @@ class AnswerReader:
         return {"teacher_text": heard.learned, "teacher_topk": topk}, ""
 
     def _failed(self, asked: Asked, answer: Answer, reason: str, words: str) -> Reading:
-        """There is no answer. Under a good status it was charged all the same; refusals cost nothing, or the prompt."""
+        """There is no answer. What it cost is not told here: the job decides."""
         usage, counted = Usage(input_tokens=0, output_tokens=0), False
         stated = said_usage(_document(answer.body))
         if stated is not None:
@@ -168,18 +162,21 @@ class AnswerReader:
             body = answer.body.decode("utf-8", "replace")[:_MOST_COUNTED_CHARS]
             output = count_tokens(self._tokenizer, [body])
             usage, counted = Usage(input_tokens=asked.input_tokens, output_tokens=output), True
-        elif reason in _CHARGED:
-            usage, counted = Usage(input_tokens=asked.input_tokens, output_tokens=0), True
         return Reading(
             verdict=Verdict("failed", reason),
             detail=without_halves(words),
             usage=usage,
             usage_counted=counted,
-            cost_micro=self._cost(asked, usage, counted),
+            cost_micro=None,
         )
 
-    def _cost(self, asked: Asked, usage: Usage, counted: bool) -> int:
+    def _cost(self, asked: Asked, usage: Usage, counted: bool) -> int | None:
+        """None if nobody could pay it."""
+        if asked.request.endpoint == ENDPOINT:
+            return 0  # nobody charges the answers of this machine
         cost = cost_micro(self._price, usage)
+        if cost > MOST_MICRO:
+            return None
         # The server stops at the limit of tokens, so that what is counted here may be too much, never too little.
         return min(cost, asked.worst_micro) if counted and asked.worst_micro else cost
 

@@ -19,6 +19,8 @@ class Asked:
         request: what is sent. Its order is `prompt.index * answers_per_prompt + sample`.
         names: the tools' names as they are sent, and the way back.
         input_tokens: the prompt's tokens, counted with `data.tokenizer`.
+        output_tokens: the most tokens that the request allows its answer, over all choices, without the reasoning that
+            the server adds; 0 = `teacher.max_new_tokens`.
         shared_tokens: those at its start that the request before it in the job has, too.
         worst_micro: the most that the request can cost, in millionths of the currency.
         thinking: "open" if the prompt's text opens a thinking block, so that the answer begins inside it.
@@ -28,6 +30,7 @@ class Asked:
     request: Request
     names: ToolNames = field(default_factory=lambda: ToolNames([]))
     input_tokens: int
+    output_tokens: int = 0
     shared_tokens: int = 0
     worst_micro: int = 0
     thinking: Thinking = "closed"

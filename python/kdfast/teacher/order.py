@@ -51,21 +51,6 @@ def sending_order(prompts: Sequence[Prompt], seed: int) -> list[int]:
     return order
 
 
-def sample(prompts: Sequence[Prompt], count: int, seed: int) -> list[int]:
-    """The first places of `sending_order`.
-
-    Args:
-        prompts: the prompts.
-        count: how many; all if there are fewer.
-        seed: `teacher.seed`.
-
-    Raises:
-        ValueError: `count` is negative.
-    """
-    _check(count)
-    return sending_order(prompts, seed)[:count]
-
-
 def truth_sample(prompts: Sequence[Prompt], count: int, seed: int) -> list[int]:
     """A sample of the prompts that have a truth, in the order of asking.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,15 +75,16 @@ class Prompt:
         return record
 
 
-def read_prompts(path: Path, data: DataConfig) -> list[Prompt]:
-    """Reads the prompts of a file, in its order. A bad line is an error here, whatever `data.on_error` says.
+def read_prompts(path: Path, data: DataConfig, rejected: dict[int, str] | None = None) -> list[Prompt]:
+    """Reads the prompts of a file, in its order.
 
     Args:
         path: JSONL, see docs/teaching.md.
-        data: how the file is read.
+        data: how the file is read. With `on_error: quarantine`, bad lines go to `FILE.rejected.jsonl`.
+        rejected: gets the line of each bad one, and what is wrong with it.
 
     Raises:
-        DataError: a bad line, or no prompt at all.
+        DataError: a bad line (with quarantine: too many of them), or no prompt at all.
         OSError: the file cannot be read.
 
     Example:
@@ -95,26 +97,54 @@ def read_prompts(path: Path, data: DataConfig) -> list[Prompt]:
     """
     from kdfast._rust import read_jsonl
 
-    records, _ = read_jsonl(
+    records, bad = read_jsonl(
         path,
         lines="prompts",
-        on_error="raise",
-        max_rejected_fraction=0.0,
+        on_error=data.on_error,
+        max_rejected_fraction=data.max_rejected_fraction,
         max_line_bytes=data.max_line_bytes,
         allow_reasoning=data.allow_reasoning,
         threads=data.threads,
     )
-    return [_prompt(path, index, record) for index, record in enumerate(records)]
+    left_out = {line["line"]: line["reason"] for line in bad}
+    shared: dict[str, Sequence[Json]] = {}  # many prompts have the same tools: keep them once
+    prompts: list[Prompt] = []
+    for record in records:
+        try:
+            prompts.append(_prompt(path, len(prompts), record, shared))
+        except DataError as error:
+            if data.on_error == "raise":
+                raise
+            left_out[record["line"]] = error.message
+    check_rejected(len(left_out), len(records) + len(bad), path, data)
+    if rejected is not None:
+        rejected.update(left_out)
+    return prompts
 
 
-def _prompt(path: Path, index: int, record: Mapping[str, Any]) -> Prompt:
+def check_rejected(bad: int, total: int, path: Path, data: DataConfig) -> None:
+    """Checks that not more lines of a file are left out than `data.max_rejected_fraction` allows.
+
+    Raises:
+        DataError: there are more.
+    """
+    if bad > data.max_rejected_fraction * total:
+        raise DataError(
+            f"{bad} of {total} prompts cannot be asked, more than data.max_rejected_fraction allows; mend them or raise"
+            f" it: {data.max_rejected_fraction}",
+            str(path),
+        )
+
+
+def _prompt(path: Path, index: int, record: Mapping[str, Any], shared: dict[str, Sequence[Json]]) -> Prompt:
     metadata = record["metadata"]
     truth = _truth(path, record)
     said = record.get("tool_should_be_used")
     if said is None and truth is not None:
         said = _calls(truth)
     tools = record.get("tools") or ()
-    choice = metadata.get("tool_choice")
+    tools = shared.setdefault(json.dumps(tools), tools)
+    choice = metadata.get("tool_choice", _modern_choice(metadata.get("function_call")))
     parallel = metadata.get("parallel_tool_calls")
     if choice is not None and not _is_choice(choice, tools):
         allowed = f"tool_choice must be one of {', '.join(CHOICES)} or name one of the record's tools"
@@ -147,6 +177,11 @@ def _truth(path: Path, record: Mapping[str, Any]) -> Truth | None:
     if message is None and text is None and accepted is None:
         return None
     return Truth(message=message, text=text, accepted=accepted)
+
+
+def _modern_choice(given: Any) -> Any:
+    """OpenAI's `function_call` of a request, from before 2024, as `tool_choice`."""
+    return {"type": "function", "function": given} if isinstance(given, Mapping) else given
 
 
 def _calls(truth: Truth) -> bool:

@@ -11,7 +11,11 @@ from kdfast.teacher.api.reply import Origin
 from kdfast.teacher.api.usage import Usage
 
 NOT_LEARNABLE = Verdict("filtered", "not_learnable")
-"""Of an answer that the reader of training data refuses. It stays, though the answer by itself is accepted."""
+"""Of an answer that the reader of training data refuses."""
+DUPLICATE = Verdict("filtered", "duplicate")
+"""Of an answer that an earlier request to the same prompt has, too."""
+OF_DATASET = (NOT_LEARNABLE, DUPLICATE)
+"""Verdicts that only the whole dataset can tell. They stay, though the answer by itself is accepted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +32,8 @@ class Reading:
         broken_calls: how many times the answer opens a call and gives none.
         usage: the tokens.
         usage_counted: whether the server did not say them, and they were counted with `data.tokenizer`.
-        cost_micro: the cost in millionths of the currency.
+        cost_micro: the cost in millionths of the currency; None = not told by the reader, such as of a body that is no
+            answer: the job decides, see `JobSettings.cost_of`.
         origin: who answered.
         reasoning_tokens: tokens of reasoning that were taken out, as far as known.
         logprobs: "" = none were asked for, or they were used; else why they cannot be used.
@@ -42,7 +47,7 @@ class Reading:
     broken_calls: int = 0
     usage: Usage
     usage_counted: bool = False
-    cost_micro: int = 0
+    cost_micro: int | None = 0
     origin: Origin = Origin()  # noqa: RUF009 (frozen)
     reasoning_tokens: int = 0
     logprobs: str = ""

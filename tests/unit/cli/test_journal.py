@@ -13,6 +13,7 @@ import asked_journal
 import journals
 import pytest
 from journals import request
+from taught import taught
 
 from kdfast.cli import main
 
@@ -130,6 +131,24 @@ def test_verify_of_a_dataset_that_is_not_held_is_exit_code_2(run: Run, path: Pat
     assert done.stderr == "error: --dataset: no such file (check the path): none.jsonl\n"
 
 
+def test_verify_with_a_config(run: Run, path: Path) -> None:
+    made = taught(Path("job").absolute())
+    done = run("verify", path, "--config", made.config_file)
+    assert done.returncode == 2
+    assert "no teacher store of this config is in" in done.stderr
+    made.write_store(made.config_file.with_name("store"), range(6))
+    done = run("verify", path, "--config", made.config_file)
+    assert (done.returncode, done.stderr) == (0, "")
+    done = run("verify", path, "--config", made.config_file, "teacher.k=5")
+    assert done.returncode == 2
+    assert "this config does not read it: teacher.k is 5, its is 4" in done.stdout
+    done = run("verify", path, "teacher.k=5")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "teacher.k=5: means nothing without --config" in done.stderr
+    done = run("verify", path, "--config", "none.yaml")
+    assert (done.returncode, done.stderr) == (2, "error: no such config file: none.yaml\n")
+
+
 def test_a_copy_does_not_replace_what_is_no_copy(run: Run, path: Path) -> None:
     Path("records.jsonl").write_text("{}\n")
     for arguments in (["backup", path, "--out", "records.jsonl"], ["export", path, "--out", path]):
@@ -141,6 +160,9 @@ def test_a_copy_does_not_replace_what_is_no_copy(run: Run, path: Path) -> None:
 
 @pytest.mark.slow
 def test_no_command_imports_torch(path: Path) -> None:
+    made = taught(Path("job").absolute())
+    made.write_store(made.config_file.with_name("store"), range(6))
+    with_config = ["journal", "verify", str(path), "--config", str(made.config_file)]
     code = (
         "import sys, kdfast.cli\n"
         "assert kdfast.cli.main(['journal', 'show', '--help']) == 0\n"
@@ -148,5 +170,7 @@ def test_no_command_imports_torch(path: Path) -> None:
         f"for command, rest in {COMMANDS!r}.items():\n"
         f"    assert kdfast.cli.main(['journal', command, {str(path)!r}, *rest]) == 0\n"
         "assert not {'torch', 'transformers', 'numpy'} & sys.modules.keys()\n"
+        f"assert kdfast.cli.main({with_config!r}) == 0\n"
+        "assert not {'torch', 'transformers'} & sys.modules.keys()\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)

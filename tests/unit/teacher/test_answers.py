@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -102,23 +103,33 @@ def test_what_is_no_answer(reader: AnswerReader, status: int, body: Any, reason:
     assert reading.detail
 
 
-def test_what_failures_cost(reader: AnswerReader, tokenizer: Tokenizer) -> None:
+def test_what_failures_cost_is_for_the_job_to_say(reader: AnswerReader, tokenizer: Tokenizer) -> None:
     nothing = Usage(input_tokens=0, output_tokens=0)
     for status, body in ((429, b""), (500, b"x"), (400, {"error": "no"})):
         reading = reader.read(asked(), stored(body, status))
-        assert (reading.usage, reading.cost_micro, reading.usage_counted) == (nothing, 0, False)
-    refused = reader.read(asked(), stored({"error": {"code": "content_filter"}}, 400))
-    assert (refused.usage, refused.cost_micro, refused.usage_counted) == (
-        Usage(input_tokens=50, output_tokens=0),
-        50,
-        True,
-    )
+        assert (reading.usage, reading.cost_micro, reading.usage_counted) == (nothing, None, False)
     cut = b'{"choices": [{"message": {"content": "Paid'
     count = len(tokenizer.encode(cut.decode()))
-    assert reader.read(asked(), stored(cut)).cost_micro == 50 + 2 * count
-    assert reader.read(asked(worst=60), stored(cut)).cost_micro == 60
-    told = {"error": {"message": "x"}, "usage": USAGE}
-    assert reader.read(asked(worst=60), stored(told)).cost_micro == 120
+    counted = reader.read(asked(worst=60), stored(cut))
+    assert counted.usage == Usage(input_tokens=50, output_tokens=count)
+    assert (counted.cost_micro, counted.usage_counted) == (None, True)
+    told = reader.read(asked(worst=60), stored({"error": {"message": "x"}, "usage": USAGE}))
+    assert told.usage == Usage(input_tokens=100, output_tokens=10)
+    assert (told.cost_micro, told.usage_counted) == (None, False)
+
+
+def test_a_cost_that_nobody_can_pay_is_none(tokenizer: Tokenizer) -> None:
+    dear = AnswerReader(tokenizer, [], replace(PRICE, input=10**13))
+    many = {"prompt_tokens": 10**9, "completion_tokens": 1}
+    reading = dear.read(asked(tools=[]), stored({**chat("x"), "usage": many}))
+    assert (kind(reading), reading.cost_micro) == (ACCEPTED, None)
+
+
+def test_answers_of_this_machine_cost_nothing_whatever_the_price(reader: AnswerReader) -> None:
+    question = asked("prompt")
+    local = replace(question, request=replace(question.request, endpoint="local"))
+    assert reader.read(question, stored(completed("No."))).cost_micro == 120
+    assert reader.read(local, stored(completed("No."))).cost_micro == 0
 
 
 @pytest.mark.parametrize(
@@ -245,7 +256,8 @@ def test_whatever_a_server_sends_is_read(
     assert bool(reading.verdict.reason) == (kind(reading) != ACCEPTED)
     shown = [reading.text, reading.detail, reading.calls, reading.answer, vars(reading.origin)]
     assert json.dumps(shown, ensure_ascii=False, allow_nan=False).encode()
-    assert 0 <= reading.cost_micro <= 10**15
+    cost = reading.cost_micro
+    assert 0 <= cost <= 10**15 if cost is not None else reading.verdict.kind == "failed"
     assert reader.read(question, stored(document)) == reading
 
 

@@ -20,7 +20,8 @@ def test_a_prompt_and_a_request_for_it() -> None:
     asked = Asked(prompt=prompt, request=request, names=names, input_tokens=3)
     assert asked.request.order == 9
     assert asked.names.own(asked.names.sent("a.b")) == "a.b"
-    assert (asked.shared_tokens, asked.worst_micro, asked.thinking) == (0, 0, "closed")
+    assert (asked.output_tokens, asked.shared_tokens, asked.worst_micro) == (0, 0, 0)
+    assert asked.thinking == "closed"
     with pytest.raises(FrozenInstanceError):
         asked.input_tokens = 4  # type: ignore[misc]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from kdfast.config import Config
@@ -21,9 +23,15 @@ from kdfast.recipes.first_look.of_config import Problems, check_data, check_teac
 from kdfast.teacher.api.price import price_of
 from kdfast.teacher.api.secrets_from_env import read_secrets
 
+_MOST_LINE_BYTES = 2**26
 
-def look_before_teaching(config: Config) -> None:
+
+def look_before_teaching(config: Config, *more_outputs: tuple[str, Path | None]) -> None:
     """Checks what a teacher is asked, who is asked, and where the answers go.
+
+    Args:
+        config: the config.
+        more_outputs: names of options and the files that are written for them; None = not given.
 
     Raises:
         ConfigError: a key that is needed is not set, or a path is missing or of the wrong kind.
@@ -36,7 +44,9 @@ def look_before_teaching(config: Config) -> None:
     if files is None:
         _look_before_scoring(config)
         return
-    check_named(placed(config, *_prompt_problems(config, files)))
+    check_named(
+        placed(config, *_prompt_problems(config, files), *_output_problems(config, files, more_outputs))
+    )
     if config.teacher.kind == "local" and config.teacher.model is not None:
         check_teacher(config.teacher.model)
     check_tokenizer(config.data.tokenizer)
@@ -88,9 +98,6 @@ def _missing_keys(config: Config) -> Problems:
 def _prompt_problems(config: Config, files: TeachFiles) -> Iterator[tuple[str, str | None]]:
     teacher, data = config.teacher, config.data
     yield "teacher.prompts", file_problem(files.prompts)
-    for key, path in (("teacher.out", files.out), ("teacher.journal", files.journal)):
-        directory = f"is a directory (name a file instead): {path}" if path.is_dir() else None
-        yield key, directory or folder_problem(path.parent)
     if teacher.kind == "replay":
         yield "teacher.journal", file_problem(files.journal)
     yield "data.tokenizer", file_problem(data.tokenizer, or_directory=True)
@@ -101,3 +108,44 @@ def _prompt_problems(config: Config, files: TeachFiles) -> Iterator[tuple[str, s
                 yield "data.train", file_problem(file)
         if teacher.store is not None:
             yield "teacher.store", folder_problem(teacher.store)
+
+
+def _output_problems(
+    config: Config, files: TeachFiles, more: Sequence[tuple[str, Path | None]]
+) -> Iterator[tuple[str, str | None]]:
+    """What is wrong with the files to write: each must be one of its own, and what is there must be ours."""
+    held = {files.prompts.resolve(): "teacher.prompts", config.data.tokenizer.resolve(): "data.tokenizer"}
+    if config.data.validation is not None:
+        held[config.data.validation.resolve()] = "data.validation"
+    given = [(key, path) for key, path in more if path is not None]
+    for key, path in (("teacher.journal", files.journal), ("teacher.out", files.out), *given):
+        other = held.setdefault(path.resolve(), key)
+        if other != key:
+            yield key, f"would overwrite {other}; name another file: {path}"
+        elif path.is_dir():
+            yield key, f"is a directory (name a file instead): {path}"
+        else:
+            yield key, folder_problem(path.parent) or _unwritable(path.resolve().parent)
+    yield "teacher.out", _of_somebody_else(files.out)
+
+
+def _unwritable(folder: Path) -> str | None:
+    there = next((place for place in (folder, *folder.parents) if place.exists()), folder)
+    return (
+        None if os.access(there, os.W_OK) else f"nothing may be written there; choose another folder: {there}"
+    )
+
+
+def _of_somebody_else(out: Path) -> str | None:
+    """Whether the file holds records that `kdfast teach` did not write: they would be lost."""
+    if not out.is_file():
+        return None
+    with out.open("rb") as file:
+        first = file.readline(_MOST_LINE_BYTES)
+    if not first.strip():
+        return None
+    try:
+        origin = json.loads(first)["metadata"]["teacher"]["request"]
+    except (ValueError, TypeError, KeyError):
+        origin = None
+    return None if origin else f"holds records that kdfast teach did not write; name another file: {out}"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from urllib.parse import urlsplit
 
-from kdfast.config import Config
+from kdfast.config import ApiConfig, Config
 from kdfast.display import Display
 from kdfast.errors import TeacherError
 from kdfast.recipes.teach.plan import Plan
@@ -26,6 +28,7 @@ from kdfast.teacher.api.secrets_from_env import Secrets, read_secrets
 from kdfast.teacher.asked import Asked
 
 _FIRST_CONCURRENCY = 4
+_CONNECT_S = 10.0
 _LOCAL_LEASE_S = 24 * 3600.0
 
 
@@ -36,11 +39,13 @@ class Asking:
     Attributes:
         ended: "done", "stopped", "budget" or "error".
         error: the words of the server or the budget; None if it is done or was stopped.
+        reason: why requests were given up, for a message; "" = none was.
         facts: the summary, as names and texts.
     """
 
     ended: EndedBy = "done"
     error: TeacherError | None = None
+    reason: str = ""
     facts: tuple[tuple[str, str], ...] = ()
 
 
@@ -111,6 +116,17 @@ def _ask_server(
         cost_of=partial(cost_micro, plan.price),
     )
 
+    def stop_requested() -> bool:
+        if stop.requested and not told:
+            told.append("once")
+            words = "stopping: the requests in flight are awaited; a second Ctrl-C loses what they cost"
+            display.console.print(words, markup=False, highlight=False, soft_wrap=True)
+        return stop.requested
+
+    told: list[str] = []
+    if any(journal.answered(one.request.hash) is None for one in asked):
+        check_listening(config.api)
+
     async def run() -> JobResult:
         async with Client(config.api, secrets) as client:
             job = Job(
@@ -120,14 +136,36 @@ def _ask_server(
                 answers.read,
                 settings,
                 on_event=screen.on_event,
-                stop_requested=lambda: stop.requested,
+                stop_requested=stop_requested,
             )
             return await job.run()
 
     with screen.shown():
         result = asyncio.run(run())
     facts = screen.facts(journal.money().spent_micro)
-    return Asking(ended=result.ended, error=result.error, facts=tuple(facts))
+    mostly = max(result.failures, key=lambda name: result.failures[name], default="")
+    reason = f" ({mostly} from {config.api.base_url})" if mostly else ""
+    return Asking(ended=result.ended, error=result.error, reason=reason, facts=tuple(facts))
+
+
+def check_listening(api: ApiConfig) -> None:
+    """Checks that a server on this machine or network takes connections. A hosted one may be behind a proxy.
+
+    Raises:
+        TeacherError: it takes none; without this check a job would try for minutes.
+    """
+    parts = urlsplit(api.base_url or "")
+    if api.hosted or parts.hostname is None:
+        return
+    try:
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        socket.create_connection((parts.hostname, port), timeout=_CONNECT_S).close()
+    except OSError as error:
+        raise TeacherError(
+            f"no server takes connections ({error.strerror or error}); start it, or correct api.base_url: "
+            f"{api.base_url}",
+            retryable=True,
+        ) from None
 
 
 def _ask_local(

@@ -72,7 +72,7 @@ class TeachCounts:
         self.usage_counted += reading.usage_counted
         if event.kind != "reused":
             self.output_tokens += reading.usage.output_tokens
-            self.spent_micro += reading.cost_micro
+            self.spent_micro += event.asked.worst_micro if reading.cost_micro is None else reading.cost_micro
 
 
 def failure_of(event: Event) -> str:

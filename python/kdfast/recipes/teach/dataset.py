@@ -6,22 +6,21 @@ import hashlib
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from kdfast.data.template import Template
+from kdfast.data.token_rows import Reader, to_line
 from kdfast.files import write_text_whole
-from kdfast.recipes.teach.token_rows import Reader, to_line
-from kdfast.teacher.api.finding import usage_json
 from kdfast.teacher.api.journal import Answer, Journal, Verdict
 from kdfast.teacher.api.journal.entries import ACCEPTED
 from kdfast.teacher.asked import Asked
-from kdfast.teacher.reading import NOT_LEARNABLE, Reading
+from kdfast.teacher.reading import DUPLICATE, NOT_LEARNABLE, Reading
 
 OWN_KEY = "teacher"
 """The key of a record's metadata that says where its answer comes from."""
 
-DUPLICATE = Verdict("filtered", "duplicate")
 _CHANGES_AT_ONCE = 1000
 _MOST_WORDS = 160
 
@@ -54,8 +53,8 @@ class Written:
 def write_dataset(asked: Sequence[Asked], journal: Journal, read: Read, reader: Reader, out: Path) -> Written:
     """Reads the answers to all requests from the journal and writes those that can be learned.
 
-    The same answers and config give the same bytes, whenever and in whatever order the answers came. Each verdict and
-    cost goes to the journal, if it is not there already.
+    The same answers and config give the same bytes, whenever and in whatever order the answers came. The verdicts go to
+    the journal, if they are not there already.
 
     Args:
         asked: the requests.
@@ -69,20 +68,34 @@ def write_dataset(asked: Sequence[Asked], journal: Journal, read: Read, reader: 
         OSError: a file cannot be written.
     """
     with tempfile.TemporaryDirectory(prefix="kdfast-answers-") as folder:
-        candidates = _Candidates(Path(folder) / "answers.jsonl", journal, read)
+        candidates = _Candidates(
+            Path(folder) / "answers.jsonl", journal, read, template_hash(reader.template)
+        )
         candidates.write(sorted(asked, key=lambda one: one.request.order))
         refused = reader.rows(candidates.path).refused if candidates.kept else {}
         written = candidates.result(out, refused)
         if written.records:
             write_text_whole(out, candidates.lines(refused))
+        candidates.store_verdicts()
     return written
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Kept:
+    """A line of the temporary file. Answers are long: of each only this is kept in memory."""
+
     place: str
-    answer: Answer
-    reading: Reading
+    answer_id: int
+    has_logprobs: bool
+    logprobs: str
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What the journal says of an answer, and what it should say."""
+
+    stored: Verdict | None
+    verdict: Verdict
 
 
 @dataclass
@@ -92,11 +105,12 @@ class _Candidates:
     path: Path
     journal: Journal
     read: Read
+    template: str
     kept: list[_Kept] = field(default_factory=list)
     unanswered: int = 0
     left_out: Counter[Verdict] = field(default_factory=Counter)
     examples: dict[Verdict, str] = field(default_factory=dict)
-    changes: list[tuple[Answer, Reading]] = field(default_factory=list)
+    outcomes: dict[int, _Outcome] = field(default_factory=dict)
 
     def write(self, asked: Sequence[Asked]) -> None:
         seen: set[bytes] = set()
@@ -108,20 +122,22 @@ class _Candidates:
                     continue
                 reading = self.read(one, answer)
                 place = f"{one.prompt.source.name}:{one.prompt.line}"
-                self._judged(answer, reading)
-                if reading.verdict.kind != ACCEPTED:
-                    self._leave_out(reading.verdict, place, reading.detail)
-                    continue
                 record = {**one.prompt.to_record(), **reading.answer}
-                key = hashlib.sha256(to_line(record | {"metadata": None}).encode()).digest()
-                if key in seen:
-                    self._leave_out(DUPLICATE, place, "the same prompt has the same answer already")
+                verdict, words = reading.verdict, reading.detail
+                if verdict.kind == ACCEPTED and _content(record) in seen:
+                    verdict, words = DUPLICATE, "the same prompt has the same answer already"
+                # Two prompts may share a request: the first one decides.
+                self.outcomes.setdefault(answer.id, _Outcome(answer.verdict, verdict))
+                if verdict.kind != ACCEPTED:
+                    self._leave_out(verdict, place, words)
                     continue
-                seen.add(key)
-                record["metadata"] = {**one.prompt.metadata, OWN_KEY: _origin(one, answer, reading)}
+                seen.add(_content(record))
+                record["metadata"] = {
+                    **one.prompt.metadata,
+                    OWN_KEY: _origin(one, answer, reading) | {"template": self.template},
+                }
                 file.write(to_line(record) + "\n")
-                self.kept.append(_Kept(place, answer, reading))
-        self._store_changes()
+                self.kept.append(_Kept(place, answer.id, "teacher_topk" in record, reading.logprobs))
 
     def lines(self, refused: dict[int, str]) -> Iterator[str]:
         with self.path.open(encoding="utf-8", newline="\n") as file:
@@ -133,46 +149,40 @@ class _Candidates:
         for number, reason in sorted(refused.items()):
             kept = self.kept[number - 1]
             self._leave_out(NOT_LEARNABLE, kept.place, reason)
-            if kept.answer.verdict != NOT_LEARNABLE:
-                self.journal.set_verdict(kept.answer, NOT_LEARNABLE)
-        good = [kept.reading for number, kept in enumerate(self.kept, 1) if number not in refused]
+            self.outcomes[kept.answer_id] = replace(self.outcomes[kept.answer_id], verdict=NOT_LEARNABLE)
+        good = [kept for number, kept in enumerate(self.kept, 1) if number not in refused]
         return Written(
             path=out,
             records=len(good),
             unanswered=self.unanswered,
             left_out=self.left_out,
             examples=self.examples,
-            with_logprobs=sum("teacher_topk" in reading.answer for reading in good),
-            logprobs_unused=Counter(
-                reading.logprobs.partition(": ")[0] for reading in good if reading.logprobs
-            ),
+            with_logprobs=sum(kept.has_logprobs for kept in good),
+            logprobs_unused=Counter(kept.logprobs.partition(": ")[0] for kept in good if kept.logprobs),
         )
+
+    def store_verdicts(self) -> None:
+        """Stores the verdicts that the journal does not have yet. What an answer cost is the job's to say."""
+        changed = [(key, one.verdict) for key, one in self.outcomes.items() if one.stored != one.verdict]
+        for start in range(0, len(changed), _CHANGES_AT_ONCE):
+            with self.journal.together():
+                for answer_id, verdict in changed[start : start + _CHANGES_AT_ONCE]:
+                    self.journal.set_verdict(self.journal.stored(answer_id), verdict)
 
     def _leave_out(self, verdict: Verdict, place: str, words: str) -> None:
         self.left_out[verdict] += 1
         said = words if len(words) <= _MOST_WORDS else words[:_MOST_WORDS] + " ..."
         self.examples.setdefault(verdict, f"{place}: {said}" if said else place)
 
-    def _judged(self, answer: Answer, reading: Reading) -> None:
-        """Notes a verdict or cost that the journal does not have yet."""
-        stays = answer.verdict == NOT_LEARNABLE and reading.verdict.kind == ACCEPTED
-        same_verdict = answer.verdict == reading.verdict or stays
-        # The job knows best what a refusal cost.
-        cost_stays = reading.verdict.kind == "failed" and answer.cost_micro is not None
-        if not same_verdict or not (cost_stays or answer.cost_micro == reading.cost_micro):
-            self.changes.append((answer, reading))
-        if len(self.changes) >= _CHANGES_AT_ONCE:
-            self._store_changes()
 
-    def _store_changes(self) -> None:
-        if self.changes:
-            with self.journal.together():
-                for answer, reading in self.changes:
-                    self.journal.set_verdict(answer, reading.verdict)
-                    if reading.verdict.kind != "failed" or answer.cost_micro is None:
-                        usage = usage_json(reading.usage, is_counted=reading.usage_counted)
-                        self.journal.set_cost(answer, reading.cost_micro, usage)
-        self.changes = []
+def template_hash(template: Template) -> str:
+    """SHA-256 (hex) of a chat template's source."""
+    return hashlib.sha256(template.source.encode()).hexdigest()
+
+
+def _content(record: dict[str, Any]) -> bytes:
+    """What makes two records the same: the last bits of log-probabilities do not."""
+    return hashlib.sha256(to_line({**record, "metadata": None, "teacher_topk": None}).encode()).digest()
 
 
 def _origin(asked: Asked, answer: Answer, reading: Reading) -> dict[str, Any]:

@@ -90,15 +90,17 @@ def estimate(
     """Estimates what a job will take.
 
     Args:
-        asked: the requests that have no answer yet, in the order of sending.
+        asked: the requests that have no answer yet, in the order of sending. One that is there twice is sent once.
         journal: the open journal; None if there is none yet.
         config: the config of the job.
-        price: of the teacher's tokens; None and `FREE`: it costs nothing.
+        price: of the teacher's tokens; None and `FREE`: it costs nothing. A local teacher costs nothing either way.
         answered: how many requests of the job have an answer already.
     """
+    prompts = len({one.prompt.index for one in asked})
+    asked = list({one.request.hash: one for one in reversed(asked)}.values())[::-1]  # the first of each
     seen = [] if journal is None else list(answers_like(asked, journal))
     sizes = [_size(one, config) for one in asked]
-    length, source = length_of(seen, config)
+    length, source = length_of(seen, max((_most(size) for size in sizes), default=_most_of(config)))
     output = OutputTokens(
         low=sum(length_tokens(size, length.low) for size in sizes),
         expected=sum(length_tokens(size, length.expected) for size in sizes),
@@ -106,11 +108,11 @@ def estimate(
     )
     input_tokens = sum(one.input_tokens for one in asked)
     # Before an answer is there, the job counts it with the most that it may have.
-    paced_tokens = input_tokens + len(asked) * config.teacher.max_new_tokens
+    paced_tokens = input_tokens + len(asked) * _most_of(config)
     budget = None if config.teacher.budget is None else to_micro(config.teacher.budget)
     tries = 1 + config.teacher.max_unknown_retries
     cost = covered = None
-    if price is not None and price != FREE:
+    if price is not None and price != FREE and config.teacher.kind != "local":
         likely = estimate_job(price, sizes, length)
         worst = tries * sum(one.worst_micro for one in asked)
         cost = JobCost(low=likely.low, expected=likely.expected, worst=worst)
@@ -119,7 +121,7 @@ def estimate(
         charged = accumulate(tries * one.worst_micro for one in asked)
         covered = sum(spent + total <= budget for total in charged)
     return Estimate(
-        prompts=len({one.prompt.index for one in asked}),
+        prompts=prompts,
         requests=len(asked),
         answered=answered,
         input_tokens=input_tokens,
@@ -209,10 +211,20 @@ def duration_text(seconds: float) -> str:
     return f"{hours:.1f} h" if hours < 72 else f"{hours / 24:.1f} days"
 
 
+def _most(size: RequestSize) -> int:
+    """The most tokens of an answer, reasoning included."""
+    return size.max_tokens + size.extra_reasoning_tokens
+
+
+def _most_of(config: Config) -> int:
+    """As the job counts an answer against `api.tokens_per_minute`."""
+    return config.teacher.max_new_tokens + config.api.max_reasoning_tokens
+
+
 def _size(asked: Asked, config: Config) -> RequestSize:
     return RequestSize(
         input_tokens=asked.input_tokens,
-        max_tokens=config.teacher.max_new_tokens,
+        max_tokens=asked.output_tokens or config.teacher.max_new_tokens,
         shared_tokens=asked.shared_tokens,
         extra_reasoning_tokens=config.api.max_reasoning_tokens,
     )

@@ -19,6 +19,7 @@ from kdfast.stop import StopRequest
 from kdfast.teacher.api.finding import Read, find, judge_stored, note
 from kdfast.teacher.api.job_report import Event, JobResult, JobSettings, Tally
 from kdfast.teacher.api.journal import Answer, Attempt, Journal, Response
+from kdfast.teacher.api.usage import Usage, usage_json
 from kdfast.teacher.asked import Asked
 from kdfast.teacher.local.requests import local_reply
 
@@ -251,4 +252,8 @@ class _Generation:
             prompt_tokens=len(body["prompt"]),
         )
         response = Response(200, {"content-type": "application/json"}, reply, round(seconds * 1000))
-        return self.job.journal.finish_attempt(attempt, response, final=True)
+        usage = Usage(input_tokens=len(body["prompt"]), output_tokens=len(ids))
+        # Whatever `price` says: nobody charges it, and it takes nothing off a budget.
+        return self.job.journal.finish_attempt(
+            attempt, response, final=True, cost_micro=0, usage=usage_json(usage, is_counted=False)
+        )

@@ -8,10 +8,9 @@ from math import ceil
 from statistics import fmean, median, quantiles
 
 from kdfast.config import Config
-from kdfast.files import parse_json
 from kdfast.teacher.api.journal import Answer, Reader
 from kdfast.teacher.api.price import AnswerLength
-from kdfast.teacher.api.usage import read_usage
+from kdfast.teacher.api.usage import usage_from_json, usage_of_body
 from kdfast.teacher.asked import Asked
 
 LEAST_ANSWERS = 5
@@ -55,14 +54,13 @@ def answers_like(asked: Sequence[Asked], journal: Reader) -> Iterator[Answer]:
             yield answer
 
 
-def length_of(answers: Sequence[Answer], config: Config) -> tuple[AnswerLength, str]:
+def length_of(answers: Sequence[Answer], most: int) -> tuple[AnswerLength, str]:
     """The length of answers to come, and where it is from in words.
 
     Args:
         answers: answers of the same teacher; fewer than `LEAST_ANSWERS` are too few.
-        config: has the limits of an answer.
+        most: the most tokens that an answer may have, reasoning included.
     """
-    most = config.teacher.max_new_tokens + config.api.max_reasoning_tokens
     counted = [tokens for answer in answers if (tokens := _output_tokens(answer)) is not None]
     if len(counted) < LEAST_ANSWERS:
         why = f"the journal has {len(counted)} answers that tell it, {LEAST_ANSWERS} are needed"
@@ -78,13 +76,7 @@ def length_of(answers: Sequence[Answer], config: Config) -> tuple[AnswerLength, 
 
 def _output_tokens(answer: Answer) -> int | None:
     """What the server, or kdfast after it, counted; None if neither did."""
-    usage = None if answer.usage is None else read_usage({"usage": answer.usage})
-    if usage is None:
-        try:
-            document = parse_json(answer.body)
-        except ValueError:
-            return None
-        usage = read_usage(document) if isinstance(document, dict) else None
+    usage = usage_from_json(answer.usage) or usage_of_body(answer.body)
     return None if usage is None else usage.output_tokens
 
 

@@ -112,7 +112,8 @@ def pilot_report(
     verdict, rules = judge(shares["schema_valid"], shares["false_calls"], config.teacher, len(pairs))
     answered = sum(answer is not None for _, answer, _ in pairs)
     remaining = estimate(rest, journal, config, price, answered=answered)
-    charged = sum(charge_micro(row) for asked, _, _ in pairs for row in journal.attempts(asked.request.hash))
+    hashes = {asked.request.hash for asked, _, _ in pairs}
+    charged = sum(charge_micro(row) for one in hashes for row in journal.attempts(one))
     wrong = sorted((one for one in scored if one.why), key=lambda one: (one.rank, one.line))
     return Pilot(
         prompts=len(pairs),

@@ -9,22 +9,21 @@ from pathlib import Path
 
 from kdfast.config import Config
 from kdfast.config.teacher import TeachFiles
+from kdfast.data.token_rows import Reader
 from kdfast.errors import ConfigError, DataError
 from kdfast.model_files import converted_directory
-from kdfast.recipes.teach.dataset import OWN_KEY
+from kdfast.recipes.teach.dataset import OWN_KEY, template_hash
 from kdfast.recipes.teach.private import prepare_private
 from kdfast.recipes.teach.prompt_rows import PromptRows, prompt_rows
-from kdfast.recipes.teach.token_rows import Reader
 from kdfast.scoring.thinking import thinking_after
 from kdfast.teacher.answers import AnswerReader
 from kdfast.teacher.api.body import RequestSettings, request_of, worst_input_tokens, worst_output_tokens
-from kdfast.teacher.api.journal import Request
 from kdfast.teacher.api.price import FREE, Price, price_of, worst_case_micro
 from kdfast.teacher.api.private_patterns import Kind
 from kdfast.teacher.asked import Asked
 from kdfast.teacher.local.requests import LocalSettings, local_request
 from kdfast.teacher.order import sending_order
-from kdfast.teacher.prompts import Prompt, read_prompts
+from kdfast.teacher.prompts import Prompt, check_rejected, read_prompts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,11 +50,14 @@ class Plan:
     private: Counter[Kind]
     private_prompts: int
 
-    def answer_reader(self) -> AnswerReader:
-        """What answers are read with."""
-        return AnswerReader(
-            self.reader.tokenizer, self.reader.formats, self.price, top_logprobs=self.config.api.top_logprobs
-        )
+    def answer_reader(self, *, logprobs: bool) -> AnswerReader:
+        """What answers are read with.
+
+        Args:
+            logprobs: also read log-probabilities, which takes long; the verdict does not depend on them.
+        """
+        top_logprobs = self.config.api.top_logprobs if logprobs else 0
+        return AnswerReader(self.reader.tokenizer, self.reader.formats, self.price, top_logprobs=top_logprobs)
 
 
 def asks_api(config: Config) -> bool:
@@ -78,52 +80,62 @@ def plan(config: Config, files: TeachFiles) -> Plan:
         OSError: a file cannot be read.
     """
     reader = Reader.of(config.data)
-    price = price_of(config.price) if config.teacher.kind == "api" else _price_if_known(config)
-    prompts = _read(files.prompts, config)
-    prompts, private, private_prompts = prepare_private(
-        prompts, redact=config.teacher.redact and asks_api(config)
-    )
+    price = price_of(config.price) if config.teacher.kind == "api" else FREE
+    left_out: dict[int, str] = {}
+    prompts = _read(files.prompts, config, left_out)
+    total = len(prompts) + len(left_out)
+    redact = config.teacher.redact and asks_api(config)
+    private: Counter[Kind] = Counter()
+    private_prompts = 0
+    if redact or (config.teacher.kind == "api" and config.api.hosted):
+        prompts, private, private_prompts = prepare_private(prompts, redact=redact)
     with prompt_rows(prompts, reader, config.teacher.max_new_tokens) as rows:
-        asked = list(_requests(rows, reader, config, price))
+        left_out |= rows.left_out
+        asked = list(_requests(rows, reader, config, price, left_out))
+    check_rejected(len(left_out), total, files.prompts, config.data)
     return Plan(
         config=config,
         reader=reader,
         price=price,
         asked=asked,
-        left_out=rows.left_out,
+        left_out=left_out,
         short_of_room=rows.short_of_room,
         private=private,
         private_prompts=private_prompts,
     )
 
 
-def _price_if_known(config: Config) -> Price:
-    """A replay spends nothing, but tells what the answers cost, if the config says it."""
-    return price_of(config.price) if config.price.known else FREE
-
-
-def _read(path: Path, config: Config) -> list[Prompt]:
-    prompts = read_prompts(path, config.data)
+def _read(path: Path, config: Config, left_out: dict[int, str]) -> list[Prompt]:
+    prompts = read_prompts(path, config.data, left_out)
     for prompt in prompts:
         if OWN_KEY in prompt.metadata:
             raise DataError(
-                f"metadata.{OWN_KEY} is where kdfast writes who answered; rename the key",
+                f"the key {OWN_KEY!r} (of the record or its metadata) is where kdfast writes who answered; rename it",
                 str(path),
                 prompt.line,
             )
     return prompts
 
 
-def _requests(rows: PromptRows, reader: Reader, config: Config, price: Price) -> Iterator[Asked]:
-    """The requests, in the order of sending."""
-    build = _api_builder(config, price) if asks_api(config) else _local_builder(config, rows)
+def _requests(
+    rows: PromptRows, reader: Reader, config: Config, price: Price, left_out: dict[int, str]
+) -> Iterator[Asked]:
+    """The requests, in the order of sending; notes in `left_out` what cannot be sent."""
+    template, of_api = template_hash(reader.template), asks_api(config)
+    build = _api_builder(config, price, template) if of_api else _local_builder(config, rows, template)
     before: Sequence[int] = ()
     for index in sending_order(rows.prompts, config.teacher.seed):
         prompt = rows.prompts[index]
         ids = rows.ids(prompt)
         text = reader.tokenizer.decode(ids)
         for sample in range(config.teacher.answers_per_prompt):
-            asked = build(prompt, sample, ids, text)
+            try:
+                asked = build(prompt, sample, ids, text)
+            except DataError as error:
+                if config.data.on_error == "raise":
+                    raise
+                left_out[prompt.line] = error.message
+                break
             yield replace(asked, shared_tokens=_shared(before, ids))
             before = ids
 
@@ -132,31 +144,30 @@ Build = Callable[[Prompt, int, Sequence[int], str], Asked]
 """Makes the request for a prompt, a sample, and the prompt's tokens and their text."""
 
 
-def _api_builder(config: Config, price: Price) -> Build:
-    settings = RequestSettings.of(config)
+def _api_builder(config: Config, price: Price, template: str) -> Build:
+    settings = RequestSettings.of(config, template=template)
     renders = config.api.endpoint == "completions"
 
     def build(prompt: Prompt, sample: int, ids: Sequence[int], text: str) -> Asked:
         request, names = request_of(prompt, sample, settings, text=text if renders else None)
+        # Where nothing costs anything, a request may have no limit.
+        most = 0 if price == FREE else worst_output_tokens(request, settings)
+        worst = worst_case_micro(price, worst_input_tokens(request), most, config.api.max_reasoning_tokens)
         return Asked(
             prompt=prompt,
             request=request,
             names=names,
             input_tokens=len(ids),
-            worst_micro=0 if price == FREE else _worst_micro(request, settings, config, price),
+            output_tokens=most,
+            worst_micro=worst,
             thinking=thinking_after(text) if renders else "closed",
         )
 
     return build
 
 
-def _worst_micro(request: Request, settings: RequestSettings, config: Config, price: Price) -> int:
-    output = worst_output_tokens(request, settings)
-    return worst_case_micro(price, worst_input_tokens(request), output, config.api.max_reasoning_tokens)
-
-
-def _local_builder(config: Config, rows: PromptRows) -> Build:
-    settings = LocalSettings.of(config, teacher_directory(config), rows.turn_end_ids)
+def _local_builder(config: Config, rows: PromptRows, template: str) -> Build:
+    settings = LocalSettings.of(config, teacher_directory(config), rows.turn_end_ids, template=template)
 
     def build(prompt: Prompt, sample: int, ids: Sequence[int], text: str) -> Asked:
         request = local_request(prompt, sample, ids, settings)

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from kdfast.data.token_rows import Reader, TokenRows, write_lines
 from kdfast.errors import DataError
-from kdfast.recipes.teach.token_rows import Reader, TokenRows, write_lines
 from kdfast.teacher.prompts import Json, Prompt
 
 _STAND_IN = "ok"
@@ -88,6 +88,5 @@ def _at_their_lines(prompts: Sequence[Prompt]) -> Iterator[Json | None]:
             at += 1
             yield None
         at += 1
-        asked = {"prompt": prompt.prompt} if prompt.messages is None else {"messages": list(prompt.messages)}
-        tools = {"tools": list(prompt.tools)} if prompt.tools else {}
-        yield asked | tools | {"teacher_text": _STAND_IN}
+        # With the right answer: the record will have it beside the teacher's.
+        yield prompt.to_record() | {"metadata": {}, "teacher_text": _STAND_IN}

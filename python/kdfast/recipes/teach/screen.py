@@ -20,6 +20,7 @@ from kdfast.teacher.api.price import money
 from kdfast.teacher.api.reply import Origin
 
 _WAIT_LOG_SECONDS = 1.0  # as LOG_SECONDS, where a wait begins: nothing else may happen for long
+_MOST_NAMED = 3  # other teachers
 _LABEL_WIDTH = 10  # as of the bars of a training
 
 
@@ -76,7 +77,8 @@ class TeachScreen:
         self._last_line = ""
         self._waiting = ""
         self._warned: set[str] = set()
-        self._origins: list[Origin] = []
+        self._first: Origin | None = None
+        self._others: set[str] = set()  # at most `_MOST_NAMED`
         self._bar: tuple[_TwoLines, TaskID] | None = None
 
     @contextmanager
@@ -127,10 +129,9 @@ class TeachScreen:
         counts = self.counts
         left = self._total - counts.done
         asked = f"{self._total}" + (f"; {left} of them are left" if left else "")
-        kept = counts.answered - counts.filtered.total()
         facts = [
             ("requests", asked),
-            ("answered", f"{counts.answered}; {kept} of them go into the dataset"),
+            ("answered", f"{counts.answered}"),
             ("from the journal", f"{counts.reused} were answered before and not asked again"),
             ("filtered", _of_reasons(counts.filtered)),
             ("failed", _of_reasons(counts.failed)),
@@ -193,27 +194,35 @@ class TeachScreen:
 
     def _warn(self, event: Event) -> None:
         """Says once what is new: another teacher, the first failure of a reason, the first unknown outcome."""
-        if (
-            event.reading is not None
-            and event.kind in DONE_KINDS
-            and event.reading.origin not in self._origins
-        ):
-            self._origins.append(event.reading.origin)
+        if self._first is None and event.reading is not None and event.kind in DONE_KINDS:
+            self._first = event.reading.origin
         place = f"line {event.asked.prompt.line}"
         if event.kind == "origin_changed" and event.reading is not None:
-            now, before = _named(event.reading.origin), _named(self._origins[0])
-            self._say(now, f"from {place} on another teacher answers: {now}, before {before}")
+            self._warn_of(event.reading.origin, place)
         elif event.kind == "unknown" and event.decision is not None:
             reason = event.decision.reason
             self._say(
                 f"unknown {reason}", f"the outcome at {place} is unknown ({reason}): {event.decision.words}"
             )
+        elif event.kind == "retried" and event.decision is not None and not event.decision.unknown:
+            reason = event.decision.reason
+            self._say(f"retried {reason}", f"{place} is tried again ({reason}): {event.decision.words}")
         elif event.kind in DONE_KINDS and failure_of(event):
             words = event.reading.detail if event.reading is not None else ""
             words = words or (event.decision.words if event.decision is not None else "")
             self._say(
                 f"failed {failure_of(event)}", f"{place} failed ({failure_of(event)}): {words or 'no words'}"
             )
+
+    def _warn_of(self, origin: Origin, place: str) -> None:
+        now, before = origin.text(), "another one" if self._first is None else self._first.text()
+        if now in self._others:
+            return
+        if len(self._others) == _MOST_NAMED:  # some servers have a new fingerprint for each reply
+            self._say("others", "and more teachers answer: see `kdfast journal stats`")
+            return
+        self._others.add(now)
+        self._say(f"other {now}", f"from {place} on another teacher answers: {now}, before {before}")
 
     def _say(self, key: str, words: str) -> None:
         if key in self._warned:
@@ -226,8 +235,3 @@ class TeachScreen:
 
 def _of_reasons(counts: Counter[str]) -> str:
     return f"{counts.total()}: {counts_text(counts)}" if counts else "0"
-
-
-def _named(origin: Origin) -> str:
-    named = (origin.model, origin.provider, origin.system_fingerprint)
-    return " / ".join(part for part in named if part is not None) or "one that says no name"

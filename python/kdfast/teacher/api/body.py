@@ -44,6 +44,8 @@ class RequestSettings:
         temperature: 0 = the likeliest answer.
         seed: sent with a temperature, plus the sample's number.
         answers_per_prompt: how many samples a prompt has.
+        template: SHA-256 of the source of the chat template that prompts for `completions` are rendered with, in hex;
+            None for `chat/completions`.
     """
 
     base_url: str
@@ -59,13 +61,15 @@ class RequestSettings:
     temperature: float = 0.0
     seed: int = 0
     answers_per_prompt: int = 1
+    template: str | None = None
 
     @classmethod
-    def of(cls, config: Config) -> Self:
+    def of(cls, config: Config, *, template: str | None = None) -> Self:
         """The settings of a config.
 
         Args:
             config: its sections `api` and `teacher` are read.
+            template: as the attribute.
 
         Raises:
             ConfigError: `api.base_url` or `api.model` is not set, or `api.extra_body` asks for a stream.
@@ -90,6 +94,7 @@ class RequestSettings:
             temperature=teacher.temperature,
             seed=teacher.seed,
             answers_per_prompt=teacher.answers_per_prompt,
+            template=None if api.endpoint == CHAT else template,
         )
 
 
@@ -132,7 +137,8 @@ def request_of(
     body |= _sampling(sample, settings)
     body |= settings.extra_body
     body = {key: value for key, value in body.items() if key not in settings.omit}
-    context = {"query": dict(settings.query), "headers": list(settings.headers)}
+    template = None if settings.endpoint == CHAT else settings.template
+    context = {"query": dict(settings.query), "headers": list(settings.headers), "template": template}
     try:
         names = ToolNames.of_request(body)
         request = Request(

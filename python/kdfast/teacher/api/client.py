@@ -107,7 +107,18 @@ class Client:
         self._timeout_s = api.timeout_seconds
         self._secrets = secrets.values
         self._most_body_bytes = most_body_bytes
-        self._http = httpx2.AsyncClient(
+        try:
+            self._http = self._client(api, secrets)
+        except (ImportError, ValueError) as error:  # of a proxy that the environment names
+            words = one_line(str(error), self._secrets)
+            raise ConfigError(
+                f"api.base_url: a proxy variable (such as ALL_PROXY, HTTPS_PROXY) cannot be used, unset or correct it"
+                f" ({words}): {api.base_url}"
+            ) from None
+
+    def _client(self, api: ApiConfig, secrets: Secrets) -> httpx2.AsyncClient:
+        return httpx2.AsyncClient(
+            trust_env=api.hosted,
             headers=_headers(secrets),
             cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
             follow_redirects=False,

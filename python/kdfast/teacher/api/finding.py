@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from kdfast.files import parse_json
 from kdfast.teacher.api.job_report import JobSettings
 from kdfast.teacher.api.journal import Answer, Journal, Verdict
-from kdfast.teacher.api.journal.entries import ACCEPTED
+from kdfast.teacher.api.journal.entries import ACCEPTED, MOST_MICRO
 from kdfast.teacher.api.retry import Decision, Outcome, Tries, judge_outcome
-from kdfast.teacher.api.usage import Usage, read_usage
+from kdfast.teacher.api.usage import usage_json, usage_of_body
 from kdfast.teacher.asked import Asked
-from kdfast.teacher.reading import NOT_LEARNABLE, Reading
+from kdfast.teacher.reading import OF_DATASET, Reading
 
 Read = Callable[[Asked, Answer], Reading]
 """Reads an answer; called in a thread of its own, for one answer at a time."""
@@ -54,7 +53,7 @@ class Finding:
         decision: `accept`, `give_up` or, if it should not be final, `stop`.
         reading: what became of it; None unless accepted.
         verdict: for the journal.
-        cost_micro: in millionths of the currency; None = not known.
+        cost_micro: in millionths of the currency; None = not known. What the journal has already stays.
         usage: its tokens, as JSON; None = not known.
     """
 
@@ -84,63 +83,56 @@ def find(asked: Asked, answer: Answer, decision: Decision, read: Read, settings:
         answer: as it is stored.
         decision: what was decided about it.
         read: reads an accepted one.
-        settings: says what tokens cost, where nobody reads the answer.
+        settings: says what tokens cost, where the reading does not.
     """
-    reading: Reading | None = None
-    cost: int | None
-    if decision.action == "accept":
-        reading = read(asked, answer)
-        verdict, cost = reading.verdict, reading.cost_micro
-        usage: dict[str, Any] | None = usage_json(reading.usage, is_counted=reading.usage_counted)
-    else:
-        verdict = Verdict("failed", decision.reason)
-        said = _usage_of(answer.body) if is_charged(answer.status) else None
-        usage = None if said is None else usage_json(said, is_counted=False)
-        cost = answer.cost_micro if said is None or settings.cost_of is None else settings.cost_of(said)
+    reading = read(asked, answer) if decision.action == "accept" else None
+    usage: dict[str, Any] | None = None
+    cost: int | None = None
+    if reading is not None:
+        usage, cost = usage_json(reading.usage, is_counted=reading.usage_counted), reading.cost_micro
+    if cost is None and is_charged(answer.status) and (said := usage_of_body(answer.body)) is not None:
+        usage = usage_json(said, is_counted=False)
+        cost = None if settings.cost_of is None else settings.cost_of(said)
+    if answer.cost_micro is not None:
+        cost = answer.cost_micro
+    elif cost is not None and cost > MOST_MICRO:
+        cost = None  # nobody pays that: its worst case stands
     return Finding(
         asked=asked,
         answer=answer,
         decision=decision,
         reading=reading,
-        verdict=verdict,
+        verdict=Verdict("failed", decision.reason) if reading is None else reading.verdict,
         cost_micro=cost,
         usage=usage,
     )
 
 
 def note(journal: Journal, findings: Sequence[Finding]) -> None:
-    """Stores verdicts and costs that are not in the journal yet, in one commit.
+    """Stores new verdicts, and costs that are not in the journal yet, in one commit.
+
+    A cost is set once, at the price of the job that asked.
 
     Args:
         journal: the journal.
         findings: of final answers that stay final.
     """
-    changed = [one for one in findings if _is_new(one)]
+    changed = [one for one in findings if _has_new_cost(one) or _has_new_verdict(one)]
     if not changed:
         return
     with journal.together():
         for one in changed:
-            if one.cost_micro is not None:
+            if one.cost_micro is not None and _has_new_cost(one):
                 journal.set_cost(one.answer, one.cost_micro, one.usage)
-            journal.set_verdict(one.answer, one.verdict)
+            if _has_new_verdict(one):
+                journal.set_verdict(one.answer, one.verdict)
 
 
-def _is_new(found: Finding) -> bool:
-    answer = found.answer
-    if answer.verdict == NOT_LEARNABLE and found.verdict.kind == ACCEPTED:
-        return False  # the reader of training data had the last word
-    usage = answer.usage if found.usage is None else found.usage
-    return (answer.verdict, answer.cost_micro, answer.usage) != (found.verdict, found.cost_micro, usage)
+def _has_new_cost(found: Finding) -> bool:
+    return found.answer.cost_micro is None and found.cost_micro is not None
 
 
-def usage_json(usage: Usage, *, is_counted: bool) -> dict[str, Any]:
-    """As the journal keeps it; `counted` = the server did not say it."""
-    return {**asdict(usage), "counted": True} if is_counted else asdict(usage)
-
-
-def _usage_of(body: bytes) -> Usage | None:
-    try:
-        document = parse_json(body)
-    except ValueError:
-        return None
-    return read_usage(document) if isinstance(document, Mapping) else None
+def _has_new_verdict(found: Finding) -> bool:
+    if found.answer.verdict in OF_DATASET and found.verdict.kind == ACCEPTED:
+        return False  # whoever wrote the dataset had the last word
+    return found.answer.verdict != found.verdict

@@ -7,18 +7,20 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from random import Random
 
 from kdfast.errors import BudgetReached, DataError, TeacherError
 from kdfast.teacher.api.client import Client
 from kdfast.teacher.api.ending import EndedEarly, Ending, InFlight
-from kdfast.teacher.api.finding import Finding, Read, judge_stored
+from kdfast.teacher.api.finding import Finding, Read
 from kdfast.teacher.api.job_report import EndedBy, Event, EventKind, JobResult, JobSettings, Tally
 from kdfast.teacher.api.journal import Answer, Attempt, Busy, GivenUp, Journal
 from kdfast.teacher.api.journal.entries import ACCEPTED
 from kdfast.teacher.api.journal_threads import JournalThreads
 from kdfast.teacher.api.pacing import Pacer, Slot
 from kdfast.teacher.api.rate_limit import RateLimit
+from kdfast.teacher.api.refusals import RECORD_REASONS
 from kdfast.teacher.api.retry import Decision, FailuresInARow, Tries, judge_outcome, stop_error
 from kdfast.teacher.asked import Asked
 
@@ -26,6 +28,9 @@ _CHUNK = 64
 """Answers that are there already are read, and noted in one commit, by so many."""
 
 _STOP_POLL_S = 0.2
+
+_LARGE_BODY = 65_536
+"""Bytes from which on a body is judged beside the event loop."""
 
 
 class Job:
@@ -84,11 +89,13 @@ class Job:
         self._check_secrets()
         with self._journal:
             watching = asyncio.create_task(self._watch())
+            watching.add_done_callback(self._watched)
             try:
                 await self._run()
             finally:
                 watching.cancel()
                 await asyncio.wait([watching])
+                self._watched(watching)
         if self._error is not None:
             raise self._error
         return self._tally.result(len(self._asked), self._ended, self._reason)
@@ -125,6 +132,11 @@ class Job:
             if self._stop_requested():
                 self._end("stopped")
             await self._clock.sleep(_STOP_POLL_S)
+
+    def _watched(self, watching: asyncio.Task[None]) -> None:
+        """An error of `stop_requested` ends the job: nobody could stop it any more."""
+        if not watching.cancelled():
+            self._fail(watching.exception())
 
     def _look(self) -> None:
         """Before each sending: whether to go on."""
@@ -170,8 +182,8 @@ class Job:
         Such a one is left by a kill just after it was stored.
         """
         kept: list[tuple[Asked, Answer, Decision]] = []
-        for asked, answer in there:
-            decision = judge_stored(answer, self._settings)
+        decisions = await self._journal.judge([answer for _, answer in there])
+        for (asked, answer), decision in zip(there, decisions, strict=True):
             was_accepted = answer.verdict is not None and answer.verdict.kind == ACCEPTED
             if decision.action == "stop" and not was_accepted:
                 await self._journal.withdraw(answer, decision.reason)
@@ -265,7 +277,8 @@ class Job:
         sent = await self._client.send(asked.request)
         self._tally.sent += sent.outcome.failure != "connect"
         answer = await self._journal.finish(attempt, sent)
-        decision = judge_outcome(
+        judge = partial(
+            judge_outcome,
             sent.outcome,
             tries,
             self._settings.policy,
@@ -273,7 +286,8 @@ class Job:
             rng=self._rng,
             secrets=self._settings.secrets,
         )
-        return answer, decision
+        is_large = len(sent.outcome.body) >= _LARGE_BODY
+        return answer, await asyncio.to_thread(judge) if is_large else judge()
 
     async def _settle(self, asked: Asked, answer: Answer | None, decision: Decision) -> Decision | None:
         """Notes what was decided about an outcome; gives the decision to send the request again, or None."""
@@ -293,6 +307,8 @@ class Job:
         stop = self._failures.record(decision)
         if stop is not None:
             self._end("error", stop_error(stop, status))
+        if answer is not None and not is_kept and decision.reason in RECORD_REASONS:
+            answer, is_kept = await self._journal.make_final(answer), True
         if answer is None or not is_kept:
             self._tally.tell("failed", asked, decision=decision)
             return None

@@ -30,8 +30,8 @@ class JobSettings:
         tokens_per_minute: the server's limit; None = none.
         answer_tokens: what an answer counts for against `tokens_per_minute`, beside the prompt's tokens.
         secrets: texts that must appear in no decision.
-        cost_of: the cost of an answer's tokens in millionths, for answers that `read` never sees, such as broken JSON;
-            None = their worst case stands.
+        cost_of: the cost of the tokens that a body states, in millionths. It is asked where no reading says a cost: of
+            broken JSON, of an error under a good status. Without such tokens, and with None, the worst case stands.
         busy_poll_s: after how many seconds it is asked again about a request that another process sends.
         clock: the clock of all waits.
     """

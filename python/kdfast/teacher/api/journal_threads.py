@@ -11,7 +11,7 @@ from typing import Self, TypeVar
 
 from kdfast.errors import TeacherError
 from kdfast.teacher.api.client import Sent
-from kdfast.teacher.api.finding import Finding, Read, find, is_charged, is_final, note
+from kdfast.teacher.api.finding import Finding, Read, find, is_charged, is_final, judge_stored, note
 from kdfast.teacher.api.job_report import JobSettings
 from kdfast.teacher.api.journal import Answer, Attempt, Busy, GivenUp, Journal, Response
 from kdfast.teacher.api.retry import Decision
@@ -101,6 +101,14 @@ class JournalThreads:
     async def withdraw(self, answer: Answer, reason: str) -> None:
         """As `Journal.withdraw`."""
         await self._surely(partial(self._journal.withdraw, answer, reason))
+
+    async def make_final(self, answer: Answer) -> Answer:
+        """As `Journal.make_final`."""
+        return await self._surely(partial(self._journal.make_final, answer))
+
+    async def judge(self, answers: Sequence[Answer]) -> list[Decision]:
+        """Judges stored responses."""
+        return await _in(self._reading, lambda: [judge_stored(one, self._settings) for one in answers])
 
     async def find(self, pairs: Sequence[tuple[Asked, Answer, Decision]]) -> list[Finding]:
         """Reads final answers."""

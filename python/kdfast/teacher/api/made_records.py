@@ -24,6 +24,7 @@ class MadeRecords:
         places: request hash -> file and line of the first record that was made from its answer.
         records: the records that were made from an answer, as far as `answers` has read.
         others: the records that do not say so.
+        with_logprobs: the records of both kinds that carry log-probabilities (`teacher_topk`).
 
     Examples:
         >>> import tempfile
@@ -39,6 +40,7 @@ class MadeRecords:
     places: dict[str, str] = field(default_factory=dict)
     records: int = 0
     others: int = 0
+    with_logprobs: int = 0
 
     def answers(self) -> Iterator[tuple[str, str]]:
         """(request hash, digest of the response) of each record that was made from an answer.
@@ -54,6 +56,7 @@ class MadeRecords:
                     record = _object(content, path, number) if content else {"__header__": True}
                     if "__header__" in record:
                         continue
+                    self.with_logprobs += _carries_logprobs(record)
                     answer = _answer(record, path, number)
                     if answer is None:
                         self.others += 1
@@ -95,6 +98,14 @@ def _answer(record: dict[str, Any], path: Path, number: int) -> tuple[str, str] 
                 number,
             )
     return str(request), str(response)
+
+
+def _carries_logprobs(record: dict[str, Any]) -> bool:
+    """Whether they are there for one token at least; whether they can be read, the reader of records says."""
+    found = record.get("teacher_topk")
+    if isinstance(found, str):
+        found = _encoded(found)
+    return isinstance(found, dict) and bool(found.get("ids"))
 
 
 def _encoded(text: str) -> Any:

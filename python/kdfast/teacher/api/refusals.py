@@ -21,6 +21,9 @@ class Refusal:
     stops: bool
 
 
+RECORD_REASONS = frozenset({"content_filter", "context_length", "refused_schema"})
+"""Reasons of a refusal that belongs to its record, whatever its status says: asked again, it comes again."""
+
 _QUOTA_CODES = {
     "insufficient_quota",
     "insufficient_balance",
@@ -46,7 +49,13 @@ _FILTER_CODES = {
 _LENGTH_CODES = {"context_length_exceeded", "exceed_context_size_error", "string_above_max_length"}
 _SCHEMA_CODES = {"invalid_function_parameters", "invalid_json_schema", "invalid_schema"}
 
-_QUOTA = re.compile(r"credit balance is too low|insufficient (balance|credits|funds)|billing", re.IGNORECASE)
+# Whole phrases at their place: a refusal may cite the prompt, and that may speak of bills.
+_QUOTA = re.compile(
+    r"^your credit balance is too low|^insufficient (balance|credits|funds)\b|^billing hard limit has been reached"
+    r"|^your account is not active, please check your billing"
+    r"|^you exceeded your current quota, please check your plan and billing",
+    re.IGNORECASE,
+)
 _KEY = re.compile(r"\bAPI key (is )?(not |in)valid|\binvalid API key", re.IGNORECASE)
 # Status 404 is nearly always the address or the model; 400 may be anything, so that it needs plainer words.
 _MODEL_404 = re.compile(r"\bmodel\b.{0,200}?(not exist|have access|doesn't exist|not found)", re.IGNORECASE)

@@ -31,11 +31,20 @@ class Origin:
         model: the model that the server names in its reply.
         provider: the house behind a router.
         system_fingerprint: the server's own mark of its set-up.
+
+    Examples:
+        >>> Origin("m-1", system_fingerprint="fp_4").text(), Origin().text()
+        ('m-1 / fp_4', 'one that says no name')
     """
 
     model: str | None = None
     provider: str | None = None
     system_fingerprint: str | None = None
+
+    def text(self) -> str:
+        """Who answered, in words."""
+        named = (self.model, self.provider, self.system_fingerprint)
+        return " / ".join(name for name in named if name is not None) or "one that says no name"
 
 
 @dataclass(frozen=True, kw_only=True)

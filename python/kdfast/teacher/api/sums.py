@@ -13,7 +13,7 @@ from kdfast.teacher.api.journal import Answer, AttemptRow, Journal, Request
 from kdfast.teacher.api.journal.owners import is_gone
 from kdfast.teacher.api.overview import read_all, text_of
 from kdfast.teacher.api.reply import Origin
-from kdfast.teacher.api.usage import Usage, read_usage
+from kdfast.teacher.api.usage import Usage, said_usage, usage_from_json
 
 Json = dict[str, Any]
 
@@ -80,6 +80,19 @@ def changes(teachers: Sequence[Json]) -> list[str]:
     return found
 
 
+def answered_by(teacher: Json) -> str:
+    """Who answered, in words.
+
+    Args:
+        teacher: one of the `teachers` of `sum_up`.
+
+    Example:
+        >>> answered_by({"model": "m-1", "provider": None, "system_fingerprint": "fp_4", "answers": 9})
+        'm-1 / fp_4'
+    """
+    return Origin(*(teacher[name] for name in _ORIGIN)).text()
+
+
 def time_text(ms: int) -> str:
     """A time in words.
 
@@ -114,7 +127,7 @@ class _Sums:
             return
         self.latencies.append(answer.latency_ms)
         document = _document(answer.body)
-        usage = _usage(answer.usage) or read_usage(document)
+        usage = usage_from_json(answer.usage) or said_usage(document)
         if usage is not None:
             self.counted += 1
             for name in _TOKENS:
@@ -155,21 +168,9 @@ def _document(body: bytes) -> Json:
     return document if isinstance(document, dict) else {}
 
 
-def _usage(stored: Json | None) -> Usage | None:
-    """What the reader of an answer counted, in kdfast's own names or in the server's."""
-    if stored is None or "cached_tokens" not in stored:
-        return None if stored is None else read_usage({"usage": stored})
-    counts = {name: stored.get(name, 0) for name in _TOKENS}
-    try:
-        return Usage(**counts)
-    except (TypeError, ValueError):
-        return None
-
-
 def _named(one: Json) -> str:
-    names = [one[name] for name in _ORIGIN if one[name] is not None]
     first, last = time_text(one["first_ms"]), time_text(one["last_ms"])
     if first[:10] == last[:10]:
         last = last[11:]
     span = first if one["first_ms"] == one["last_ms"] else f"{first.removesuffix(' UTC')} to {last}"
-    return f"{' / '.join(names)} ({one['answers']} answer{'s' * (one['answers'] != 1)}, {span})"
+    return f"{answered_by(one)} ({one['answers']} answer{'s' * (one['answers'] != 1)}, {span})"

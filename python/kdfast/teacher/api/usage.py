@@ -1,10 +1,15 @@
-"""How many tokens a reply says that it used, in the dialects of several servers."""
+"""How many tokens a reply says that it used, in the dialects of several servers; and how the journal keeps them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
+
+from kdfast.files import parse_json
+
+MOST_TOKENS = 10**9
+"""No request has more: a server that says so cannot count."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +61,64 @@ def read_usage(document: Mapping[str, Any]) -> Usage | None:
     except ValueError:
         return None
     return found if found.input_tokens else None
+
+
+def said_usage(document: Any) -> Usage | None:
+    """The usage that a parsed body states; None if it states none that can be right.
+
+    Args:
+        document: any JSON value.
+
+    Examples:
+        >>> said_usage({"usage": {"prompt_tokens": 10**18, "completion_tokens": 4}}) is None
+        True
+    """
+    return _possible(read_usage(document)) if isinstance(document, Mapping) else None
+
+
+def usage_of_body(body: bytes) -> Usage | None:
+    """As `said_usage`, of a raw body. One that is no JSON states none."""
+    try:
+        document = parse_json(body)
+    except ValueError:
+        return None
+    return said_usage(document)
+
+
+def usage_json(usage: Usage, *, is_counted: bool) -> dict[str, Any]:
+    """As the journal keeps it; `counted` = the server did not say it."""
+    return {**asdict(usage), "counted": True} if is_counted else asdict(usage)
+
+
+def usage_from_json(stored: Mapping[str, Any] | None) -> Usage | None:
+    """What `usage_json` made; a server's own names are read, too. None if it cannot be right.
+
+    Args:
+        stored: the `usage` of an answer in the journal.
+
+    Examples:
+        >>> usage_from_json(usage_json(Usage(input_tokens=9, output_tokens=4), is_counted=True))
+        Usage(input_tokens=9, output_tokens=4, cached_tokens=0, reasoning_tokens=0)
+        >>> usage_from_json({"prompt_tokens": 5, "completion_tokens": 1})
+        Usage(input_tokens=5, output_tokens=1, cached_tokens=0, reasoning_tokens=0)
+    """
+    if stored is None or "cached_tokens" not in stored:
+        return None if stored is None else said_usage({"usage": stored})
+    counts = {name: stored.get(name, 0) for name in _COUNTS}
+    if any(type(count) is not int for count in counts.values()):
+        return None
+    try:
+        return _possible(Usage(**counts))
+    except ValueError:
+        return None
+
+
+_COUNTS = tuple(one.name for one in fields(Usage))
+
+
+def _possible(usage: Usage | None) -> Usage | None:
+    is_possible = usage is not None and max(usage.input_tokens, usage.output_tokens) <= MOST_TOKENS
+    return usage if is_possible else None
 
 
 def _of_openai(usage: Mapping[str, Any]) -> Usage:

@@ -33,6 +33,7 @@ class LocalSettings:
         temperature: 0 = the likeliest token.
         seed: decides the draws of a temperature.
         answers_per_prompt: answers to each prompt.
+        template: SHA-256 of the source of the chat template that prompts are rendered with, in hex; None = not said.
     """
 
     model: str
@@ -43,9 +44,12 @@ class LocalSettings:
     temperature: float
     seed: int
     answers_per_prompt: int
+    template: str | None = None
 
     @classmethod
-    def of(cls, config: Config, directory: Path, turn_end_ids: Sequence[int]) -> Self:
+    def of(
+        cls, config: Config, directory: Path, turn_end_ids: Sequence[int], *, template: str | None = None
+    ) -> Self:
         """The settings of a config.
 
         An answer ends with an id that the model's own files name, or with the one that ends a turn of the template.
@@ -54,6 +58,7 @@ class LocalSettings:
             config: the config.
             directory: the model's Hugging Face directory.
             turn_end_ids: the ids with which the template ends an assistant's turn; the last one is special.
+            template: as the attribute.
 
         Raises:
             TeacherError: the directory is no model's, or a file of it is damaged.
@@ -71,6 +76,7 @@ class LocalSettings:
             temperature=float(teacher.temperature),
             seed=teacher.seed,
             answers_per_prompt=teacher.answers_per_prompt,
+            template=template,
         )
 
 
@@ -106,7 +112,8 @@ def local_request(prompt: Prompt, sample: int, ids: Sequence[int], settings: Loc
         body,
         sample,
         prompt.index * settings.answers_per_prompt + sample,
-        {"tokenizer": settings.tokenizer},
+        {"tokenizer": settings.tokenizer}
+        | ({} if settings.template is None else {"template": settings.template}),
     )
 
 

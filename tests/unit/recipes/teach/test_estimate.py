@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,33 @@ def test_tokens_and_cost_by_hand() -> None:
 def test_two_answers_to_a_prompt_are_one_prompt() -> None:
     prompt = job_prompt()
     found = estimate([ask(prompt), ask(prompt)], None, job_config(), FREE)
-    assert (found.prompts, found.requests) == (1, 2)
+    assert (found.prompts, found.requests) == (1, 1)  # the second one has the first one's answer
+
+
+def test_a_request_that_is_there_twice_is_sent_once() -> None:
+    asked = [*jobs(3, worst_micro=600), *jobs(2, worst_micro=600)]
+    repeated = [replace(one, prompt=job_prompt(9 + place)) for place, one in enumerate(asked[3:])]
+    config = job_config({"budget": 0.0036}, {"tokens_per_minute": 1000.0})
+    found = estimate([*asked, *repeated], None, config, PRICE)
+    alone = estimate(jobs(3, worst_micro=600), None, config, PRICE)
+    assert replace(found, prompts=3) == alone
+    assert (found.prompts, found.requests, found.covered) == (5, 3, 3)
+
+
+def test_the_limit_of_a_request_counts_and_not_that_of_the_config(journal: Journal) -> None:
+    config = job_config({"max_new_tokens": 100}, {"max_reasoning_tokens": 40})
+    found = estimate(jobs(10, output_tokens=2000), None, config, PRICE)
+    assert found.output_tokens.worst == 10 * 2040
+    assert "of 2040 tokens" in found.length_source
+    for one in jobs(5):
+        answer_of(journal, one, output_tokens=1020)
+    measured = estimate(jobs(10, start=50, output_tokens=2000), journal, config, PRICE)
+    assert (measured.length.expected, measured.output_tokens.expected) == (0.5, 10_200)
+
+
+def test_a_local_teacher_costs_nothing_whatever_the_price() -> None:
+    found = estimate(jobs(2), None, job_config({"kind": "local", "budget": 1.0}), PRICE)
+    assert (found.cost, found.covered) == (None, None)
 
 
 def test_lengths_are_measured_on_answers_of_this_model_alone(journal: Journal) -> None:
@@ -155,6 +182,11 @@ def test_what_is_free_is_not_shown_as_money(price: Price | None) -> None:
         ({"requests_per_minute": 10.0}, 1800, "api.requests_per_minute"),
         ({"tokens_per_minute": 1000.0}, 300 * (100 + 512) * 60 / 1000, "api.tokens_per_minute"),
         ({"requests_per_minute": 10.0, "tokens_per_minute": 10**9}, 1800, "api.requests_per_minute"),
+        (  # as the job does, also before it knows what the server adds
+            {"tokens_per_minute": 1000.0, "max_reasoning_tokens": 400},
+            300 * (100 + 512 + 400) * 60 / 1000,
+            "api.tokens_per_minute",
+        ),
     ],
 )
 def test_time_by_the_limits(api: dict[str, Any], seconds: float, reason: str) -> None:
@@ -205,8 +237,7 @@ def test_the_json_form_has_every_number(journal: Journal) -> None:
 
 
 def big(config: Config) -> Estimate:
-    prompt = job_prompt()
-    return estimate([ask(prompt, input_tokens=10**9, worst_micro=10**12)] * 9, None, config, PRICE)
+    return estimate(jobs(9, input_tokens=10**9, worst_micro=10**12), None, config, PRICE)
 
 
 def test_nothing_is_cut_at_80_columns(tmp_path: Path) -> None:

@@ -97,6 +97,8 @@ def test_answers_are_those_of_one_prompt_at_a_time(config: Config, path: Path, t
     assert result.verdicts == {Verdict("accepted"): 9 - cut} | (
         {Verdict("filtered", "cut"): cut} if cut else {}
     )
+    with Journal(path) as journal:
+        assert journal.money().spent_micro == 0
     for line, one in zip(lines, asked, strict=True):
         assert line["usage"]["input_tokens"] == len(one.request.body["prompt"])
         assert line["usage"]["output_tokens"] == len(line["response"]["choices"][0]["token_ids"])
@@ -183,6 +185,19 @@ def test_a_reader_that_changed_its_mind_sets_the_verdict_anew(config: Config, pa
 
     assert run_job(asked, config, path, read=read_anew).verdicts == {Verdict("filtered", "refusal"): 3}
     assert [line["verdict"]["reason"] for line in exported(path)] == ["refusal"] * 3
+
+
+def test_whatever_the_price_an_answer_of_this_machine_costs_nothing(config: Config, path: Path) -> None:
+    asked = requests_of(config, range(3))
+
+    def read_with_a_price(one: Asked, answer: Answer) -> Reading:
+        return replace(read(one, answer), cost_micro=500)
+
+    run_job(asked, config, path, read=read_with_a_price)
+    assert [line["cost_micro"] for line in exported(path)] == [0] * 3
+    with Journal(path) as journal:
+        journal.begin_attempt(requests_of(config, [7])[0].request, worst_micro=10, budget_micro=10)
+        assert (journal.money().spent_micro, journal.stats().uncosted) == (0, 0)
 
 
 def test_the_same_request_is_answered_once_and_keeps_its_smallest_place(config: Config, path: Path) -> None:

@@ -13,9 +13,9 @@ from tiny_run import TOOL
 
 from kdfast import KDDataset
 from kdfast.config import DataConfig
+from kdfast.data.token_rows import Reader
 from kdfast.errors import DataError
 from kdfast.recipes.teach.prompt_rows import prompt_rows
-from kdfast.recipes.teach.token_rows import Reader
 from kdfast.teacher.prompts import read_prompts
 
 Write = Callable[..., tuple[Path, DataConfig]]

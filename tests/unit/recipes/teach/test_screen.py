@@ -186,6 +186,30 @@ def test_another_teacher_is_an_alarm() -> None:
     assert "warning from line 2 on another teacher answers: m-2 / house / fp_1, before m-1" in shown(made)
 
 
+def test_a_server_with_a_new_fingerprint_for_each_reply_does_not_flood_the_screen() -> None:
+    made = screen(width=200, total=5000)
+    with made.shown():
+        made.on_event(answered(1))
+        for line in range(2, 2000):
+            new = Origin("m-1", None, f"fp_{line}")
+            made.on_event(answered(line, origin=new))
+            made.on_event(answered(line, "origin_changed", origin=new))
+        made.on_event(answered(3, "origin_changed", origin=Origin("m-1", None, "fp_3")))
+    assert [line for line in shown(made).splitlines() if line.startswith("warning")] == [
+        "warning from line 2 on another teacher answers: m-1 / fp_2, before m-1",
+        "warning from line 3 on another teacher answers: m-1 / fp_3, before m-1",
+        "warning from line 4 on another teacher answers: m-1 / fp_4, before m-1",
+        "warning and more teachers answer: see `kdfast journal stats`",
+    ]
+
+
+def test_an_answer_whose_cost_nobody_says_counts_with_its_worst_case() -> None:
+    counts = TeachCounts()
+    counts.add(event("answered", reading=reading(kind="failed", reason="repeated_index", cost_micro=None)))
+    counts.add(event("reused", reading=reading(kind="failed", reason="repeated_index", cost_micro=None)))
+    assert counts.spent_micro == 1000
+
+
 def test_a_wait_is_shown_until_something_comes() -> None:
     clock = Clock()
     made = screen(clock=clock, width=200)
@@ -207,7 +231,7 @@ def test_the_summary_says_all() -> None:
     made.on_event(answered(reasoning_tokens=1200, usage_counted=True))
     assert made.facts(5_000_000) == [
         ("requests", "9; 4 of them are left"),
-        ("answered", "4; 3 of them go into the dataset"),
+        ("answered", "4"),
         ("from the journal", "1 were answered before and not asked again"),
         ("filtered", "1: cut 1"),
         ("failed", "1: timeout 1"),

@@ -73,6 +73,15 @@ def test_with_tools_the_names_agree_everywhere() -> None:
     assert "math.sum" not in json.dumps(made)
 
 
+def test_the_template_is_in_the_hash_of_what_it_rendered_alone() -> None:
+    def hashed(endpoint: str, template: str | None) -> str:
+        made = settings(endpoint=endpoint, template=template)
+        return request_of(prompt(), 0, made, text="rendered")[0].hash
+
+    assert len({hashed("completions", one) for one in (None, "5eed", "70c3")}) == 3
+    assert len({hashed("chat/completions", one) for one in (None, "5eed", "70c3")}) == 1
+
+
 def test_tool_choice() -> None:
     assert body(prompt(tools=[TOOL]))["tool_choice"] == "auto"
     assert body(prompt(tools=[TOOL], tool_choice="none"))["tool_choice"] == "none"

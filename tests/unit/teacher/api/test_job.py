@@ -169,7 +169,7 @@ def test_answers_that_are_there_are_read_by_this_config(journal: Journal) -> Non
         again = run_job(items, journal, reader=strict)
     assert again.result.verdicts == {Verdict("filtered", "strict"): 70}
     assert journal.stats().verdicts == {("filtered", "strict"): 70}
-    assert journal.money().spent_micro == 7 * 70
+    assert journal.money().spent_micro == COST_MICRO * 70  # at the price of the job that asked
     assert server.seen.total() == 70
 
 
@@ -243,6 +243,39 @@ def test_a_final_status_whose_words_stop_the_job_is_withdrawn(
     assert ran.result.error.status == status
     assert rows(journal, one) == [("answered", status, False)]
     assert journal.answered(one.request.hash) is None
+
+
+FLAGGED = b'{"error": {"message": "Your input was flagged", "code": "content_filter"}}'
+TOO_LONG = b'{"error": {"message": "This model\'s maximum context length is 8192 tokens"}}'
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "reason"),
+    [(403, FLAGGED, "content_filter"), (500, TOO_LONG, "context_length"), (500, FLAGGED, "content_filter")],
+)
+def test_a_record_that_is_refused_with_any_status_is_never_asked_again(
+    journal: Journal, status: int, body: bytes, reason: str
+) -> None:
+    with RawServer([http_response(status, body)]) as server:
+        one = asked(server.url, 0)
+        first = run_job([one], journal)
+        assert rows(journal, one) == [("answered", status, True)]
+        second = run_job([one], journal)
+    verdict = Verdict("failed", reason)
+    assert (first.result.failures, first.result.verdicts) == ({reason: 1}, {verdict: 1})
+    assert (second.result.sent, second.result.reused, second.result.verdicts) == (0, 1, {verdict: 1})
+    answer = journal.answered(one.request.hash)
+    assert answer is not None
+    assert (answer.verdict, answer.cost_micro) == (verdict, 0)
+
+
+def test_a_large_answer_is_read_as_a_small_one_is(journal: Journal) -> None:
+    choice = {"message": {"content": "echo: question 0"}, "finish_reason": "stop"}
+    body = json.dumps({"choices": [choice], "padding": "x" * 200_000}).encode()
+    with RawServer([http_response(200, body)]) as server:
+        one = asked(server.url, 0)
+        ran = run_job([one], journal)
+    assert (ran.kinds(), rows(journal, one)) == (["answered"], [ANSWER])
 
 
 def test_a_kill_before_the_withdrawal_does_not_keep_a_refusal_for_ever(journal: Journal) -> None:

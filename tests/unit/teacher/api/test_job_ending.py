@@ -111,6 +111,24 @@ def test_a_stop_ends_long_waits(journal: Journal, behaviour: str, kind: str) -> 
     assert (ran.result.ended, ran.result.left, journal.stats().in_flight) == ("stopped", 9, 0)
 
 
+def test_an_error_of_whoever_asks_to_stop_ends_the_job(journal: Journal) -> None:
+    """While the one worker waits for most of an hour, so that only the watcher asks."""
+    stop = StopAfter("waiting", 1)
+
+    def requested() -> bool:
+        if stop.requested():
+            raise RuntimeError("nobody can stop this any more")
+        return False
+
+    limits = settings(1, clock=MonotonicClock())
+    with (
+        FakeServer(lambda _: "rate_limit_seconds", wait_s=3000) as server,
+        pytest.raises(RuntimeError, match="nobody can stop this any more"),
+    ):
+        run_job(many(server.url, 9), journal, limits, on_event=stop.on_event, stop_requested=requested)
+    assert journal.stats().in_flight == 0
+
+
 def test_a_stop_before_the_start_reads_and_sends_nothing(journal: Journal) -> None:
     with FakeServer() as server:
         run_job(many(server.url, 2), journal)

@@ -156,13 +156,19 @@ def test_nothing_is_begun_beyond_the_budget(journal: Journal, other: Journal) ->
     assert isinstance(got, Answer), "what is there costs nothing"
 
 
-def test_a_cost_can_be_set_again(journal: Journal, path: Path) -> None:
-    got = answered(journal, request())
-    for cost, usage in ((70, {"total_tokens": 7}), (60, None)):
-        got = journal.set_cost(got, cost, usage)
+def test_a_cost_is_set_once_whoever_comes_later(journal: Journal, other: Journal) -> None:
+    unpriced = answered(journal, request())
+    for of, cost, usage in (
+        (journal, 70, {"total_tokens": 7}),
+        (journal, 60, None),
+        (other, 80, {"total_tokens": 8}),
+    ):
+        got = of.set_cost(unpriced, cost, usage)  # the other one read it before it had a cost
         assert got == journal.answered(request().hash)
-        assert (got.cost_micro, got.usage) == (cost, {"total_tokens": 7})
-        assert journal.money() == Money(cost, 0)
+        assert (got.cost_micro, got.usage) == (70, {"total_tokens": 7})
+        assert journal.money() == Money(70, 0)
+    free = answered(journal, request(1), cost_micro=0)
+    assert journal.set_cost(free, 5).cost_micro == 0
 
 
 # Verdicts
@@ -190,6 +196,31 @@ def test_a_withdrawn_answer_is_requested_again(journal: Journal) -> None:
     assert journal.answered(request().hash) is not None
 
 
+def test_a_response_that_is_made_final_is_never_asked_for_again(journal: Journal) -> None:
+    asked = request()
+    refused = journal.finish_attempt(
+        begun(journal, asked), response("flagged", 403), final=False, cost_micro=0
+    )
+    assert journal.answered(asked.hash) is None
+    got = journal.make_final(refused)
+    assert got.final
+    assert got == journal.answered(asked.hash) == journal.begin_attempt(asked, 100) == journal.make_final(got)
+    journal.withdraw(got, "a mistake")
+    assert [row.reason for row in journal.attempts(asked.hash)] == ["a mistake"]
+    journal.make_final(got)
+    assert [(row.final, row.reason) for row in journal.attempts(asked.hash)] == [(True, "")]
+
+
+def test_the_first_final_answer_stays_the_answer(journal: Journal) -> None:
+    asked = request()
+    late = journal.finish_attempt(begun(journal, asked), response("slow", 500), final=False, cost_micro=0)
+    first = answered(journal, asked)
+    journal.make_final(late)
+    assert journal.answered(asked.hash) == first
+    journal.withdraw(first, "unknown model")
+    assert journal.answered(asked.hash) == journal.stored(late.id)
+
+
 def test_changes_together_are_one_commit(journal: Journal, other: Journal) -> None:
     got = [answered(journal, request(number)) for number in range(3)]
     with journal.together():
@@ -202,12 +233,12 @@ def test_changes_together_are_one_commit(journal: Journal, other: Journal) -> No
     assert other.money() == Money(15, 0)
     with pytest.raises(KeyError):
         _change_and_fail(journal, got[0])
-    assert other.money() == Money(15, 0)
+    assert other.stats().verdicts == {("accepted", ""): 3}
 
 
 def _change_and_fail(journal: Journal, answer: Answer) -> None:
     with journal.together():
-        journal.set_cost(answer, 1)
+        journal.set_verdict(answer, Verdict("filtered"))
         raise KeyError
 
 

@@ -114,7 +114,10 @@ class JournalTwin(RuleBasedStateMachine):
 
     @precondition(lambda self: any(one.state == "answered" for _, one in self.begun))
     @rule(
-        data=st.data(), verdict=VERDICTS, cost=AMOUNTS, what=st.sampled_from(["verdict", "cost", "withdraw"])
+        data=st.data(),
+        verdict=VERDICTS,
+        cost=AMOUNTS,
+        what=st.sampled_from(["verdict", "cost", "make final", "withdraw"]),
     )
     def read(self, data: st.DataObject, verdict: Verdict, cost: int, what: str) -> None:
         stored = [(attempt, naive) for attempt, naive in self.begun if naive.state == "answered"]
@@ -125,8 +128,11 @@ class JournalTwin(RuleBasedStateMachine):
             naive.verdict = (verdict.kind, verdict.reason)
             journal.set_verdict(answer, verdict)
         elif what == "cost":
-            naive.cost = cost
-            journal.set_cost(answer, cost)
+            self.twin.set_cost(naive, cost)
+            assert journal.set_cost(answer, cost).cost_micro == naive.cost
+        elif what == "make final":
+            self.twin.make_final(naive)
+            assert journal.make_final(answer).final
         elif naive.verdict == ("accepted", ""):
             with pytest.raises(ValueError, match="cannot be withdrawn"):
                 journal.withdraw(answer, "x")

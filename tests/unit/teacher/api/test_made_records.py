@@ -84,3 +84,22 @@ def test_the_first_record_of_an_answer_gives_the_place(tmp_path: Path) -> None:
     made, answers = _read(tmp_path, record, record)
     assert answers == [(REQUEST, RESPONSE)] * 2
     assert made.places[REQUEST].endswith(":1")
+
+
+@pytest.mark.parametrize(
+    ("topk", "carries"),
+    [
+        ({"ids": [[5]], "logprobs": [[-0.5]]}, True),
+        ('{"ids": [[5]], "logprobs": [[-0.5]]}', True),
+        ({"ids": [], "logprobs": []}, False),
+        ({}, False),
+        ("", False),
+        ("no JSON", False),
+        (None, False),
+        ([], False),
+    ],
+)
+def test_records_with_log_probabilities_are_counted(tmp_path: Path, topk: object, carries: bool) -> None:
+    mine = {"prompt": "a", "teacher_topk": topk}
+    made, _ = _read(tmp_path, mine, mine | {"metadata": {"teacher": TEACHER}}, {"prompt": "b"})
+    assert made.with_logprobs == 2 * carries

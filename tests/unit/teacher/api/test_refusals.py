@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kdfast.teacher.api.error_words import ServerError
-from kdfast.teacher.api.refusals import Refusal, refusal_of
+from kdfast.teacher.api.refusals import RECORD_REASONS, Refusal, refusal_of
 
 
 def refusal(status: int, words: str = "", *codes: str, param: str = "") -> Refusal | None:
@@ -38,6 +38,48 @@ def test_unknown_models(status: int, words: str, stops: bool) -> None:
     found = refusal(status, words)
     assert found is not None
     assert (found.stops, found.reason == "unknown_model") == (stops, stops)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade.",
+        "Insufficient credits. Add more.",
+        "Insufficient Balance",
+        "Billing hard limit has been reached",
+        "Your account is not active, please check your billing details on our website.",
+        "You exceeded your current quota, please check your plan and billing details.",
+    ],
+)
+def test_no_money(words: str) -> None:
+    assert refusal(400, words) == Refusal("insufficient_quota", stops=True)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Invalid value for messages[0].content: 'Why does billing charge me twice?'",
+        "billing",
+        "unexpected role in: 'the transfer failed, insufficient funds'",
+        "cannot parse 'your account is not active, please check your billing'",
+    ],
+)
+def test_a_prompt_that_speaks_of_money_does_not_stop_the_job(words: str) -> None:
+    found = refusal(400, words)
+    assert found is not None
+    assert not found.stops
+
+
+@pytest.mark.parametrize("status", [400, 413, 422, 500])
+def test_reasons_that_belong_to_a_record(status: int) -> None:
+    codes = {
+        "content_filter": "content_filter",
+        "context_length": "context_length_exceeded",
+        "refused_schema": "invalid_json_schema",
+    }
+    found = {refusal(status, "no", code) for code in codes.values()}
+    assert found == {Refusal(reason, stops=False) for reason in RECORD_REASONS}
+    assert set(codes) == RECORD_REASONS
 
 
 def test_403_of_a_moderation_costs_one_record() -> None:

@@ -248,3 +248,15 @@ def test_whatever_comes_is_an_answer_or_has_a_problem(message: Any, finish: Any)
     assert (answer.message is None) == bool(answer.problem) == bool(answer.detail)
     if answer.message is not None:
         assert json.loads(json.dumps(answer.message, allow_nan=False)) == answer.message
+
+
+@pytest.mark.parametrize(
+    ("origin", "text"),
+    [
+        (Origin("m", "house", "fp"), "m / house / fp"),
+        (Origin(provider="house"), "house"),
+        (Origin(), "one that says no name"),
+    ],
+)
+def test_who_answered_in_words(origin: Origin, text: str) -> None:
+    assert origin.text() == text

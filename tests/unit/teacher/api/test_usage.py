@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from kdfast.teacher.api.usage import Usage, read_usage
+from kdfast.teacher.api.usage import (
+    MOST_TOKENS,
+    Usage,
+    read_usage,
+    said_usage,
+    usage_from_json,
+    usage_json,
+    usage_of_body,
+)
 
 
 def read(**usage: Any) -> Usage | None:
@@ -93,6 +104,54 @@ def test_what_cannot_be_right_is_missing(usage: dict[str, Any]) -> None:
 @pytest.mark.parametrize("document", [{}, {"usage": None}, {"usage": [1]}, {"usage": "many"}])
 def test_no_usage(document: dict[str, Any]) -> None:
     assert read_usage(document) is None
+
+
+def test_more_tokens_than_a_request_can_have_are_no_usage() -> None:
+    most = Usage(input_tokens=MOST_TOKENS, output_tokens=1)
+    assert said_usage({"usage": {"prompt_tokens": MOST_TOKENS, "completion_tokens": 1}}) == most
+    for usage in (
+        {"prompt_tokens": MOST_TOKENS + 1, "completion_tokens": 1},
+        {"prompt_tokens": 1, "completion_tokens": 10**18},
+        {"prompt_tokens": 1e300, "completion_tokens": 1},
+    ):
+        assert said_usage({"usage": usage}) is None
+        assert usage_from_json(usage) is None
+        assert usage_of_body(json.dumps({"usage": usage}).encode()) is None
+    assert usage_from_json({"input_tokens": 10**18, "output_tokens": 1, "cached_tokens": 0}) is None
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"no JSON", b"[]", b"3", b"null", b"\xff", b'{"usage": 3}', b"[" * 100_000]
+)
+def test_bodies_that_state_no_usage(body: bytes) -> None:
+    assert usage_of_body(body) is None
+
+
+counts = st.integers(0, MOST_TOKENS)
+
+
+@given(counts, counts, counts, counts, st.booleans())
+def test_what_the_journal_keeps_is_read_back(
+    prompt: int, cached: int, output: int, reasoning: int, is_counted: bool
+) -> None:
+    usage = Usage(
+        input_tokens=prompt,
+        cached_tokens=min(cached, prompt),
+        output_tokens=output,
+        reasoning_tokens=min(reasoning, output),
+    )
+    kept = usage_json(usage, is_counted=is_counted)
+    assert usage_from_json(json.loads(json.dumps(kept))) == usage
+    assert ("counted" in kept) == is_counted
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"input_tokens": "7"}, {"input_tokens": None}, {"output_tokens": True}, {"cached_tokens": 9}]
+)
+def test_what_the_journal_cannot_have_kept_is_missing(wrong: dict[str, Any]) -> None:
+    right = usage_json(Usage(input_tokens=7, output_tokens=2), is_counted=False)
+    assert usage_from_json({**right, **wrong}) is None
+    assert usage_from_json(None) is None
 
 
 def test_a_part_is_no_larger_than_its_sum() -> None:

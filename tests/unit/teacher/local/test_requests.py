@@ -60,6 +60,7 @@ def config_of(model: Path, **teacher: object) -> Config:
         {"model": "other"},
         {"dtype": "bf16"},
         {"tokenizer": "other"},
+        {"template": "7e3"},
         {"end_ids": (2,)},
         {"max_tokens": 65},
         {"temperature": 0.25},
@@ -157,7 +158,7 @@ def test_the_settings_of_a_config(tmp_path: Path) -> None:
     model = write_files(tmp_path / "model", config={"eos_token_id": [300, 257]})
     write_tokenizer(model)
     config = config_of(model, max_new_tokens=9, temperature=1, seed=4, answers_per_prompt=2, dtype="bf16")
-    settings = LocalSettings.of(config, model, [10, 258])
+    settings = LocalSettings.of(config, model, [10, 258], template="7e3")
     assert settings == LocalSettings(
         model=weights_fingerprint(model),
         dtype="bf16",
@@ -167,6 +168,7 @@ def test_the_settings_of_a_config(tmp_path: Path) -> None:
         temperature=1.0,
         seed=4,
         answers_per_prompt=2,
+        template="7e3",
     )
     assert type(settings.temperature) is float
 

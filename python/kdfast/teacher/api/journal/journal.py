@@ -260,12 +260,17 @@ class Journal(Reader):
             raise ValueError(f"the attempt has ended already: {attempt.id}")
 
     def set_cost(self, answer: Answer, cost_micro: int, usage: Mapping[str, Any] | None = None) -> Answer:
-        """Sets what a stored response cost; may be called again.
+        """Sets what a stored response cost, once: a cost that is there stays, and its usage with it.
+
+        So no later price and no other config changes what was paid.
 
         Args:
             answer: a stored response.
             cost_micro: in millionths of the currency.
             usage: what was counted, as a JSON object; None = keep what is stored.
+
+        Returns:
+            the answer as it is stored now.
 
         Raises:
             ValueError: the amount is out of range.
@@ -274,10 +279,10 @@ class Journal(Reader):
         text = None if usage is None else canonical_json(dict(usage)).decode()
         with self.database.writing():
             self.database.change(
-                "UPDATE attempt SET cost_micro = ?, usage = coalesce(?, usage) WHERE id = ?",
+                "UPDATE attempt SET cost_micro = ?, usage = coalesce(?, usage) WHERE id = ? AND cost_micro IS NULL",
                 [cost_micro, text, answer.id],
             )
-        return replace(answer, cost_micro=cost_micro, usage=answer.usage if usage is None else dict(usage))
+            return self.stored(answer.id)
 
     def set_verdict(self, answer: Answer, verdict: Verdict) -> Answer:
         """Stores what a reader made of an answer; replaces an earlier verdict."""
@@ -310,6 +315,21 @@ class Journal(Reader):
                 " WHERE answer = ?",
                 [answer.id],
             )
+
+    def make_final(self, answer: Answer) -> Answer:
+        """Says that a stored response is final after all, so that its request is never sent again.
+
+        For what only its body tells: a content filter that answers with status 403. The opposite of `withdraw`.
+
+        Returns:
+            the response as it is stored now. If another final one came before, that one stays the answer.
+        """
+        with self.database.writing():
+            self.database.change("UPDATE attempt SET final = 1, reason = '' WHERE id = ?", [answer.id])
+            self.database.change(
+                "UPDATE request SET answer = ? WHERE hash = ? AND answer IS NULL", [answer.id, answer.hash]
+            )
+            return self.stored(answer.id)
 
     @contextmanager
     def together(self) -> Iterator[None]:

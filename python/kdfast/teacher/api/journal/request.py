@@ -64,7 +64,6 @@ class Request:
         sample: which of several answers to the same body this one is, from 0.
         order: the request's place in its job. Results are read by it; it is not in the hash.
         context: what else decides the answer, such as names of headers; {} = nothing.
-        content: canonical JSON of all but `order`.
         hash: SHA-256 of `content`, in hex.
 
     Examples:
@@ -80,19 +79,22 @@ class Request:
     sample: int = 0
     order: int = 0
     context: Mapping[str, Any] = field(default_factory=dict)
-    content: bytes = field(init=False, repr=False, compare=False)
     hash: str = field(init=False)
 
     def __post_init__(self) -> None:
         for name, number in (("sample", self.sample), ("order", self.order)):
             if not 0 <= number < MOST_ORDER:
                 raise ValueError(f"{name} must be at least 0 and below {MOST_ORDER}: {number}")
+        object.__setattr__(self, "hash", hashlib.sha256(canonical_json(self._parts())).hexdigest())
+
+    @property
+    def content(self) -> bytes:
+        """Canonical JSON of all but `order`; made anew each time, because a job has many requests."""
+        return canonical_json(self._parts())
+
+    def _parts(self) -> dict[str, Any]:
         parts: dict[str, Any] = {"endpoint": self.endpoint, "body": dict(self.body), "sample": self.sample}
-        if self.context:
-            parts["context"] = dict(self.context)
-        content = canonical_json(parts)
-        object.__setattr__(self, "content", content)
-        object.__setattr__(self, "hash", hashlib.sha256(content).hexdigest())
+        return parts | ({"context": dict(self.context)} if self.context else {})
 
     @classmethod
     def from_content(cls, content: bytes, order: int = 0) -> Self:

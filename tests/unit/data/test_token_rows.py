@@ -13,7 +13,7 @@ from tiny_run import TOOL
 
 from kdfast import KDDataset
 from kdfast.config import DataConfig
-from kdfast.recipes.teach.token_rows import TOO_LONG, Reader, to_line, write_lines
+from kdfast.data.token_rows import TOO_LONG, Reader, to_line, write_lines
 
 
 def call(**arguments: object) -> dict[str, object]:
