@@ -351,4 +351,4 @@ def test_a_pilot_whose_server_fails_is_no_verdict_on_the_teacher(folder: Folder)
     with FakeServer(by_index(["error_500"] * 100)) as server:
         result = folder.teach(server, "teacher.max_retries=0", options=("--pilot", "5"))
     assert result.returncode == 5
-    assert f"5 requests have no answer (server_error from {server.url})" in result.stderr
+    assert f"5 requests have no answer (HTTP status 500 from {server.url}/chat/completions)" in result.stderr

@@ -39,13 +39,11 @@ class Asking:
     Attributes:
         ended: "done", "stopped", "budget" or "error".
         error: the words of the server or the budget; None if it is done or was stopped.
-        reason: why requests were given up, for a message; "" = none was.
         facts: the summary, as names and texts.
     """
 
     ended: EndedBy = "done"
     error: TeacherError | None = None
-    reason: str = ""
     facts: tuple[tuple[str, str], ...] = ()
 
 
@@ -143,9 +141,7 @@ def _ask_server(
     with screen.shown():
         result = asyncio.run(run())
     facts = screen.facts(journal.money().spent_micro)
-    mostly = max(result.failures, key=lambda name: result.failures[name], default="")
-    reason = f" ({mostly} from {config.api.base_url})" if mostly else ""
-    return Asking(ended=result.ended, error=result.error, reason=reason, facts=tuple(facts))
+    return Asking(ended=result.ended, error=result.error, facts=tuple(facts))
 
 
 def check_listening(api: ApiConfig) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from kdfast.config import Config
@@ -50,16 +51,22 @@ def check_ended(
         )
     most = config.teacher.max_unknown_retries
     lost = sum(journal.unknown_outcomes(one.request.hash) > most for one in missing)
-    unknown = (
-        f"; {lost} were lost too often: raise teacher.max_unknown_retries, each may be charged"
-        if lost
-        else ""
-    )
-    raise TeacherError(
-        f"{len(missing)} requests have no answer{done.reason}; {len(missing) - lost} of them are asked again by: "
-        f"{request.again()}{unknown}",
-        retryable=True,
-    )
+    words = f"{len(missing)} requests have no answer{_why(missing, journal)}"
+    if lost:
+        words += f"; {lost} were lost too often: raise teacher.max_unknown_retries, each may be charged"
+    again = f"{len(missing) - lost} of them are asked again by: {request.again()}"
+    raise TeacherError(f"{words}; {again}", retryable=True)
+
+
+def _why(missing: Sequence[Asked], journal: Journal) -> str:
+    """What most of them ended with."""
+    reasons: Counter[str] = Counter()
+    for one in missing:
+        tries = journal.attempts(one.request.hash)
+        if tries:
+            last = tries[-1]
+            reasons[f"HTTP status {last.status}" if last.status is not None else last.reason] += 1
+    return f" ({reasons.most_common(1)[0][0]} from {missing[0].request.endpoint})" if reasons else ""
 
 
 def check_written(written: Written) -> None:
