@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from urllib.parse import urlsplit
@@ -94,47 +94,22 @@ def _ask_server(
     display: Display,
     stop: StopRequest,
 ) -> Asking:
-    config, secrets = plan.config, secrets_of(plan.config)
-    screen = TeachScreen(
-        display, len(asked), priced=plan.price != FREE, spent_micro=journal.money().spent_micro
-    )
-    settings = JobSettings(
-        budget_micro=None if config.teacher.budget is None else to_micro(config.teacher.budget),
-        policy=RetryPolicy(
-            max_retries=config.teacher.max_retries, max_unknown_retries=config.teacher.max_unknown_retries
-        ),
-        limits=ConcurrencyLimits(
-            start=min(_FIRST_CONCURRENCY, config.api.concurrency), highest=config.api.concurrency
-        ),
-        max_failures_in_a_row=config.teacher.max_failures_in_a_row,
-        requests_per_minute=config.api.requests_per_minute,
-        tokens_per_minute=config.api.tokens_per_minute,
-        answer_tokens=config.teacher.max_new_tokens + config.api.max_reasoning_tokens,
-        secrets=secrets.values,
-        cost_of=partial(cost_micro, plan.price),
-    )
-
-    def stop_requested() -> bool:
-        if stop.requested and not told:
-            told.append("once")
-            words = "stopping: the requests in flight are awaited; a second Ctrl-C loses what they cost"
-            display.console.print(words, markup=False, highlight=False, soft_wrap=True)
-        return stop.requested
-
-    told: list[str] = []
+    api, secrets = plan.config.api, secrets_of(plan.config)
     if any(journal.answered(one.request.hash) is None for one in asked):
-        check_listening(config.api)
+        check_listening(api)
+    spent = journal.money().spent_micro
+    screen = TeachScreen(display, len(asked), priced=plan.price != FREE, spent_micro=spent)
 
     async def run() -> JobResult:
-        async with Client(config.api, secrets) as client:
+        async with Client(api, secrets) as client:
             job = Job(
                 asked,
                 journal,
                 client,
                 answers.read,
-                settings,
+                _settings(plan, secrets),
                 on_event=screen.on_event,
-                stop_requested=stop_requested,
+                stop_requested=_said_once(stop, display),
             )
             return await job.run()
 
@@ -142,6 +117,35 @@ def _ask_server(
         result = asyncio.run(run())
     facts = screen.facts(journal.money().spent_micro)
     return Asking(ended=result.ended, error=result.error, facts=tuple(facts))
+
+
+def _settings(plan: Plan, secrets: Secrets) -> JobSettings:
+    """The limits of a job, as its config says them."""
+    teacher, api = plan.config.teacher, plan.config.api
+    return JobSettings(
+        budget_micro=None if teacher.budget is None else to_micro(teacher.budget),
+        policy=RetryPolicy(max_retries=teacher.max_retries, max_unknown_retries=teacher.max_unknown_retries),
+        limits=ConcurrencyLimits(start=min(_FIRST_CONCURRENCY, api.concurrency), highest=api.concurrency),
+        max_failures_in_a_row=teacher.max_failures_in_a_row,
+        requests_per_minute=api.requests_per_minute,
+        tokens_per_minute=api.tokens_per_minute,
+        answer_tokens=teacher.max_new_tokens + api.max_reasoning_tokens,
+        secrets=secrets.values,
+        cost_of=partial(cost_micro, plan.price),
+    )
+
+
+def _said_once(stop: StopRequest, display: Display) -> Callable[[], bool]:
+    """Whether to stop; says so when it is seen first."""
+    told: list[str] = []
+
+    def stop_requested() -> bool:
+        if stop.requested and not told:
+            told.append("stopping: the requests in flight are awaited; a second Ctrl-C loses what they cost")
+            display.console.print(told[0], markup=False, highlight=False, soft_wrap=True)
+        return stop.requested
+
+    return stop_requested
 
 
 def check_listening(api: ApiConfig) -> None:
