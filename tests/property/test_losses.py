@@ -86,7 +86,8 @@ def test_chunk_size_and_row_order_do_not_matter(form, data):
     total = form.term(plain[0] @ plain[1].T, inputs).total
     total.backward()
     results.append((total.detach(), plain[0].grad, plain[1].grad))
-    tolerance = 1e-12 if dtype == torch.float64 else 1e-6
+    # in fp32 the summands of a reverse KL are some times larger than their sum; fp64 finds what is wrong
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-5
     for result in results[1:]:
         for got, expected in zip(result, results[0], strict=True):
             torch.testing.assert_close(
@@ -226,7 +227,8 @@ def test_student_equal_to_teacher_has_0_and_no_gradient(form, dtype, temperature
     made = logits if form.kind == "dense" else logits / temperature
     x = logits.to(dtype).requires_grad_()
     term = form.term(x, form.inputs(8, VOCAB, K, logits=made), temperature=temperature)
-    tolerance = 1e-12 if dtype == torch.float64 else 1e-6
+    # in fp32 the summands of a reverse KL are some times larger than their sum; fp64 finds what is wrong
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-5
     assert abs(float(term.total.detach())) < 8 * tolerance
     term.total.backward()
     if form.divergence.smooth:
