@@ -190,8 +190,8 @@ def worst_output_tokens(request: Request, settings: RequestSettings) -> int:
     limits = [_whole(body.get(key)) for key in (settings.max_tokens_key, *_LIMITS)]
     if not any(limits):
         raise ConfigError(
-            f"api.omit: leave {settings.max_tokens_key} in the request, or set another limit in api.extra_body: without"
-            f" one an answer has no largest cost, got {list(settings.omit)}"
+            f"api.omit: leave {settings.max_tokens_key} in the request (api.max_tokens_key renames it): without a limit"
+            f" an answer has no largest cost, got {list(settings.omit)}"
         )
     return max(limits) * max(1, *(_whole(body.get(key)) for key in ("n", "best_of")))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -118,7 +119,10 @@ class Client:
 
     def _client(self, api: ApiConfig, secrets: Secrets) -> httpx2.AsyncClient:
         return httpx2.AsyncClient(
+            # A server of one's own is reached without a proxy; its certificate may be of one's own, too, and
+            # Python's default context reads SSL_CERT_FILE.
             trust_env=api.hosted,
+            verify=True if api.hosted else ssl.create_default_context(),
             headers=_headers(secrets),
             cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
             follow_redirects=False,
