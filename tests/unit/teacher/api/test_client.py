@@ -206,3 +206,15 @@ def test_a_host_that_cannot_be() -> None:
     host = "-\u00e4-"
     with pytest.raises(ConfigError, match=rf"^api\.base_url: .*: http://{host}/v1$"):
         Client(ApiConfig(base_url=f"http://{host}/v1", model="m"), Secrets())
+
+
+def test_a_proxy_variable_does_not_matter_for_a_server_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+    with RawServer([http_response(200, b"{}")]) as server:
+        assert outcome(server.url).status == 200
+
+
+def test_a_proxy_variable_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "nonsense://x")
+    with pytest.raises(ConfigError, match=r"^api\.base_url: a proxy variable .* cannot be used"):
+        Client(ApiConfig(base_url="https://example.com/v1", model="m"), SECRETS)
