@@ -107,6 +107,10 @@ class QATError(KdfastError, RuntimeError):
     """A model cannot be quantised as asked, or what was quantised is not what was trained."""
 
 
+class DivergedError(KdfastError):
+    """A loss or a gradient is not finite; no weight was changed. Every rank of a run raises it at the same step."""
+
+
 class CheckpointError(KdfastError, RuntimeError):
     """A checkpoint that is missing, damaged or of another run."""
 

@@ -238,7 +238,11 @@ def test_quarantine_sets_bad_lines_aside(taught: Path, tmp_path: Path) -> None:
         ("teacher.demonstrations=99", "teacher.demonstrations: more than the training records have to show"),
         ("arch.layers=3", "arch.layers: the model has 2 layers"),
         ("data.shape_probs=[1, 0, 0]", "data.shape_probs: must be above 0 for a shape that has rows ("),
-        ("kd.hidden_state_weight=1", "kd.hidden_state_weight: needs a live teacher's hidden states"),
+        (
+            "kd.hidden_state_weight=1",
+            "kd.hidden_state_weight: must be 0 without a teacher beside the student",
+        ),
+        ("kd.prompt_kl_weight=1", "kd.prompt_kl_weight: must be 0 without a teacher beside the student"),
     ],
 )
 def test_what_the_config_asks_for_and_the_data_do_not_have(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from tiny_run import record, write_teacher
 from torch import Tensor
 
 from kdfast.config import KDConfig
+from kdfast.config.quant import FormatName, QuantConfig
 from kdfast.data import KDDataset, collate_kd_batch
 from kdfast.distributed.ranks import Ranks
 from kdfast.losses import (
@@ -28,6 +30,7 @@ from kdfast.losses import (
 )
 from kdfast.losses.latency.length_aware_kd_loss import expected_length
 from kdfast.pretrained import load_causal_lm
+from kdfast.qat import apply_qat_to_model, convert_qat, is_qat_applied, remove_qat, should_enable_qat
 from kdfast.recipes.train.objective import Objective
 from kdfast.recipes.train.step import Runner, StudentLoss
 from kdfast.shapes import StepSampler, sample_enumerated_shape
@@ -196,6 +199,25 @@ def test_latency_losses_with_combined_kd(data: KDDataset, student: Any) -> None:
     assert plan_batch(excused, on).counts["length"] == counts["length"] - due
 
 
+def test_qat_enablement_timing(data: KDDataset, student: Any) -> None:
+    """In a loop with all latency losses quantisation begins exactly at its step, whatever the number of steps."""
+    on = {"ce_truth_weight": 0.2, "length_weight": 0.5, "early_tool_ce_weight": 0.5}
+    some, rows = runner(student, settings(data, **on)), batch(data, range(4))
+    config = QuantConfig(enabled=True, start_fraction=0.8, format="q4_0")
+    optimizer = torch.optim.SGD(student.parameters(), lr=1e-3)
+    for total, first in ((5, 4), (10, 8), (7, 6)):
+        remove_qat(student)
+        seen = []
+        for number in range(total):
+            if should_enable_qat(number, total, config):
+                apply_qat_to_model(student, config)
+            seen.append(is_qat_applied(student))
+            some.step([rows], number, None)
+            optimizer.step()
+            optimizer.zero_grad()
+        assert seen == [False] * first + [True] * (total - first)
+
+
 class TestTrainingStepWithSpeedOptimizations:
     """One optimiser step with each feature: the gradient reaches the parameters, and only through it."""
 
@@ -251,6 +273,26 @@ class TestTrainingStepWithSpeedOptimizations:
         # padding to another shape changes nothing
         torch.testing.assert_close(steps[0], steps[1], rtol=1e-4, atol=1e-7)
         assert float(steps[0].norm()) > 1e-3
+
+    @pytest.mark.parametrize("format_name", ["int8_channel", "q4_0"])
+    def test_training_step_with_qat(self, data: KDDataset, student: Any, format_name: FormatName) -> None:
+        """The step of a float model with the weights q * s, in every loss, the latency losses' second product too."""
+        on = {"ce_truth_weight": 0.2, "length_weight": 0.5, "early_tool_ce_weight": 0.5}
+        on["early_tool_prior_weight"] = 0.5
+        config, given = QuantConfig(format=format_name), settings(data, **on)
+        halves = [batch(data, range(4)), batch(data, range(4, 8))]
+        twin = copy.deepcopy(student)
+        convert_qat(apply_qat_to_model(twin, config))
+        apply_qat_to_model(student, config)
+        quantised = self.gradient(student, runner(student, given), halves)
+        expected = self.gradient(twin, runner(twin, given), halves)
+        assert torch.equal(quantised, expected)
+        assert not torch.equal(quantised, self.gradient(*self.float_step(student, given), halves))
+
+    @staticmethod
+    def float_step(student: Any, given: LossSettings) -> tuple[Any, Runner]:
+        plain = remove_qat(student)
+        return plain, runner(plain, given)
 
 
 @pytest.mark.slow

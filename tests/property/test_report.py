@@ -11,7 +11,7 @@ import pytest
 from html_page import Page
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from made_run import AFTER, evaluation, gates, metrics, speed, write_run
+from made_run import AFTER, evaluation, gates, metrics, qat_lines, quantization, speed, write_run
 from mutations import JSON, places
 
 from kdfast.errors import DataError
@@ -19,13 +19,14 @@ from kdfast.page import render_page
 from kdfast.runs.reading import read_run
 
 WHOLE: dict[str, Any] = {
-    "metrics": metrics(4),
+    "metrics": [*metrics(4), *qat_lines()],
     "evaluation_after": evaluation(8, AFTER, intervals=True)
     | {
         "categories": {"a": evaluation(8, AFTER) | {"prompts": 3}, "b": evaluation(8, AFTER) | {"prompts": 3}}
     },
     "speed": speed(6, 1, cut=2),
     "gates": gates(),
+    "quantization": quantization(),
 }
 PLACES = {name: places(document) for name, document in WHOLE.items()}
 

@@ -233,13 +233,125 @@ def gates() -> dict[str, Any]:
     }
 
 
+def quantization(*, failed: bool = False) -> dict[str, Any]:
+    """A comparison of quantised students: the float one, one quantised after training, and QAT unless it failed."""
+
+    def share(count: int, total: int) -> dict[str, Any]:
+        fraction = count / total
+        ends = {"low": max(0.0, fraction - 0.2), "high": min(1.0, fraction + 0.2)}
+        return {"count": count, "total": total, "fraction": fraction, **ends}
+
+    def arm(name: str, title: str, size: int, right: int, **more: Any) -> dict[str, Any]:
+        calls = {
+            "schema_valid": share(right + 2, 20),
+            "exact_match": share(right, 20),
+            "false_calls": share(1, 8),
+        }
+        counts = {"records": 40, "positions": 372, "names": 30, "args": 120}
+        return {"name": name, "title": title, "bytes": size, "calls": calls, **counts, **more}
+
+    def compared(kl: float, same: int, cosines: list[float]) -> dict[str, Any]:
+        top1 = {"count": same, "total": 372, "fraction": same / 372}
+        return {"kl": kl, "top1": top1, "cosines": cosines}
+
+    arms = [
+        arm("float", "float, at the start", 4 << 20, 17, loss=0.2113, nll_names=0.021, nll_args=0.113),
+        arm(
+            "start, post-training",
+            "step 6, quantised after training",
+            700_000,
+            14,
+            loss=0.2342,
+            nll_names=0.031,
+            nll_args=0.151,
+            **compared(0.0517, 356, [0.9999, 0.9934, 0.9871, 0.9802]),
+        ),
+        arm(
+            "qat",
+            "trained under quantisation",
+            700_000,
+            16,
+            loss=0.2155,
+            nll_names=0.022,
+            nll_args=0.1181,
+            **compared(0.0312, 364, [0.9999, 0.9951, 0.9912, 0.9876]),
+        ),
+    ]
+    better = {"value": -0.0205, "low": -0.027, "high": -0.0141, "records": 40, "says": "lower"}
+    alike = {"value": -0.009, "low": -0.021, "high": 0.004, "records": 30, "says": "not_shown"}
+    told = [
+        "KL to the float student: QAT 0.0312 against 0.0517 (step 6, quantised after training), -0.02 "
+        "[-0.027, -0.014]: QAT is closer to it",
+        "NLL of tool names: QAT 0.022 against 0.031 (step 6, quantised after training), -0.009 [-0.021, +0.004]: "
+        "no difference that these 30 records can show",
+    ]
+    lost = ["QAT FAILED and was given up: step 8: layer 3: mean cosine 0.91 is below quant.min_cosine (0.95)"]
+    return {
+        "schema_version": "1.0",
+        "kind": "kdfast.quantization",
+        "step": 8,
+        "format": "q4_0",
+        "embeddings": "q8_0",
+        "status": "failed" if failed else "kept",
+        "reasons": ["step 8: layer 3: mean cosine 0.91 is below quant.min_cosine (0.95)"] if failed else [],
+        "arms": arms[:2] if failed else arms,
+        "differences": []
+        if failed
+        else [{"against": "start, post-training", "kl": better, "nll_names": alike}],
+        "judgement": lost if failed else told,
+    }
+
+
+def qat_line(step: int, event: str, **values: Any) -> dict[str, Any]:
+    """A line of a phase under quantisation."""
+    return {"step": step, "kind": "qat", "export": False, "event": event, **values}
+
+
+def qat_lines() -> list[dict[str, Any]]:
+    """A phase under quantisation that went back once."""
+    return [
+        qat_line(4, "start", cosine=0.9802, kl=0.0517, top1_fraction=0.957),
+        qat_line(
+            5,
+            "check",
+            passed=True,
+            cosine=0.9811,
+            kl=0.0468,
+            top1_fraction=0.965,
+            changed_fraction=0.004,
+            sign_changes=0.0,
+            flips=120.0,
+            returns=9.0,
+        ),
+        qat_line(
+            5,
+            "rolled_back",
+            rate_factor=0.5,
+            reason="diverging: loss above 2.0 times its mean of the first tenth",
+        ),
+        qat_line(7, "frozen"),
+        qat_line(
+            8,
+            "check",
+            passed=True,
+            cosine=0.9876,
+            kl=0.0312,
+            top1_fraction=0.978,
+            changed_fraction=0.0135,
+            sign_changes=3.0,
+            flips=410.0,
+            returns=55.0,
+        ),
+    ]
+
+
 def write_run(folder: Path, **files: Any) -> Path:
     """Writes a run folder. A file that is None is left out; one that is text is written unchanged.
 
     Args:
         folder: the folder; created if missing.
-        files: the content of `config`, `metrics`, `evaluation_before`, `evaluation_after`, `speed` or `gates`; a file
-            that is not named here gets valid content.
+        files: the content of `config`, `metrics`, `evaluation_before`, `evaluation_after`, `speed`, `gates` or
+            `quantization`; a file that is not named here gets valid content, but there is no `quantization.json`.
     """
     whole = {
         "config": config(),

@@ -242,8 +242,8 @@ def test_override_is_read_as_yaml_in_the_keys_type(override, value):
         ),
         (
             "teacher.model=models/t",
-            "teacher.store: required beside teacher.model; set it to the directory that keeps its"
-            " log-probabilities",
+            "teacher.store: required beside teacher.model unless teacher.live is true; set it to the directory that"
+            " keeps its log-probabilities",
         ),
         # Keys and overrides that are none
         ("train.num_step=10", "train.num_step: unknown key, did you mean 'num_steps'?"),
@@ -255,7 +255,7 @@ def test_override_is_read_as_yaml_in_the_keys_type(override, value):
         ("trian.num_steps=1", "trian: unknown section, did you mean 'train'?"),
         (
             "zzz.a=1",
-            "zzz: unknown section, known are arch, data, teacher, api, price, optimizer, train, kd, speed, gates, io",
+            "zzz: unknown section, known are arch, data, teacher, api, price, optimizer, train, kd, quant, speed, gates, io",
         ),
         (
             "num_steps=1",

@@ -32,7 +32,7 @@ def show(config_file: Path, overrides: tuple[str, ...], as_yaml: bool) -> None:
 
     The origin is the line of the file, an override, or the default. A student that starts from scratch is
     also estimated: parameters, memory, disk. Nothing is read besides the config and, for the estimate, the
-    tokenizer where arch.vocab_size is not given.
+    tokenizer where arch.vocab_size is not given and the config.json of a live teacher.
 
     \b
     Examples:
@@ -105,7 +105,8 @@ def _print_values(console: Console, resolved: Config) -> None:
         for name in section.names():
             key = f"{section.section}.{name}"
             unused = name in section.unused()
-            origin = "not used: the loaded model decides it" if unused else resolved.origins[key]
+            why = "not used: the loaded model decides it" if section.section == "arch" else "not used"
+            origin = why if unused else resolved.origins[key]
             style = "dim" if unused or origin == "default" else ""
             cells = (key, _plain(getattr(section, name)), origin)
             table.add_row(*(Text(cell) for cell in cells), style=style)

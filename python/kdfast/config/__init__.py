@@ -18,6 +18,7 @@ from kdfast.config.kd import KDConfig
 from kdfast.config.loader import config_from_dict, load_config, load_section
 from kdfast.config.optimizer import OptimizerConfig
 from kdfast.config.price import PriceConfig
+from kdfast.config.quant import QuantConfig
 from kdfast.config.section import Section
 from kdfast.config.speed import SpeedConfig
 from kdfast.config.teacher import TeacherConfig
@@ -34,6 +35,7 @@ __all__ = [
     "KDConfig",
     "OptimizerConfig",
     "PriceConfig",
+    "QuantConfig",
     "Section",
     "SpeedConfig",
     "TeacherConfig",

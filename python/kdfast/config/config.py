@@ -21,6 +21,7 @@ from kdfast.config.io import IOConfig
 from kdfast.config.kd import KDConfig
 from kdfast.config.optimizer import OptimizerConfig
 from kdfast.config.price import PriceConfig
+from kdfast.config.quant import QuantConfig
 from kdfast.config.section import Section, invalid
 from kdfast.config.speed import SpeedConfig
 from kdfast.config.teacher import TeacherConfig
@@ -39,6 +40,7 @@ SECTIONS: dict[str, type[Section]] = {
         OptimizerConfig,
         TrainConfig,
         KDConfig,
+        QuantConfig,
         SpeedConfig,
         GatesConfig,
         IOConfig,
@@ -78,6 +80,7 @@ class Config:
     optimizer: OptimizerConfig
     train: TrainConfig
     kd: KDConfig
+    quant: QuantConfig = field(default_factory=QuantConfig)
     speed: SpeedConfig
     gates: GatesConfig
     io: IOConfig
@@ -100,6 +103,11 @@ class Config:
             key = "train.num_steps" if self.optimizer.schedule_steps is None else "optimizer.schedule_steps"
             allowed = f"at most {key} ({self.schedule_steps})"
             raise invalid("optimizer.warmup_steps", allowed, self.optimizer.warmup_steps)
+        self.kd.check_live_teacher(self.teacher.live)
+        self.quant.check_steps(self.train.num_steps)
+        if self.train.stop_after_validations and self.quant.enabled and self.quant.start_fraction:
+            allowed = "0 unless quant.start_fraction is 0 (the run could end before quantisation begins)"
+            raise invalid("train.stop_after_validations", allowed, self.train.stop_after_validations)
         self._check_validation()
 
     def _check_validation(self) -> None:
@@ -161,14 +169,18 @@ class Config:
 
         Returns:
             One line for each key that differs and may not change on resume: `train.seed: 1, the run has 0`.
-            Steps, validation, checkpoint and logging keys may change, and so may the path of the run folder.
+            Steps, validation, checkpoint and logging keys may change, and so may the path of the run folder, and
+            keys without effect.
         """
-        return [
-            f"{section.section}.{name}: {value}, the run has {saved.to_dict()[section.section][name]}"
-            for section in self.sections()
-            for name, value in section.to_dict().items()
-            if value != saved.to_dict()[section.section][name] and not section.key(name).on_resume
-        ]
+        found = []
+        for section, before in zip(self.sections(), saved.sections(), strict=True):
+            values, idle = before.to_dict(), section.unused() & before.unused()
+            found += [
+                f"{section.section}.{name}: {value}, the run has {values[name]}"
+                for name, value in section.to_dict().items()
+                if value != values[name] and name not in idle and not section.key(name).on_resume
+            ]
+        return found
 
 
 def required_keys(section: type[Section]) -> tuple[str, ...]:

@@ -153,8 +153,7 @@ class KDConfig(Section):
     hidden_state_weight: Annotated[
         float,
         Key(
-            "The distance between hidden states of the student and of a teacher that runs beside it; from Python only, "
-            "as `kdfast-train` runs no teacher beside the student yet.",
+            "The distance between hidden states of the student and of a teacher that runs beside it (teacher.live).",
             minimum=0,
             title="hidden states against the teacher's",
         ),
@@ -166,12 +165,30 @@ class KDConfig(Section):
         ),
     ] = "cosine"
     hidden_state_student_layers: Annotated[
-        tuple[int, ...],
-        Key("The student's layers: 0 the embeddings, i after block i, -1 after the last norm.", minimum=-1),
-    ] = (-1,)
+        tuple[int, ...] | None,
+        Key(
+            "The student's layers: 0 the embeddings, i after block i, -1 after the last norm; null = all of a student "
+            "made of the teacher's layers, else the last.",
+            minimum=-1,
+        ),
+    ] = None
     hidden_state_teacher_layers: Annotated[
-        tuple[int, ...], Key("The teacher's, one for each of the student's.", minimum=-1)
-    ] = (-1,)
+        tuple[int, ...] | None,
+        Key(
+            "The teacher's, one for each of the student's; null = what the student's layer did in the teacher: its "
+            "output just before the next layer that was kept, last to last.",
+            minimum=-1,
+        ),
+    ] = None
+    prompt_kl_weight: Annotated[
+        float,
+        Key(
+            "The divergence from a teacher that runs beside the student (teacher.live) on tokens that are not learned, "
+            "such as the prompt's; for a student that was cut or quantised.",
+            minimum=0,
+            title="divergence from the teacher, prompt",
+        ),
+    ] = 0.0
 
     chunk_rows: Annotated[int, Key("Rows of logits that exist at once.", minimum=1)] = 256
     on_nan: Annotated[
@@ -190,7 +207,52 @@ class KDConfig(Section):
             final = getattr(self, f"{name}_final_weight")
             if final is not None and getattr(self, f"{name}_weight") == 0:
                 raise invalid(f"kd.{name}_final_weight", f"null while kd.{name}_weight is 0", final)
+        self._check_layers()
+
+    def _check_layers(self) -> None:
         ours, theirs = self.hidden_state_student_layers, self.hidden_state_teacher_layers
-        if not ours or len(ours) != len(theirs):
+        if ours is None or theirs is None:
+            if ours is not theirs:
+                allowed = "null where kd.hidden_state_student_layers is, and else a list"
+                raise invalid("kd.hidden_state_teacher_layers", allowed, theirs)
+        elif not ours or len(ours) != len(theirs):
             allowed = f"as many layers as kd.hidden_state_student_layers ({len(ours)}), at least one"
             raise invalid("kd.hidden_state_teacher_layers", allowed, list(theirs))
+
+    def unused(self) -> frozenset[str]:
+        """The keys of the hidden states, while their weight is 0."""
+        if self.hidden_state_weight:
+            return frozenset()
+        return frozenset({"hidden_state_form", "hidden_state_student_layers", "hidden_state_teacher_layers"})
+
+    def reads_store(self, *, live_teacher: bool) -> bool:
+        """Whether a term takes its numbers from the teacher store.
+
+        Args:
+            live_teacher: whether a teacher runs beside the student; then the divergence is from that one.
+
+        Examples:
+            >>> KDConfig().reads_store(live_teacher=False), KDConfig().reads_store(live_teacher=True)
+            (True, False)
+        """
+        return self.sampled_kl_weight > 0 or (self.kl_weight > 0 and not live_teacher)
+
+    def check_live_teacher(self, live: bool) -> None:
+        """Checks that the terms have the live teacher that they need, and that a live teacher has a term.
+
+        Args:
+            live: whether a teacher runs beside the student (`teacher.live`).
+
+        Raises:
+            ConfigError: they do not.
+        """
+        for name in ("hidden_state_weight", "prompt_kl_weight"):
+            if getattr(self, name) and not live:
+                raise invalid(
+                    f"kd.{name}",
+                    "0 without a teacher beside the student (set teacher.live: true)",
+                    getattr(self, name),
+                )
+        if live and not (self.kl_weight or self.prompt_kl_weight or self.hidden_state_weight):
+            allowed = "false while kd.kl_weight, kd.prompt_kl_weight and kd.hidden_state_weight are 0"
+            raise invalid("teacher.live", allowed, True)

@@ -74,8 +74,19 @@ class QuantConfig(Section):
     ] = 0.2
     self_kd_weight: Annotated[
         float,
-        Key("The divergence from the float student as it was when quantisation began.", minimum=0),
+        Key(
+            "The divergence from the float student as it was when quantisation began.",
+            minimum=0,
+            title="divergence from the float student",
+        ),
     ] = 0.0
+    task_factor: Annotated[
+        float,
+        Key(
+            "What multiplies the run's own losses beside it; 0 = self-distillation replaces them.",
+            minimum=0,
+        ),
+    ] = 1.0
     probe_rows: Annotated[
         int, Key("Held-out rows on which a validation compares the student with its float self.", minimum=1)
     ] = 8
@@ -109,12 +120,16 @@ class QuantConfig(Section):
     compare_float: Annotated[
         bool,
         Key(
-            "Also train the same steps in float and quantise afterwards, for the report (doubles their time)."
+            "Also train the same steps in float and quantise afterwards, for the report (doubles their time).",
+            on_resume=True,
         ),
     ] = False
 
     def check(self) -> None:
-        """Checks that a limit on drift has something to limit."""
+        """Checks keys that need each other."""
+        if not self.task_factor and not self.self_kd_weight:
+            allowed = "above 0 while quant.self_kd_weight is 0 (nothing would be learned)"
+            raise invalid("quant.task_factor", allowed, self.task_factor)
         if self.format == "q4_0" and self.min_cosine is not None and self.min_cosine > 0.999:
             raise invalid(
                 "quant.min_cosine", "at most 0.999 with q4_0 (about 0.98 is usual)", self.min_cosine
@@ -124,8 +139,9 @@ class QuantConfig(Section):
         """The keys that have no effect, given the section's other values."""
         if not self.enabled:
             return frozenset(self.names()) - {"enabled"}
+        alone = frozenset() if self.self_kd_weight else frozenset({"task_factor"})
         other = {"int8_channel": {"max_drift_ratio"}, "q4_0": {"freeze_fraction"}}
-        return frozenset(other.get(self.format, {"max_drift_ratio", "freeze_fraction"}))
+        return alone | other.get(self.format, {"max_drift_ratio", "freeze_fraction"})
 
     @property
     def embedding_format(self) -> FormatName | None:

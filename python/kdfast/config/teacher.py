@@ -35,8 +35,8 @@ class TeacherConfig(Section):
         >>> TeacherConfig(model="some/model")
         Traceback (most recent call last):
         ...
-        kdfast.errors.ConfigError: teacher.store: required beside teacher.model; set it to the directory that
-        keeps its log-probabilities
+        kdfast.errors.ConfigError: teacher.store: required beside teacher.model unless teacher.live is true; set it
+        to the directory that keeps its log-probabilities
     """
 
     section: ClassVar[str] = "teacher"
@@ -157,6 +157,13 @@ class TeacherConfig(Section):
         Path | None,
         Key("Directory of the teacher store: written by `kdfast teach`, read by training.", on_resume=True),
     ] = None
+    live: Annotated[
+        bool,
+        Key(
+            "Whether teacher.model runs beside the student in each training step, on its device: kd.kl_weight is then"
+            " the divergence from its whole distribution, at any kd.temperature, and no store is needed.",
+        ),
+    ] = False
     k: Annotated[
         int, Key("Log-probabilities kept a token; 6 bytes each and 4 for the rest of the mass.", minimum=1)
     ] = 32
@@ -182,7 +189,7 @@ class TeacherConfig(Section):
     batch_tokens: Annotated[int, Key("Padded tokens scored at once.", minimum=1)] = 2048
     device: Annotated[
         Literal["auto", "cpu", "cuda", "mps"],
-        Key("Where the teacher runs; 'auto' = cuda, else mps, else cpu."),
+        Key("Where the teacher runs; 'auto' = cuda, else mps, else cpu; a live one runs on train.device."),
     ] = "auto"
     dtype: Annotated[Literal["fp32", "bf16"], Key("Its numbers; bf16 is slower on many CPUs.")] = "fp32"
 
@@ -196,13 +203,30 @@ class TeacherConfig(Section):
         if self.answers_per_prompt > 1 and not self.temperature:
             allowed = "1 with teacher.temperature 0 (all answers would be the same)"
             raise invalid("teacher.answers_per_prompt", allowed, self.answers_per_prompt)
+        self._check_live()
         self._check_store()
 
-    def _check_store(self) -> None:
-        if self.model is not None and self.store is None:
+    def _check_live(self) -> None:
+        if not self.live:
+            return
+        if self.model is None:
             raise ConfigError(
-                "teacher.store: required beside teacher.model; set it to the directory that keeps its"
-                " log-probabilities"
+                "teacher.model: required beside teacher.live; set it to a Hugging Face directory or a .gguf file"
+            )
+        if self.demonstrations:
+            allowed = "0 with teacher.live (teacher and student would not read the same ids)"
+            raise invalid("teacher.demonstrations", allowed, self.demonstrations)
+        if self.samples and self.store is None:
+            allowed = (
+                "0 with teacher.live, unless teacher.store is set (ids are drawn by `kdfast teach` only)"
+            )
+            raise invalid("teacher.samples", allowed, self.samples)
+
+    def _check_store(self) -> None:
+        if self.model is not None and self.store is None and not self.live:
+            raise ConfigError(
+                "teacher.store: required beside teacher.model unless teacher.live is true; set it to the directory that"
+                " keeps its log-probabilities"
             )
         if self.demonstrations and self.model is None:
             allowed = "0 without teacher.model (there is nobody to show them to)"

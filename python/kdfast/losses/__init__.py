@@ -37,7 +37,7 @@ from kdfast.losses.latency.log_odds import linear_log_odds, log_odds
 from kdfast.losses.rows.autograd import RowTargets
 from kdfast.losses.rows.kernel import Divergence
 from kdfast.losses.rows.linear_kd import LinearKD, linear_kd
-from kdfast.losses.rows.teacher import DenseHead, DenseTeacher, SparseTeacher
+from kdfast.losses.rows.teacher import DenseHead, DenseTeacher, SparseTeacher, TeacherOutput
 from kdfast.losses.term import Term, count_ce, count_kl, span_weights, supervised_mask
 from kdfast.losses.token.cross_entropy import cross_entropy
 from kdfast.losses.token.divergences import DIVERGENCES
@@ -81,6 +81,7 @@ __all__ = [
     "State",
     "StepWeights",
     "StudentOutput",
+    "TeacherOutput",
     "Term",
     "TermSpec",
     "combined_kd_loss",

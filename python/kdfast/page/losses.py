@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from kdfast.config import Config
 from kdfast.config.kd import KDConfig
+from kdfast.config.quant import QuantConfig
 from kdfast.page.charts import Line, line_chart, smooth
 from kdfast.page.history import History, series
 from kdfast.page.wording import number, share
@@ -18,7 +19,7 @@ _TERMS = {
     key.removesuffix("_weight"): KDConfig.key(key).title
     for key in KDConfig.names()
     if KDConfig.key(key).title
-}
+} | {"self_kl": QuantConfig.key("self_kd_weight").title}
 _AGREEMENT = {
     "token_accuracy": "next token is the label",
     "token_agreement": "next token is the teacher's",

@@ -11,6 +11,7 @@ from kdfast.page.evaluation import evaluation_section
 from kdfast.page.gates import gate_section
 from kdfast.page.history import History, read_history
 from kdfast.page.losses import loss_section
+from kdfast.page.quantization import quantization_check, quantization_section
 from kdfast.page.settings import settings_section
 from kdfast.page.shapes import shape_section
 from kdfast.page.shares import estimates
@@ -50,7 +51,9 @@ def render_page(files: RunFiles) -> tuple[str, str]:
         cut_silent=calls.cut_silent,
         student_step=files.student_step,
     )
-    made = checks(shown)
+    quantization = quantization_section(files)
+    further = quantization_check(quantization)
+    made = [*checks(shown), *([further] if further is not None else [])]
     answer, word, told = verdict(made)
     template = environment().get_template("page.html.jinja")
     document = template.render(
@@ -68,6 +71,7 @@ def render_page(files: RunFiles) -> tuple[str, str]:
         columns=list(COLUMNS.values()),
         speed=speed,
         gates=gates,
+        quantization=quantization,
         shapes=shape_section(history, files.config),
         settings=settings_section(files),
     )

@@ -112,8 +112,8 @@ class Recovery:
 
     @property
     def tenth_steps(self) -> int:
-        """Steps of the phase's first tenth, at least 1."""
-        return max(math.ceil((self.last_step - self.first_step) / 10), 1)
+        """Steps of the phase's first tenth, and at least `diverging_steps`: the mean of fewer is too noisy."""
+        return max(math.ceil((self.last_step - self.first_step) / 10), self.diverging_steps)
 
     def saved(self, step: int) -> None:
         """A checkpoint of a step was written. It is a good state if the check of the same step passed."""

@@ -172,18 +172,27 @@ def _compare(model: nn.Module, batch: Mapping[str, Any]) -> StabilityReport:
         raise ValueError("attention_mask must be padded on the right: a row has a 1 after a 0")
     if not bool(mask.any()):
         raise ValueError("the batch has no answer position after position 0; give rows with labels")
+    sums: list[float] = []
+    logits, positions, bad, bad_float = _Logits(), 0, 0, 0
     with torch.no_grad(), _evaluating(model), torch.autocast(device.type, enabled=False):
-        quantized = _hidden(model, ids, mask)
-        with float_weights(model):
-            plain = _hidden(model, ids, mask)
-        logits = _compare_logits(model, plain[-1], quantized[-1])
-    positions = len(plain[-1])
+        for row in mask.any(1).nonzero()[:, 0].tolist():  # one by one: hidden states of all layers are large
+            width = int(attention[row].sum())
+            some, where = ids[row : row + 1, :width], mask[row : row + 1, :width]
+            quantized = _hidden(model, some, where)
+            with float_weights(model):
+                plain = _hidden(model, some, where)
+            _compare_logits(model, plain[-1], quantized[-1], logits)
+            cosines = [_cosine_sum(*pair) for pair in zip(plain, quantized, strict=True)]
+            sums = [a + b for a, b in zip(sums or [0.0] * len(cosines), cosines, strict=True)]
+            positions += len(plain[-1])
+            bad += sum(map(_non_finite, quantized))
+            bad_float += sum(map(_non_finite, plain))
     return StabilityReport(
         passed=False,
         positions=positions,
-        non_finite=logits.non_finite + sum(map(_non_finite, quantized)),
-        non_finite_float=logits.non_finite_float + sum(map(_non_finite, plain)),
-        cosines=tuple(_mean_cosine(*pair) for pair in zip(plain, quantized, strict=True)),
+        non_finite=logits.non_finite + bad,
+        non_finite_float=logits.non_finite_float + bad_float,
+        cosines=tuple(_number(total / positions) for total in sums),
         kl=_number(logits.kl / positions),
         top1_fraction=logits.same / positions,
     )
@@ -219,9 +228,9 @@ class _Logits:
     non_finite_float: int = 0
 
 
-def _compare_logits(model: nn.Module, plain: Tensor, quantized: Tensor) -> _Logits:
+def _compare_logits(model: nn.Module, plain: Tensor, quantized: Tensor, sums: _Logits) -> None:
+    """Adds the sums of some rows."""
     head: Any = model.get_output_embeddings()  # type: ignore[operator]
-    sums = _Logits()
     for start in range(0, len(plain), _CHUNK_ROWS):
         chunk = slice(start, start + _CHUNK_ROWS)
         own = head(quantized[chunk]).float()  # [M,V]
@@ -234,16 +243,15 @@ def _compare_logits(model: nn.Module, plain: Tensor, quantized: Tensor) -> _Logi
         # p (gap + q / p - 1) sums to the same as p gap, but no summand is negative, so that fp32 keeps a KL of 1e-6.
         sums.kl += float((logp.exp() * (gap + torch.expm1(-gap))).sum(dtype=torch.float64))
         sums.same += int((own.argmax(1) == other.argmax(1)).sum())
-    return sums
 
 
-def _mean_cosine(plain: Tensor, quantized: Tensor) -> float | None:
+def _cosine_sum(plain: Tensor, quantized: Tensor) -> float:
     # in fp64: 1 - cosine is about 1e-4, and fp32 would leave three digits of it
-    plain, quantized = plain.double(), quantized.double()
+    plain, quantized = plain.cpu().double(), quantized.cpu().double()  # not on every device there is fp64
     product = (plain * quantized).sum(1)
     norms = plain.norm(dim=1) * quantized.norm(dim=1)
     equal = (plain == quantized).all(1)  # two vectors of zeros are alike
-    return _number(float(torch.where(equal, torch.ones_like(product), product / norms).mean()))
+    return float(torch.where(equal, torch.ones_like(product), product / norms).sum())
 
 
 def _non_finite(numbers: Tensor) -> int:

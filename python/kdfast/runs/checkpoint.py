@@ -3,6 +3,7 @@
 step_N/model.safetensors, config.json, tokenizer.json, ...   the student, a Hugging Face directory
 step_N/optimizer.safetensors     `exp_avg.<parameter>`, `exp_avg_sq.<parameter>`, `step.<parameter>`
 step_N/terms.safetensors         parameters that loss terms learn beside the student; only where there are any
+step_N/qat.safetensors           codes and frozen scales; only under quantisation
 step_N/state.json                format version, step, random states, thread count, sizes of the files, and
 whatever the loop hands over (cursors, averages, fingerprints)
 """
@@ -13,7 +14,7 @@ import base64
 import json
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,7 @@ class Checkpoints:
         state: Mapping[str, Any],
         *,
         terms: nn.Module | None = None,
+        further: Mapping[str, Mapping[str, Tensor]] | None = None,
     ) -> Path:
         """Writes the checkpoint of a step, whole or not at all.
 
@@ -78,6 +80,7 @@ class Checkpoints:
             optimizer: the optimiser of these parameters.
             state: what else the loop needs to go on; JSON.
             terms: parameters that loss terms learn; None = none.
+            further: file name -> tensors that the loop needs besides, see `read_tensors`; None = none.
 
         Returns:
             its directory.
@@ -91,6 +94,9 @@ class Checkpoints:
             save_file(_optimizer_tensors(student, optimizer, terms), beside / OPTIMIZER_FILE)
             if terms is not None and terms.state_dict():
                 save_file(_contiguous(terms.state_dict()), beside / TERMS_FILE)
+            for name, tensors in (further or {}).items():
+                # cloned: safetensors refuses tensors that share memory
+                save_file({key: one.clone() for key, one in _contiguous(tensors).items()}, beside / name)
             written = sorted(file for file in beside.rglob("*") if file.is_file())
             sizes = {file.relative_to(beside).as_posix(): file.stat().st_size for file in written}
             document = {
@@ -104,18 +110,27 @@ class Checkpoints:
             (beside / STATE_FILE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
         return self.path(step)
 
-    def prune(self, keep_last: int, keep_best: int | None = None) -> None:
+    def prune(self, keep_last: int, keep: Collection[int] = ()) -> None:
         """Removes all but the newest checkpoints.
 
         Args:
             keep_last: how many to keep, at least 1.
-            keep_best: a step to keep besides.
+            keep: steps to keep besides.
         """
         for step in self.steps()[: -max(keep_last, 1)]:
-            if step != keep_best:
-                # without its state file it is no checkpoint any more, should the removal be interrupted
-                (self.path(step) / STATE_FILE).unlink()
-                shutil.rmtree(self.path(step))
+            if step not in keep:
+                self._remove(step)
+
+    def remove_after(self, step: int) -> None:
+        """Removes the checkpoints of later steps, newest first: the run went back to an earlier one."""
+        for later in reversed(self.steps()):
+            if later > step:
+                self._remove(later)
+
+    def _remove(self, step: int) -> None:
+        # without its state file it is no checkpoint any more, should the removal be interrupted
+        (self.path(step) / STATE_FILE).unlink()
+        shutil.rmtree(self.path(step))
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -129,6 +144,24 @@ def read_state(path: Path) -> dict[str, Any]:
     """
     state: dict[str, Any] = _read_document(path)["state"]
     return state
+
+
+def read_tensors(path: Path, name: str) -> dict[str, Tensor]:
+    """The tensors of a further file of a checkpoint; empty if it has no such file.
+
+    Args:
+        path: a checkpoint's directory, which `read_state` found whole.
+        name: the file's name, as `Checkpoints.save` was given it.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
+    if not (path / name).exists():
+        return {}
+    try:
+        return load_file(path / name)
+    except (OSError, SafetensorError) as cause:
+        raise _damaged(path, name) from cause
 
 
 def load_checkpoint(

@@ -82,6 +82,11 @@ class RunFolder:
         return self.path / "gates.json"
 
     @property
+    def quantization(self) -> Path:
+        """How the quantised students compare, where the run trained under quantisation."""
+        return self.path / "quantization.json"
+
+    @property
     def report(self) -> Path:
         """The page that `kdfast report` writes."""
         return self.path / "report.html"

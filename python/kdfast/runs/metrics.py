@@ -30,6 +30,7 @@ class MetricsLog:
 
     def __init__(self, path: Path, *, tensorboard: bool = False, write: bool = True) -> None:
         """Opens the file for appending; with `write=False` (ranks other than the first) nothing is written."""
+        self._path = path
         self._file = path.open("a", encoding="utf-8") if write else None
         self._writer: Any = (
             _tensorboard(RunFolder(path.parent).tensorboard) if tensorboard and write else None
@@ -68,6 +69,14 @@ class MetricsLog:
         if self._writer is not None:
             for name, value in finite.items():
                 self._writer.add_scalar(f"{kind}/{name}", value, step)
+
+    def cut(self, step: int) -> None:
+        """Removes the lines after a step: the run went back to it. TensorBoard keeps what it has."""
+        if self._file is None:
+            return
+        self._file.close()
+        cut_metrics(self._path, step)
+        self._file = self._path.open("a", encoding="utf-8")
 
 
 def _tensorboard(directory: Path) -> Any:

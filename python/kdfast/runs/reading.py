@@ -44,6 +44,7 @@ class RunFiles:
         after: `evaluation_after.json`.
         speed: `speed.json`.
         gates: `gates.json`.
+        quantization: `quantization.json`.
         written_at: when the newest of the files was written, in Unix seconds.
         student_step: the step of the student's weights, see `kdfast.runs.student`; None = not known.
         stale: why `speed.json` is about another student than the folder's; None = it is about this one, or missing.
@@ -57,6 +58,7 @@ class RunFiles:
     after: Node | Missing
     speed: Node | Missing
     gates: Node | Missing
+    quantization: Node | Missing
     written_at: float
     student_step: int | None = None
     stale: Stale | None = None
@@ -89,7 +91,7 @@ def read_run(path: Path) -> RunFiles:
         raise ConfigError(f"run: {what}; give the io.run_dir of a `kdfast train`: {path}")
     config = load_config(folder.config)
     before, after = folder.evaluation("before"), folder.evaluation("after")
-    files = (folder.metrics, before, after, folder.speed, folder.gates)
+    files = (folder.metrics, before, after, folder.speed, folder.gates, folder.quantization)
     metrics, torn = _read_lines(folder.metrics)
     speed = _read(folder.speed, _no_speed(folder.speed, config), "measure again (`kdfast measure`)")
     origin = _read(folder.student_origin, "There is no student yet, or it is older.", _MAKE_AGAIN)
@@ -105,6 +107,7 @@ def read_run(path: Path) -> RunFiles:
         gates=_read(
             folder.gates, _no_gates(folder.gates, config), "evaluate them again (`kdfast gate --json`)"
         ),
+        quantization=_read(folder.quantization, _no_quantization(folder.quantization, config), _MAKE_AGAIN),
         written_at=max(file.stat().st_mtime for file in (folder.config, *files) if file.is_file()),
         student_step=step,
         stale=None if isinstance(speed, Missing) else stale_speed(speed, folder, config, step),
@@ -139,6 +142,12 @@ def _no_gates(file: Path, config: Config) -> str:
     return (
         f"No {file.name}: the run has not reached its end, or was made before runs evaluated gates. {judge}"
     )
+
+
+def _no_quantization(file: Path, config: Config) -> str:
+    if not config.quant.enabled:
+        return f"No {file.name}: quant.enabled is false."
+    return f"No {file.name}: the run has not reached its end. `kdfast train CONFIG --resume` goes on with it."
 
 
 def _read(file: Path, missing: str, remedy: str) -> Node | Missing:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from kdfast.config import Config
 from kdfast.errors import ConfigError
-from kdfast.pretrained import load_model_config
+from kdfast.pretrained import DTYPES, load_model_config
 from kdfast.student.build import chosen_layers, scratch_config
 from kdfast.student.vocabulary import read_pieces
 
@@ -59,17 +61,25 @@ def activation_bytes(model: PretrainedConfig, *, rows: int, length: int, bf16: b
     return int(rows * length * (model.num_hidden_layers * per_layer + FP32_BYTES * 2 * d))
 
 
+def _on_meta(config: PretrainedConfig) -> nn.Module:
+    """The model without memory."""
+    with torch.device("meta"):
+        model: nn.Module = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+    return model
+
+
 def estimate(config: Config) -> dict[str, int]:
     """Numbers of parameters and bytes of a run, by name; names that end in `_bytes` are bytes.
 
     Weights, gradients and AdamW's two averages are fp32. A checkpoint holds the weights and the averages.
-    `activations_bytes` is one micro-batch at the longest shape.
+    `activations_bytes` is one micro-batch at the longest shape. `live_teacher_bytes` and `self_teacher_bytes` are the
+    weights of the models that run beside the student; such a model keeps no activations.
 
     Args:
         config: a whole config.
 
     Raises:
-        ConfigError: the student's directory does not exist.
+        ConfigError: the directory of the student or of the live teacher does not exist.
 
     Example:
         >>> from kdfast.config import config_from_dict
@@ -81,10 +91,10 @@ def estimate(config: Config) -> dict[str, int]:
         (39840, 159360)
     """
     model = student_config(config)
-    with torch.device("meta"):
-        student = AutoModelForCausalLM.from_config(model)  # type: ignore[no-untyped-call]
+    student = _on_meta(model)
     if config.arch.freeze_embeddings:
-        student.get_input_embeddings().requires_grad_(False)
+        embeddings: Any = student
+        embeddings.get_input_embeddings().requires_grad_(False)
     parameters = sum(p.numel() for p in student.parameters())
     trainable = sum(p.numel() for p in student.parameters() if p.requires_grad)
     figures = {
@@ -101,6 +111,13 @@ def estimate(config: Config) -> dict[str, int]:
             bf16=config.train.dtype == "bf16",
         ),
     }
+    teacher = config.teacher
+    if teacher.live and teacher.model is not None:
+        live = _on_meta(load_model_config(teacher.model, error=ConfigError, name="teacher.model"))
+        size = DTYPES[teacher.dtype].itemsize
+        figures["live_teacher_bytes"] = size * sum(p.numel() for p in live.parameters())
+    if config.quant.enabled and config.quant.self_kd_weight:
+        figures["self_teacher_bytes"] = FP32_BYTES * parameters
     if config.teacher.store is not None:
         figures["teacher_store_bytes_per_token"] = 6 * (config.teacher.k + config.teacher.samples) + 4
     return figures

@@ -8,6 +8,8 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from kdfast.quantized import effective_weight
+
 
 def hidden_and_head(
     model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor
@@ -23,14 +25,14 @@ def hidden_and_head(
         attention_mask: [B,T] 1 = token.
 
     Returns:
-        hidden states [B,T',D] with T' <= T, and the weight [V,D].
+        hidden states [B,T',D] with T' <= T, and the weight [V,D] that the output layer multiplies by.
 
     Raises:
         ValueError: a row is padded on the left or has gaps.
     """
     longest = right_padded_width(attention_mask)
     head: Any = model.lm_head
-    return hidden_states(model, input_ids[:, :longest])[0], head.weight
+    return hidden_states(model, input_ids[:, :longest])[0], effective_weight(head)
 
 
 def right_padded_width(attention_mask: Tensor) -> int:

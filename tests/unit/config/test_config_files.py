@@ -64,7 +64,8 @@ def test_file_values_carry_their_line(tmp_path):
         ("teacher:\ntrian:\n", "trian: unknown section, did you mean 'train'?", 2),
         (
             "1: {}\n",
-            "1: unknown section, known are arch, data, teacher, api, price, optimizer, train, kd, speed, gates, io",
+            "1: unknown section, known are arch, data, teacher, api, price, optimizer, train, kd, quant, speed, gates, "
+            "io",
             1,
         ),
         ("io:\n  run_dir: 2024-01-01\n", "io.run_dir: must be a path, got datetime.date(2024, 1, 1)", 2),
@@ -136,7 +137,7 @@ def test_to_dict_is_plain_and_loads_again():
         "teacher",
         "api",
         "price",
-        *["optimizer", "train", "kd", "speed", "gates", "io"],
+        *["optimizer", "train", "kd", "quant", "speed", "gates", "io"],
     ]
     assert plain["data"]["shapes"] == [512, 1024, 2048, 4096]
     assert plain["data"]["cache"] == "c"
@@ -220,3 +221,13 @@ def test_error_in_one_section_notes_its_line(tmp_path, text, message, line):
         load_section(GatesConfig, path)
     assert str(caught.value) == message
     assert caught.value.__notes__ == [f"{path}:{line}"]
+
+
+def test_keys_without_effect_may_change_on_resume():
+    """A default of a newer version, of a feature that is off, does not stop an older run."""
+    saved = config_from_dict(SMALLEST, ["kd.hidden_state_form=mse", "quant.warmup_steps=7"])
+    assert config_from_dict(SMALLEST).conflicts(saved) == []
+    on = ["quant.enabled=true"]
+    saved = config_from_dict(SMALLEST, [*on, "quant.warmup_steps=7"])
+    assert config_from_dict(SMALLEST, on).conflicts(saved) == ["quant.warmup_steps: 5, the run has 7"]
+    assert config_from_dict(SMALLEST).conflicts(saved) == ["quant.enabled: False, the run has True"]

@@ -96,8 +96,19 @@ def test_a_cosine_that_q4_0_never_reaches_is_refused():
     assert QuantConfig(min_cosine=0.9999).lowest_cosine == 0.9999
 
 
+def test_a_phase_that_learns_nothing_is_refused():
+    with pytest.raises(
+        ConfigError, match=r"^quant.task_factor: must be above 0 while quant.self_kd_weight is 0"
+    ):
+        QuantConfig(task_factor=0)
+    assert QuantConfig(task_factor=0, self_kd_weight=1).task_factor == 0
+
+
 def test_keys_without_effect():
     assert QuantConfig().unused() == set(QuantConfig.names()) - {"enabled"}
-    assert QuantConfig(enabled=True).unused() == {"max_drift_ratio"}
-    assert QuantConfig(enabled=True, format="q4_0").unused() == {"freeze_fraction"}
-    assert QuantConfig(enabled=True, format="q8_0").unused() == {"freeze_fraction", "max_drift_ratio"}
+    assert QuantConfig(enabled=True).unused() == {"max_drift_ratio", "task_factor"}
+    assert QuantConfig(enabled=True, format="q4_0", self_kd_weight=1).unused() == {"freeze_fraction"}
+    assert QuantConfig(enabled=True, format="q8_0", self_kd_weight=1).unused() == {
+        "freeze_fraction",
+        "max_drift_ratio",
+    }

@@ -157,7 +157,8 @@ def test_the_config_decides_the_limits():
     config = QuantConfig(max_rollbacks=1, diverging_ratio=3, diverging_steps=2)
     recovery = Recovery.of(config, first_step=0, last_step=10)
     recovery.stepped(1, 1.0)
-    assert [one.action for one in step_many(recovery, 2, 3, 3.1)] == [Action.GO_ON, Action.ROLL_BACK]
+    recovery.stepped(2, 1.0)
+    assert [one.action for one in step_many(recovery, 3, 4, 3.1)] == [Action.GO_ON, Action.ROLL_BACK]
     assert recovery.checked(3, passed=False).action is Action.GIVE_UP
 
 

@@ -44,7 +44,7 @@ def test_numbers_equal_plain_arithmetic(config, tied):
     ]
     logp, logq = (output.logits[mask].double().log_softmax(1) for output in outputs)
     assert found.positions == int(mask.sum()) > 5
-    assert found.cosines == pytest.approx(cosines, abs=1e-9)
+    assert found.cosines == pytest.approx(cosines, abs=1e-7)  # a row alone rounds otherwise in fp32
     assert found.kl == pytest.approx(float((logp.exp() * (logp - logq)).sum(1).mean()), rel=1e-3, abs=1e-8)
     assert found.top1_fraction == float((logp.argmax(1) == logq.argmax(1)).double().mean())
     assert (found.non_finite, found.non_finite_float, found.ran) == (0, 0, True)

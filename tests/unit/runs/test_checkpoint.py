@@ -8,7 +8,7 @@ from tiny_models import TEMPLATE, TURN_END, VOCAB, tiny_llama, write_tokenizer
 from transformers import AutoModelForCausalLM
 
 from kdfast.errors import CheckpointError
-from kdfast.runs.checkpoint import Checkpoints, load_checkpoint, read_state
+from kdfast.runs.checkpoint import Checkpoints, load_checkpoint, read_state, read_tensors
 from kdfast.student import load_student, supervised_logits, write_student
 
 
@@ -110,10 +110,34 @@ def test_prune_keeps_the_newest_and_the_best(checkpoints):
     layer = torch.nn.Linear(2, 2)
     for step in (2, 4, 6, 10, 100):
         small.save(step, layer, adamw(layer), {})
-    small.prune(2, keep_best=4)
+    small.prune(2, {4})
     assert small.steps() == [4, 10, 100]
     small.prune(1)
     assert small.steps() == [100]
+
+
+def test_remove_after_removes_what_a_run_that_went_back_undid(checkpoints):
+    small = Checkpoints(checkpoints.directory, lambda model, directory: None)
+    layer = torch.nn.Linear(2, 2)
+    for step in (4, 6, 10, 100):
+        small.save(step, layer, adamw(layer), {})
+    small.remove_after(6)
+    assert small.steps() == [4, 6]
+    assert sorted(path.name for path in small.directory.iterdir()) == ["step_4", "step_6"]
+
+
+def test_further_tensors_are_saved_with_it_even_if_they_share_memory(checkpoints):
+    one = torch.arange(3, dtype=torch.int8)
+    small = Checkpoints(checkpoints.directory, lambda model, directory: None)
+    layer = torch.nn.Linear(2, 2)
+    path = small.save(4, layer, adamw(layer), {}, further={"more.safetensors": {"a": one, "b": one}})
+    read = read_tensors(path, "more.safetensors")
+    assert {name: value.tolist() for name, value in read.items()} == {"a": [0, 1, 2], "b": [0, 1, 2]}
+    assert read_tensors(path, "other.safetensors") == {}
+    file = path / "more.safetensors"
+    file.write_bytes(b"x" * file.stat().st_size)
+    with pytest.raises(CheckpointError, match=r"damaged \(more.safetensors\)"):
+        read_tensors(path, "more.safetensors")
 
 
 def damage(path, how):

@@ -10,12 +10,21 @@ from pathlib import Path
 import kdfast
 from kdfast.runs.folder import RunFolder
 
-NAMES = ("config.yaml", "metrics.jsonl", "speed.json", "gates.json", "report.html", "checkpoints", "student")
+NAMES = (
+    "config.yaml",
+    "metrics.jsonl",
+    "speed.json",
+    "gates.json",
+    "quantization.json",
+    "report.html",
+    "checkpoints",
+    "student",
+)
 
 
 def test_the_names(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    paths = (folder.config, folder.metrics, folder.speed, folder.gates, folder.report)
+    paths = (folder.config, folder.metrics, folder.speed, folder.gates, folder.quantization, folder.report)
     assert tuple(path.name for path in (*paths, folder.checkpoints, folder.student)) == NAMES
     assert folder.evaluation("before") == tmp_path / "evaluation_before.json"
     assert not folder.holds_run

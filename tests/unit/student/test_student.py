@@ -318,6 +318,26 @@ def test_estimate_of_the_full_size_recipe():
     assert sampling["teacher_store_bytes_per_token"] == 244
 
 
+def test_estimate_of_the_models_beside_the_student(tmp_path):
+    directory = write_model(tmp_path / "teacher")
+    arch = {"d_model": 32, "n_layers": 2, "n_heads": 4, "d_ff": 64, "vocab_size": 300}
+    alone = estimate(config_for(arch, teacher={"model": str(directory), "store": "s"}))
+    assert not {"live_teacher_bytes", "self_teacher_bytes"} & alone.keys()
+    teacher = {"model": str(directory), "live": True}
+    size = sum(p.numel() for p in AutoModelForCausalLM.from_pretrained(directory).parameters())
+    for dtype, width in (("fp32", 4), ("bf16", 2)):
+        assert (
+            estimate(config_for(arch, teacher=teacher | {"dtype": dtype}))["live_teacher_bytes"]
+            == width * size
+        )
+    quant = {"enabled": True, "self_kd_weight": 1.0}
+    figures = estimate(config_for(arch, quant=quant))
+    assert figures["self_teacher_bytes"] == figures["weights_bytes"]
+    assert "self_teacher_bytes" not in estimate(config_for(arch, quant=quant | {"enabled": False}))
+    with pytest.raises(ConfigError, match=r"^teacher.model: "):
+        estimate(config_for(arch, teacher={"model": str(tmp_path / "nowhere"), "live": True}))
+
+
 def test_estimate_of_a_cut_teacher_with_frozen_embeddings(tmp_path):
     directory = write_model(tmp_path / "teacher", tied=True)
     arch = {"init": "teacher", "layers": 2, "freeze_embeddings": True}

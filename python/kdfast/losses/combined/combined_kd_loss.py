@@ -19,7 +19,9 @@ from kdfast.losses.combined.table import ENTRIES, term_weights
 from kdfast.losses.entries.entry import RowValues, State, View
 from kdfast.losses.entries.settings import LossSettings
 from kdfast.losses.rows.linear_kd import LinearKD, linear_rows
+from kdfast.losses.rows.maths import Targets
 from kdfast.losses.rows.numerics import computing_dtype
+from kdfast.losses.rows.teacher import DenseHead, TeacherOutput
 
 
 @dataclass(frozen=True)
@@ -50,13 +52,15 @@ class StudentOutput:
         hidden: [B,T',D] last hidden states of the student.
         head: [V,D] weight of its output layer.
         layers: layer -> [B,T',D] further hidden states, where a term asks for them.
-        teacher_layers: layer -> [B,T',Dt] those of a live teacher.
+        teacher: what a live teacher gave, where a term needs one.
+        self_teacher: what the student's own earlier state gave, where a term needs it.
     """
 
     hidden: Tensor
     head: Tensor
     layers: Mapping[int, Tensor] = field(default_factory=dict)
-    teacher_layers: Mapping[int, Tensor] = field(default_factory=dict)
+    teacher: TeacherOutput | None = None
+    self_teacher: TeacherOutput | None = None
 
 
 def combined_kd_loss(
@@ -88,7 +92,7 @@ def combined_kd_loss(
     Raises:
         DataError: labels or teacher numbers that cannot be right (a ValueError).
         FloatingPointError: a term is not finite, with the dataset's rows, under `kd.on_nan: raise`.
-        ValueError: a term is switched on that needs more than hidden states and a head (`hidden_state`).
+        ValueError: a term is switched on that needs a model beside the student (`hidden_state`, `prompt_kl`).
 
     Example:
         >>> from kdfast.config import KDConfig
@@ -134,26 +138,32 @@ def planned_loss(
 
     Returns:
         `PendingLoss`: its total is ready for `backward()`; `read()` it afterwards.
+
+    Raises:
+        ValueError: the plan was made without the vocabulary's size, or a term lacks the model beside the student.
     """
     if plan.rows is None:
         raise ValueError("plan must be made with vocab_size")
     coefficients, kd = step.coefficients, settings.kd
     picked = output.hidden.flatten(0, 1)[plan.rows.index]  # [N,D]
     targets = replace(
-        plan.rows.targets,
+        _targets(plan.rows, output.teacher),
         label_coefficients=_label_coefficients(plan.rows, coefficients),
         kl_coefficients=_kl_coefficients(plan.rows, coefficients),
     )
+    best = targets.dense.best(kd.chunk_rows) if want_best and isinstance(targets.dense, DenseHead) else None
     result, values = linear_rows(picked, output.head, targets, chunk_rows=kd.chunk_rows, want_best=want_best)
-    terms = _row_terms(result, plan.rows, plan.counts)
+    terms = _row_terms(result, plan.rows, plan.counts, values.bad_teacher)
     total, found = result.total, {}
     for name, entry_plan in plan.entries.items():
         view = View(
             rows=picked,
             head=output.head,
             chunk_rows=kd.chunk_rows,
+            last=output.hidden,
             hidden=output.layers,
-            teacher_hidden=output.teacher_layers,
+            teacher=output.teacher,
+            self_teacher=output.self_teacher,
             module=(modules or {}).get(name),
         )
         found[name] = ENTRIES[name].loss(view, entry_plan, step.states.get(name), settings)
@@ -166,10 +176,19 @@ def planned_loss(
         terms=terms,
         found=found,
         plans=plan.entries,
-        bad_teacher=values.bad_teacher,
         best=result.best,
+        teacher_best=best,
         on_nan=kd.on_nan,
     )
+
+
+def _targets(rows: RowPlan, teacher: TeacherOutput | None) -> Targets:
+    """The targets of the fused pass, with the distributions of a live teacher where the plan wants them."""
+    if not rows.live:
+        return rows.targets
+    if teacher is None:
+        raise ValueError("kd.kl_weight: the batch was planned for a live teacher; give its output")
+    return replace(rows.targets, dense=teacher.at(rows.index), known=rows.known.bool())
 
 
 def _label_coefficients(rows: RowPlan, coefficients: Mapping[str, float]) -> Tensor:
@@ -186,7 +205,9 @@ def _kl_coefficients(rows: RowPlan, coefficients: Mapping[str, float]) -> Tensor
     return rows.known if rows.taught is None else rows.known * coefficients[rows.taught]
 
 
-def _row_terms(result: LinearKD, rows: RowPlan, counts: Mapping[str, float]) -> dict[str, RowValues]:
+def _row_terms(
+    result: LinearKD, rows: RowPlan, counts: Mapping[str, float], bad_teacher: Tensor
+) -> dict[str, RowValues]:
     """The terms inside the fused pass."""
     terms = {}
     if rows.taught is not None:
@@ -196,6 +217,7 @@ def _row_terms(result: LinearKD, rows: RowPlan, counts: Mapping[str, float]) -> 
             bad=result.bad_kl,
             numbers=rows.numbers,
             what=f"{rows.taught}: logits",
+            bad_teacher=bad_teacher if rows.live else None,
         )
     for column in rows.columns.values():
         values = (result.labels[:, column.columns] * column.weights).sum(1)  # [N]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kdfast.errors import DataError
 from kdfast.losses.entries.entry import EntryPlan, Found, RowValues
-from kdfast.losses.rows.numerics import OnNan, handle_bad_rows
+from kdfast.losses.rows.numerics import OnNan, handle_bad_rows, name_rows
 from kdfast.losses.term import Term
 
 
@@ -27,6 +27,7 @@ class CombinedLoss:
         observed: entry -> name -> number that its state is updated by, summed over micro-batches and ranks.
         left_out: rows that a latency loss cannot use, by `loss.reason`.
         best: [N] int64, the student's likeliest id at each position of `supervised_mask`; empty unless asked for.
+        teacher_best: [N] int64, a live teacher's; None unless asked for, or where no term asks that teacher for them.
     """
 
     total: Tensor
@@ -36,6 +37,7 @@ class CombinedLoss:
     observed: Mapping[str, Mapping[str, float]]
     left_out: Mapping[str, int]
     best: Tensor
+    teacher_best: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +49,8 @@ class PendingLoss:
         terms: each enabled term.
         found: entry -> what `Entry.loss` gave.
         plans: entry -> its plan.
-        bad_teacher: [N] bool, NaN or +inf among a dense teacher's logits.
         best: [N] int64, see `CombinedLoss`.
+        teacher_best: [N] int64 or None, see `CombinedLoss`.
         on_nan: what a row that is not finite does.
     """
 
@@ -56,8 +58,8 @@ class PendingLoss:
     terms: Mapping[str, RowValues]
     found: Mapping[str, Found]
     plans: Mapping[str, EntryPlan] = field(repr=False)
-    bad_teacher: Tensor
     best: Tensor
+    teacher_best: Tensor | None = None
     on_nan: OnNan
 
     def detached(self) -> PendingLoss:
@@ -69,15 +71,17 @@ class PendingLoss:
         """Waits for the device, once, and refuses what cannot be.
 
         Raises:
-            DataError: a dense teacher gave NaN or +inf (a ValueError).
+            DataError: a model beside the student gave NaN or +inf (a ValueError).
             FloatingPointError: a term is not finite, with the dataset's rows, under `on_nan` "raise".
         """
         numbers = _to_cpu(self._scalars())
-        if numbers["bad_teacher"]:
-            rows = self.bad_teacher.nonzero()[:8, 0].tolist()
-            raise DataError(f"teacher logits are NaN or +inf in supervised position(s): {rows}")
         terms = {}
         for name, term in self.terms.items():
+            if term.bad_teacher is not None and numbers[f"teacher {name}"]:
+                raise DataError(
+                    f"{name}: the logits of the model beside the student are NaN or +inf; try teacher.dtype fp32, or "
+                    f"fetch the model again, in row(s): {name_rows(term.bad_teacher, term.numbers)}"
+                )
             skipped = int(numbers[f"bad {name}"])
             if skipped:
                 handle_bad_rows(term.bad, term.numbers, self.on_nan, term.what)
@@ -98,11 +102,14 @@ class PendingLoss:
             },
             left_out={reason: rows for plan in self.plans.values() for reason, rows in plan.left_out.items()},
             best=self.best,
+            teacher_best=self.teacher_best,
         )
 
     def _scalars(self) -> dict[str, Tensor]:
-        scalars = {"bad_teacher": self.bad_teacher.sum()}
-        scalars |= {f"bad {name}": term.bad.sum() for name, term in self.terms.items()}
+        scalars = {f"bad {name}": term.bad.sum() for name, term in self.terms.items()}
+        for name, term in self.terms.items():
+            if term.bad_teacher is not None:
+                scalars[f"teacher {name}"] = term.bad_teacher.sum()
         for entry, found in self.found.items():
             for name, (total, count) in found.diagnostics.items():
                 scalars |= {f"sum {name}": total, f"count {name}": count}
@@ -120,5 +127,7 @@ class PendingLoss:
 
 def _to_cpu(scalars: Mapping[str, Tensor]) -> dict[str, float]:
     """Many scalars in one copy."""
+    if not scalars:
+        return {}
     values = torch.stack([value.detach().double() for value in scalars.values()]).tolist()
     return dict(zip(scalars, values, strict=True))

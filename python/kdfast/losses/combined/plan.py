@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -50,6 +50,7 @@ class RowPlan:
         taught: name of the term that is the divergence; None = no distribution is known in this batch.
         known: [N] in the maths' dtype, 1 where a distribution is known.
         columns: entry -> its label columns.
+        live: the divergence is from a teacher beside the student, which `targets` do not hold yet.
     """
 
     index: Tensor
@@ -58,6 +59,7 @@ class RowPlan:
     taught: str | None
     known: Tensor
     columns: Mapping[str, Column]
+    live: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +77,10 @@ class BatchPlan:
     entries: Mapping[str, EntryPlan]
     width: int
     rows: RowPlan | None = None
+
+    def needs(self, teacher: Literal["live", "self"]) -> bool:
+        """Whether a term needs this model's forward pass beside the student's."""
+        return any(plan.teacher == teacher for plan in self.entries.values())
 
     def to(self, device: torch.device | str) -> BatchPlan:
         """The plan with its tensors on a device."""
@@ -112,7 +118,7 @@ def plan_batch(
     positions = _positions(batch, vocab_size or UNKNOWN_VOCAB, dtype, width)
     entries: dict[str, EntryPlan] = {}
     for name, entry in ENTRIES.items():
-        enabled = entry.enabled(settings.kd)
+        enabled = entry.enabled(settings)
         if enabled:
             entries[name] = entry.plan(batch, positions, settings, enabled)
     counts = {name: count for plan in entries.values() for name, count in plan.counts.items()}
@@ -172,6 +178,7 @@ def _row_plan(positions: Positions, entries: Mapping[str, EntryPlan]) -> RowPlan
         taught=taught.term if taught is not None else None,
         known=known,
         columns=columns,
+        live=taught is not None and taught.teacher is None,
     )
 
 

@@ -9,14 +9,27 @@ from kdfast.losses.entries.entry import Entry, TermSpec
 from kdfast.losses.entries.hidden_state import HiddenState
 from kdfast.losses.entries.kl import KL
 from kdfast.losses.entries.length import Length
+from kdfast.losses.entries.prompt_kl import PromptKL
 from kdfast.losses.entries.sampled_kl import SampledKL
+from kdfast.losses.entries.self_kl import SelfKL
 
 # The order is that of the label columns in the fused pass: another order changes the last digits of gradients.
 ENTRIES: dict[str, Entry] = {
-    entry.name: entry for entry in (KL(), SampledKL(), CrossEntropy(), Length(), EarlyTool(), HiddenState())
+    entry.name: entry
+    for entry in (
+        KL(),
+        SampledKL(),
+        CrossEntropy(),
+        Length(),
+        EarlyTool(),
+        HiddenState(),
+        PromptKL(),
+        SelfKL(),
+    )
 }
 
 TERMS: tuple[TermSpec, ...] = tuple(spec for entry in ENTRIES.values() for spec in entry.specs)
+"""The terms whose weights are keys of `kd`: all but `self_kl`."""
 
 
 def term_weights(kd: KDConfig, *, progress: float = 1.0, ramp: float = 1.0) -> dict[str, float]:

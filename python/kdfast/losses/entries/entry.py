@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from kdfast.config.kd import KDConfig
 from kdfast.losses.entries.settings import LossSettings
 from kdfast.losses.latency.log_odds import log_odds_of_rows
 from kdfast.losses.rows.kernel import Divergence
-from kdfast.losses.rows.teacher import Teacher
+from kdfast.losses.rows.teacher import Teacher, TeacherOutput
 
 Batch = Mapping[str, Tensor]
 State = Mapping[str, Any]
@@ -61,6 +61,7 @@ class TermSpec:
         present: whether a training row carries it.
         final_weight: the key of its weight at the last step, if it has one.
         ramped: its weight grows from 0 over the early-tool warm-up.
+        live: it needs a teacher beside the student, and nothing of the data.
     """
 
     name: str
@@ -70,6 +71,7 @@ class TermSpec:
     present: Callable[[RowFacts], bool]
     final_weight: str | None = None
     ramped: bool = False
+    live: bool = False
 
     @property
     def title(self) -> str:
@@ -128,14 +130,14 @@ class Taught:
 
     Attributes:
         term: name of the term.
-        teacher: the teacher of all N rows.
+        teacher: the teacher of all N rows; None = a teacher beside the student, whose forward pass is yet to come.
         known: [N] bool, rows whose distribution is known.
         divergence: which divergence.
         temperature: its temperature.
     """
 
     term: str
-    teacher: Teacher
+    teacher: Teacher | None
     known: Tensor
     divergence: Divergence
     temperature: float
@@ -152,6 +154,7 @@ class EntryPlan:
         detail: whatever `Entry.loss` needs; tensors in it (also in dataclasses, lists and mappings) move to the device.
         diagnostics: name -> (sum, count) that are logged as a mean, known from masks alone.
         left_out: reason -> rows that the term cannot use.
+        teacher: the model beside the student that it needs: the live teacher, or the student's own earlier state.
     """
 
     counts: Mapping[str, float]
@@ -160,6 +163,7 @@ class EntryPlan:
     detail: Any = None
     diagnostics: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     left_out: Mapping[str, int] = field(default_factory=dict)
+    teacher: Literal["live", "self"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,16 +174,20 @@ class View:
         rows: [N,D] the student's last hidden states at the supervised positions.
         head: [V,D] weight of its output layer.
         chunk_rows: rows of logits that may exist at once.
-        hidden: layer -> [B,T',D] the student's hidden states; only the layers that an entry asked for.
-        teacher_hidden: layer -> [B,T',Dt] a live teacher's; empty where none runs.
+        last: [B,T',D] the student's last hidden states.
+        hidden: layer -> [B,T',D] further ones; only the layers that an entry asked for.
+        teacher: what a live teacher gave; None where none runs.
+        self_teacher: what the student's own earlier state gave; None where none runs.
         module: the entry's own parameters, if it has any.
     """
 
     rows: Tensor
     head: Tensor
     chunk_rows: int
+    last: Tensor
     hidden: Mapping[int, Tensor] = field(default_factory=dict)
-    teacher_hidden: Mapping[int, Tensor] = field(default_factory=dict)
+    teacher: TeacherOutput | None = None
+    self_teacher: TeacherOutput | None = None
     module: nn.Module | None = None
 
     def log_odds(self, at: Tensor, ids: Tensor) -> Tensor:
@@ -197,6 +205,7 @@ class RowValues:
         bad: [M] bool, rows whose value was not finite; each costs 0 and has no gradient.
         numbers: [M] int64, the dataset's row of each.
         what: the tensor at fault, for the message.
+        bad_teacher: [M] bool, NaN or +inf among a dense teacher's logits; None = there is no such teacher.
     """
 
     total: Tensor
@@ -204,6 +213,7 @@ class RowValues:
     bad: Tensor
     numbers: Tensor
     what: str
+    bad_teacher: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,9 +252,9 @@ class Entry:
     name: str
     specs: tuple[TermSpec, ...]
 
-    def enabled(self, kd: KDConfig) -> tuple[str, ...]:
+    def enabled(self, settings: LossSettings) -> tuple[str, ...]:
         """Names of its terms whose weight is above 0."""
-        return tuple(spec.name for spec in self.specs if getattr(kd, spec.weight) > 0)
+        return tuple(spec.name for spec in self.specs if getattr(settings.kd, spec.weight) > 0)
 
     def plan(
         self, batch: Batch, positions: Positions, settings: LossSettings, enabled: tuple[str, ...]

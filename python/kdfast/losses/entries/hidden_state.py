@@ -43,8 +43,9 @@ class HiddenState(Entry):
             name="hidden_state",
             weight="hidden_state_weight",
             field="a live teacher's hidden states",
-            remedy="run a teacher beside the student from Python (StudentLoss takes one; `kdfast-train` has none yet)",
+            remedy="run the teacher beside the student (teacher.live: true)",
             present=lambda row: row.live_teacher,
+            live=True,
         ),
     )
 
@@ -58,21 +59,22 @@ class HiddenState(Entry):
         else:
             mask = mask & (torch.arange(positions.width, device=mask.device) > 0)
         numbers = row_numbers(batch).repeat_interleave(positions.width)
-        return EntryPlan(counts={"hidden_state": float(mask.sum())}, detail=_Detail(mask, numbers))
+        detail = _Detail(mask, numbers)
+        return EntryPlan(counts={"hidden_state": float(mask.sum())}, detail=detail, teacher="live")
 
     def layers(self, kd: KDConfig) -> Layers:
         """See `Entry.layers`."""
         if not kd.hidden_state_weight:
             return Layers()
-        return Layers(student=kd.hidden_state_student_layers, teacher=kd.hidden_state_teacher_layers)
+        student, teacher = _pairs(kd)
+        return Layers(student=student, teacher=teacher)
 
     def module(self, kd: KDConfig, widths: tuple[int, int]) -> nn.Module | None:
         """A linear map from the student's width to the teacher's for each pair, where these differ."""
         student, teacher = widths
         if student == teacher or not kd.hidden_state_weight:
             return None
-        pairs = kd.hidden_state_student_layers
-        return nn.ModuleList(nn.Linear(student, teacher, bias=False) for _ in pairs)
+        return nn.ModuleList(nn.Linear(student, teacher, bias=False) for _ in _pairs(kd)[0])
 
     def loss(self, view: View, plan: EntryPlan, state: State | None, settings: LossSettings) -> Found:
         """See `Entry.loss`.
@@ -81,14 +83,15 @@ class HiddenState(Entry):
             ValueError: there is no live teacher, or the widths differ and there is no projector.
         """
         kd, detail = settings.kd, cast("_Detail", plan.detail)
-        pairs = list(zip(kd.hidden_state_student_layers, kd.hidden_state_teacher_layers, strict=True))
-        if any(ours not in view.hidden or theirs not in view.teacher_hidden for ours, theirs in pairs):
+        pairs = list(zip(*_pairs(kd), strict=True))
+        others = view.teacher.layers if view.teacher is not None else {}
+        if any(ours not in view.hidden or theirs not in others for ours, theirs in pairs):
             raise ValueError(
                 "kd.hidden_state_weight: needs hidden states of the student and of a live teacher"
             )
         values, bad = [], []
         for number, (ours, theirs) in enumerate(pairs):
-            student, teacher = view.hidden[ours], view.teacher_hidden[theirs]
+            student, teacher = view.hidden[ours], others[theirs]
             if view.module is not None:
                 student = cast("nn.ModuleList", view.module)[number](student)
             one, broken = hidden_state_rows(student, teacher, detail.mask, kd.hidden_state_form)  # [B,T']
@@ -102,3 +105,9 @@ class HiddenState(Entry):
             what="hidden_state: hidden states",
         )
         return Found(terms={"hidden_state": term})
+
+
+def _pairs(kd: KDConfig) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The student's layers and the teacher's; last to last where the config leaves it open."""
+    ours, theirs = kd.hidden_state_student_layers, kd.hidden_state_teacher_layers
+    return ((-1,), (-1,)) if ours is None or theirs is None else (ours, theirs)

@@ -1,6 +1,8 @@
-"""The entry of `kl`: the divergence from the teacher's stored distribution."""
+"""The entry of `kl`: the divergence from the teacher's distribution, stored or of a teacher beside the student."""
 
 from __future__ import annotations
+
+import torch
 
 from kdfast.losses.entries.entry import Batch, Entry, EntryPlan, Positions, Taught, TermSpec
 from kdfast.losses.entries.settings import LossSettings
@@ -19,9 +21,9 @@ class KL(Entry):
             weight="kl_weight",
             final_weight="kl_final_weight",
             field="teacher_topk_logp",
-            remedy="write the teacher's log-probabilities with `kdfast teach CONFIG` (teacher.store), or import them "
-            "as teacher_topk",
-            present=lambda row: row.taught,
+            remedy="write the teacher's log-probabilities with `kdfast teach CONFIG` (teacher.store), import them as "
+            "teacher_topk, or run the teacher beside the student (teacher.live)",
+            present=lambda row: row.taught or row.live_teacher,
         ),
     )
 
@@ -29,6 +31,8 @@ class KL(Entry):
         self, batch: Batch, positions: Positions, settings: LossSettings, enabled: tuple[str, ...]
     ) -> EntryPlan:
         """See `Entry.plan`; a batch without any teacher distribution has nothing to learn."""
+        if settings.live_teacher:
+            return _live_plan(positions, settings)
         counts = {"kl": float(count_kl(batch))}
         if "teacher_topk_mask" not in batch:
             return EntryPlan(counts=counts)
@@ -43,3 +47,15 @@ class KL(Entry):
             temperature=settings.kd.temperature,
         )
         return EntryPlan(counts=counts, taught=taught)
+
+
+def _live_plan(positions: Positions, settings: LossSettings) -> EntryPlan:
+    """A teacher beside the student gives a distribution at every supervised position."""
+    taught = Taught(
+        term="kl",
+        teacher=None,
+        known=torch.ones(len(positions.index), dtype=torch.bool, device=positions.index.device),
+        divergence=divergence_of(settings.kd),
+        temperature=settings.kd.temperature,
+    )
+    return EntryPlan(counts={"kl": float(len(positions.index))}, taught=taught, teacher="live")

@@ -122,6 +122,7 @@ def prepare(targets: RowTargets, vocab: int, dtype: torch.dtype, numbers: Tensor
         dense=teacher if not isinstance(teacher, SparseTeacher) else None,
         divergence=targets.divergence,
         kl_coefficients=kl.to(dtype),
+        known=kl != 0,
         temperature=targets.temperature,
     )
 

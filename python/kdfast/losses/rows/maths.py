@@ -30,6 +30,7 @@ class Targets:
         dense: a dense teacher; None = there is none. At most one of the two is given.
         divergence: the divergence from the teacher.
         kl_coefficients: [M], 0 where no distribution is known.
+        known: [M] bool, rows whose divergence is wanted; its value is computed also where the coefficient is 0.
         temperature: temperature of the divergence.
         scratch: memory for a dense teacher's logits, at least [M,Vt], used again by each chunk; None = make it.
     """
@@ -41,6 +42,7 @@ class Targets:
     dense: DenseTeacher | DenseHead | None
     divergence: Divergence
     kl_coefficients: Tensor
+    known: Tensor
     temperature: float
     scratch: Tensor | None = None
 
@@ -54,6 +56,7 @@ class Targets:
             classes=self.classes.take(rows) if self.classes is not None else None,
             dense=self.dense.take(rows) if self.dense is not None else None,
             kl_coefficients=self.kl_coefficients[rows],
+            known=self.known[rows],
         )
 
 
@@ -198,7 +201,7 @@ def _columns(values: Values) -> tuple[Tensor, ...]:
 
 def _dense_block_(x: Tensor, teacher: Tensor, targets: Targets, space: tuple[Tensor, Tensor]) -> Values:
     """One block; both models' logits and both spaces [>=M,V] are overwritten."""
-    known = targets.kl_coefficients != 0
+    known = targets.known
     teacher = _aligned(teacher, x.shape[1], known)
     dead = both = None
     if not bool(x.amin().isfinite() & teacher.amin().isfinite()):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -142,6 +143,41 @@ class DenseHead:
     def vocab(self) -> int:
         """Vt."""
         return len(self.weight)
+
+    def best(self, chunk_rows: int) -> Tensor:
+        """The likeliest id of each row [N] int64.
+
+        Example:
+            >>> DenseHead(torch.eye(2), torch.tensor([[0.0, 1.0], [2.0, 0.0], [1.0, 0.0]])).best(chunk_rows=1)
+            tensor([1, 0])
+        """
+        buffer = self.hidden.new_empty(min(chunk_rows, self.rows), self.vocab)
+        starts = range(0, self.rows, chunk_rows)
+        parts = [self.take(slice(start, start + chunk_rows)).fill(buffer).argmax(1) for start in starts]
+        return torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64, device=self.hidden.device)
+
+
+@dataclass(frozen=True)
+class TeacherOutput:
+    """What the forward pass of a model beside the student gave; none of it is on a graph.
+
+    Attributes:
+        hidden: [B,T',Dt] last hidden states.
+        head: [Vt,Dt] weight of its output layer, in the dtype of `hidden`.
+        layers: layer -> [B,T',Dt] further hidden states, where a term asks for them.
+
+    Example:
+        >>> TeacherOutput(torch.zeros(2, 3, 4), torch.zeros(8, 4)).at(torch.tensor([5])).hidden.shape
+        torch.Size([1, 4])
+    """
+
+    hidden: Tensor
+    head: Tensor
+    layers: Mapping[int, Tensor] = field(default_factory=dict)
+
+    def at(self, index: Tensor) -> DenseHead:
+        """The teacher at places [N] in the flattened [B*T']."""
+        return DenseHead(self.hidden.flatten(0, 1)[index], self.head)
 
 
 Teacher = SparseTeacher | DenseTeacher | DenseHead

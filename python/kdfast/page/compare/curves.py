@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from kdfast.config.kd import KDConfig
+from kdfast.config.quant import QuantConfig
 from kdfast.page.charts import Line, line_chart
 from kdfast.page.compare.run import Run, style
 from kdfast.page.history import series
@@ -15,7 +16,7 @@ _TERMS = {
     key.removesuffix("_weight"): KDConfig.key(key).title
     for key in KDConfig.names()
     if KDConfig.key(key).title
-}
+} | {"self_kl": QuantConfig.key("self_kd_weight").title}
 """A term's name is that of its weight's key without the ending."""
 _MOST_DOTS = 60
 

@@ -79,10 +79,15 @@ def _data_fact(runs: Sequence[Run], key: str, name: str) -> Fact:
 
 
 def _teacher_fact(runs: Sequence[Run]) -> Fact:
-    """Whose log-probabilities; how many rows the store has does not count."""
+    """Whose log-probabilities; how many rows the store has does not count. A live teacher is asked, not the store."""
     hashes = [run.saved.inputs.get("teacher.store") for run in runs]
+    live = [run.saved.inputs.get("teacher.live", "none") for run in runs]
     if all(hashes):
-        return Fact(name="teachers", values=[str(one).partition(" with ")[0] for one in hashes])
+        stored = [str(one).partition(" with ")[0] for one in hashes]
+        values = [
+            own if beside == "none" else f"live {beside}" for own, beside in zip(stored, live, strict=True)
+        ]
+        return Fact(name="teachers", values=values)
     return Fact(name="teachers", values=[_configured(run, "teacher.model") for run in runs], proven=False)
 
 

@@ -36,9 +36,8 @@ def look_before_training(config: Config) -> None:
     if baseline is not None:
         outputs.append(("gates.baseline", file_problem(baseline)))
     check_named(placed(config, *data_problems(config), *outputs))
-    taught = config.kd.kl_weight > 0 or config.kd.sampled_kl_weight > 0
-    reads_store = taught and teacher.store is not None
-    if teacher.model is not None and (reads_store or config.arch.init == "teacher"):
+    reads_store = config.kd.reads_store(live_teacher=teacher.live) and teacher.store is not None
+    if teacher.model is not None and (reads_store or teacher.live or config.arch.init == "teacher"):
         check_teacher(teacher.model)
     if config.arch.init not in ("scratch", "teacher"):
         check_model_directory(Path(config.arch.init), error=ConfigError, name="arch.init")

@@ -63,9 +63,13 @@ def look_before_teaching(config: Config, *more_outputs: tuple[str, Path | None])
 
 def _look_before_scoring(config: Config) -> None:
     model, store = config.teacher.model, config.teacher.store
-    if model is None or store is None:
+    if model is None:
         raise ConfigError(
             "teacher.model: needed by `kdfast teach`; set it to a Hugging Face directory or a .gguf file"
+        )
+    if store is None:
+        raise ConfigError(
+            "teacher.store: needed by `kdfast teach`; set it to a directory (training with teacher.live needs none)"
         )
     check_named(placed(config, *data_problems(config), ("teacher.store", folder_problem(store))))
     check_teacher(model)

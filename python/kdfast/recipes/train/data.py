@@ -13,10 +13,11 @@ from kdfast.data import KDDataset
 from kdfast.distributed.ranks import Ranks
 from kdfast.errors import ConfigError, DataError
 from kdfast.recipes.first_look.stores import not_taught, only_store
-from kdfast.recipes.train.inputs import check_inputs, check_shape_weights
+from kdfast.recipes.train.inputs import check_inputs, check_live_ids, check_shape_weights
+from kdfast.recipes.train.live_teacher import shared_ids
 from kdfast.recipes.train.overlap import check_overlap, duplicates_note
-from kdfast.student import check_vocabulary, read_pieces
-from kdfast.teacher import model_directory, model_fingerprint, model_vocab_size
+from kdfast.student import read_pieces
+from kdfast.teacher import model_directory, model_fingerprint
 from kdfast.teacher.local.plan import plan_teaching
 
 
@@ -51,7 +52,7 @@ def open_data(config: Config, ranks: Ranks, console: Console) -> RunData:
         ranks.wait()
     data, store = config.data, config.teacher.store
     train = KDDataset.from_config(data, data.train_files)
-    taught = config.kd.kl_weight > 0 or config.kd.sampled_kl_weight > 0
+    taught = config.kd.reads_store(live_teacher=config.teacher.live)
     if taught and store is not None:
         train.open_teacher(_teacher_file(config, store, train))
     validation = None
@@ -64,6 +65,7 @@ def open_data(config: Config, ranks: Ranks, console: Console) -> RunData:
     if ranks.main and train.template.note:
         console.print(f"[yellow]chat template[/yellow]: {escape(train.template.note)}", highlight=False)
     _check_rows(config.data, train, validation)
+    _check_live_teacher(config, train, validation)
     _check(config, ranks, train, console)
     note = duplicates_note(train) if ranks.main else ""
     if note:
@@ -82,6 +84,18 @@ def _check_rows(data: DataConfig, train: KDDataset, validation: KDDataset | None
         raise DataError("no record is left to validate on (data.validation)", str(data.validation))
 
 
+def _check_live_teacher(config: Config, train: KDDataset, validation: KDDataset | None) -> None:
+    """Checks that a teacher beside the student reads the same ids, before its weights are loaded."""
+    config.kd.check_live_teacher(config.teacher.live)
+    if not config.teacher.live or config.teacher.model is None:
+        return
+    usable = shared_ids(config, model_directory(config.teacher.model))
+    if usable < len(read_pieces(config.data.tokenizer)):
+        for rows in (train, validation):
+            if rows is not None:
+                check_live_ids(rows, usable)
+
+
 def _check(config: Config, ranks: Ranks, train: KDDataset, console: Console) -> None:
     rows = config.train.batch_size
     if rows < ranks.world:
@@ -90,7 +104,7 @@ def _check(config: Config, ranks: Ranks, train: KDDataset, console: Console) -> 
             f"train.gradient_accumulation_steps, the step has {rows}"
         )
     check_shape_weights(config.data, train.lengths)
-    known = check_inputs(config.kd, train)
+    known = check_inputs(config.kd, train, live_teacher=config.teacher.live)
     if known and train.teacher is not None:
         console.print(
             f"{known} of {len(train)} training rows have the teacher's log-probabilities", highlight=False
@@ -103,13 +117,7 @@ def _teacher_file(config: Config, directory: Path, train: KDDataset) -> Path:
     if settings.model is None:
         return only_store(directory)
     model = model_directory(settings.model)
-    usable = check_vocabulary(
-        config.data.tokenizer,
-        model,
-        student_size=len(read_pieces(config.data.tokenizer)),
-        teacher_size=model_vocab_size(model),
-    )
-    plan = plan_teaching(settings, model_fingerprint(model), train, usable)
+    plan = plan_teaching(settings, model_fingerprint(model), train, shared_ids(config, model))
     file = train.teacher_file(directory, plan.fingerprint)
     if not file.exists():
         raise not_taught(directory)

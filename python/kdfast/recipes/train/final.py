@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -10,11 +11,13 @@ from kdfast.config import Config
 from kdfast.display import Display
 from kdfast.errors import CheckpointError, DataError
 from kdfast.files import read_document, write_document
-from kdfast.recipes.train.loop import Progress
+from kdfast.quantized import check_saved, write_table
+from kdfast.recipes.train.progress import Progress
+from kdfast.recipes.train.qat.shipping import Shipped
 from kdfast.recipes.train.speed import SpeedProbe
 from kdfast.runs.checkpoint import Checkpoints
 from kdfast.runs.csv_files import csv_path
-from kdfast.runs.folder import RunFolder
+from kdfast.runs.folder import STUDENT_ORIGIN, RunFolder
 from kdfast.speed import read_speed_report
 from kdfast.student import load_student
 
@@ -51,6 +54,46 @@ def take_final_weights(
     return best
 
 
+def early_stop_note(config: Config, progress: Progress) -> str:
+    """What to say of a run that ended before its last step; "" = it did not.
+
+    Args:
+        config: the run's config.
+        progress: where it is.
+    """
+    if progress.step >= config.train.num_steps:
+        return ""
+    return (
+        f"stopped early at step {progress.step}: the last {config.train.stop_after_validations} validations brought no "
+        f"lower held-out loss than step {progress.best_step}'s (train.stop_after_validations)"
+    )
+
+
+def write_origin(
+    directory: Path, config: Config, progress: Progress, step: int, shipped: Shipped | None
+) -> None:
+    """Writes beside the student where its weights come from, and the table of its quantised weights.
+
+    Args:
+        directory: the student's, with its weights in it.
+        config: the run's config.
+        progress: where it is.
+        step: the step of the weights.
+        shipped: how the phase under quantisation ended; None = the run had none.
+
+    Raises:
+        QATError: the saved weights are not those of the table.
+        OSError: it cannot be written.
+    """
+    ended = "num_steps" if progress.step == config.train.num_steps else "stop_after_validations"
+    of_qat = {} if shipped is None else shipped.origin(config)
+    origin = {"step": step, "final": config.io.final, "ended": ended, **of_qat}
+    write_document(directory / STUDENT_ORIGIN, origin)
+    if shipped is not None and shipped.table is not None:
+        write_table(shipped.table, directory)
+        check_saved(directory)
+
+
 def remove_older_results(folder: RunFolder, step: int) -> None:
     """Removes what is known of a former student: an evaluation of another step, and its gates.
 
@@ -62,6 +105,7 @@ def remove_older_results(folder: RunFolder, step: int) -> None:
     if origin.exists() and read_document(origin, name="file", remedy=_REMOVE).get("step") == step:
         return
     folder.gates.unlink(missing_ok=True)
+    folder.quantization.unlink(missing_ok=True)
     after = folder.evaluation("after")
     if after.exists() and read_document(after, name="evaluation", remedy=_REMOVE).get("step") != step:
         after.unlink()

@@ -13,7 +13,7 @@ from kdfast.config.kd import KDConfig
 from kdfast.config.section import invalid
 from kdfast.data import KDDataset
 from kdfast.errors import ConfigError
-from kdfast.losses import TERMS, RowFacts
+from kdfast.losses import TERMS, RowFacts, TermSpec
 from kdfast.shapes import assign_shapes
 from kdfast.teacher.local.scores import call_opening_ids
 
@@ -38,7 +38,8 @@ def check_inputs(kd: KDConfig, data: KDDataset, *, live_teacher: bool = False) -
         ConfigError: a term finds none; one line for each such term: its key, the field it needs, and how to get it.
             Or the teacher's log-probabilities are of another temperature, or no id of the tokenizer opens a call.
     """
-    _check_temperature(kd, data)
+    if not live_teacher:
+        _check_temperature(kd, data)
     _check_openings(kd, data)
     missing = [term for term in TERMS if getattr(kd, term.weight) > 0]
     taught = _taught(data)
@@ -47,13 +48,33 @@ def check_inputs(kd: KDConfig, data: KDDataset, *, live_teacher: bool = False) -
         if not missing:
             break
     if missing:
-        lines = [
-            f"kd.{term.weight}: needs {term.field}, which no training row carries; {term.remedy}, or set it to 0, "
-            f"got {getattr(kd, term.weight)}"
-            for term in missing
-        ]
-        raise ConfigError("\n".join(lines))
+        raise ConfigError("\n".join(_missing(term, kd) for term in missing))
     return int(taught.sum())
+
+
+def _missing(term: TermSpec, kd: KDConfig) -> str:
+    whose = "" if term.live else ", which no training row carries"
+    weight = getattr(kd, term.weight)
+    return f"kd.{term.weight}: needs {term.field}{whose}; {term.remedy}, or set it to 0, got {weight}"
+
+
+def check_live_ids(data: KDDataset, usable: int) -> None:
+    """Checks that a live teacher knows every id of the rows.
+
+    Args:
+        data: rows that it is going to read.
+        usable: ids that it shares with the student.
+
+    Raises:
+        ConfigError: a row has another id.
+    """
+    for number, index in enumerate(data.rows):
+        highest = max(data.store.row(int(index))["ids"])
+        if highest >= usable:
+            raise ConfigError(
+                "data.tokenizer: a live teacher must know every id; use the teacher's tokenizer, or set teacher.live "
+                f"to false: row {number} has the id {highest}, and only those below {usable} are shared"
+            )
 
 
 def check_shape_weights(data: DataConfig, lengths: NDArray[np.int32]) -> None:

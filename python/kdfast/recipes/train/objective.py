@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from kdfast.config.data import DataConfig
@@ -56,6 +57,7 @@ class Objective:
         num_steps: int = 1,
         early_tool_warmup_steps: int = 0,
         prefix_tokens: int = DataConfig.prefix_tokens,
+        live_teacher: bool = False,
     ) -> Objective:
         """The loss of a config for the rows of a dataset.
 
@@ -66,6 +68,8 @@ class Objective:
             num_steps: steps of the run: weights reach their final values at the last one.
             early_tool_warmup_steps: steps over which the early-tool weights grow from 0.
             prefix_tokens: tokens of a due call that the early-tool loss learns (`data.prefix_tokens`).
+            live_teacher: the divergence is from a teacher beside the student (`teacher.live`), which `StudentLoss` is
+                given, and not from the teacher store.
         """
         teacher = dataset.teacher
         settings = LossSettings(
@@ -74,13 +78,34 @@ class Objective:
             opening_ids=call_opening_ids(dataset.pieces(), dataset.call_openings),
             prefix_tokens=prefix_tokens,
             logprob_temperature=teacher.logprob_temperature if teacher is not None else 1.0,
+            live_teacher=live_teacher,
         )
         return cls(settings=settings, num_steps=num_steps, early_tool_warmup_steps=early_tool_warmup_steps)
 
     @property
     def final_weights(self) -> dict[str, float]:
-        """The weights at the end of the run: those that validation adds up by, so that its losses compare."""
+        """The weights at the end of the run: those that validation adds up by, so that its losses compare.
+
+        Without `self_kl`, which is on in a part of the run only.
+        """
         return term_weights(self.settings.kd)
+
+    def with_self_teaching(self, weight: float, task_factor: float) -> Objective:
+        """The same with another weight of `self_kl`, the divergence from an earlier state of the student.
+
+        Args:
+            weight: of `self_kl`; 0 = off.
+            task_factor: while it is on, what the weights of all other terms are multiplied by; 0 = it replaces them.
+
+        Examples:
+            >>> objective = Objective(settings=LossSettings(kd=KDConfig(kl_weight=0)))
+            >>> objective.with_self_teaching(1.0, 0.5).weights(0)
+            {'ce_teacher': 0.15, 'ce_truth': 0.1, 'self_kl': 1.0}
+            >>> objective.with_self_teaching(1.0, 0.5).final_weights
+            {'ce_teacher': 0.3, 'ce_truth': 0.2}
+        """
+        settings = replace(self.settings, self_kl_weight=weight, task_factor=task_factor)
+        return replace(self, settings=settings)
 
     def weights(self, step: int) -> dict[str, float]:
         """The weight of each enabled term at a step (0-based).
@@ -95,11 +120,18 @@ class Objective:
         """
         progress = min(1.0, step / max(1, self.num_steps - 1))
         ramp = early_tool_ramp(step, self.early_tool_warmup_steps)
-        return term_weights(self.settings.kd, progress=progress, ramp=ramp)
+        settings = self.settings
+        weights = term_weights(settings.kd, progress=progress, ramp=ramp)
+        if not settings.self_kl_weight:
+            return weights
+        others = {name: settings.task_factor * weight for name, weight in weights.items()}
+        return {**others, "self_kl": settings.self_kl_weight}
 
-    def plan(self, batch: Batch, *, vocab_size: int, width: int) -> BatchPlan:
+    def plan(
+        self, batch: Batch, *, vocab_size: int, width: int, dtype: torch.dtype = torch.float32
+    ) -> BatchPlan:
         """The plan of a micro-batch, made on the CPU before the first forward; see `plan_batch`."""
-        return plan_batch(batch, self.settings, vocab_size=vocab_size, width=width)
+        return plan_batch(batch, self.settings, vocab_size=vocab_size, width=width, dtype=dtype)
 
     def loss(
         self,
@@ -128,7 +160,7 @@ class Objective:
         states = {
             name: ENTRIES[name].next_state(None, {}, settings)
             for name in ENTRIES
-            if ENTRIES[name].enabled(settings.kd)
+            if ENTRIES[name].enabled(settings)
         }
         if saved is None:
             return states

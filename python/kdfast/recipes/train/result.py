@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from kdfast.exit_codes import INTERRUPTED
 
@@ -15,8 +15,9 @@ class TrainResult:
     """How a run ended.
 
     Attributes:
-        exit_code: what `kdfast train` would exit with: 0 done; 3 too few valid calls (`train.min_valid_calls_fraction`)
-            or a failed gate (`train.fail_on_gate`); 130 stopped and resumable.
+        exit_code: that of `kdfast train`: 0 done; 3 too few valid calls (`train.min_valid_calls_fraction`),
+            a failed gate (`train.fail_on_gate`) or quantisation that was given up (`quant.fail_on_unstable`); 130
+            stopped and resumable.
         step: optimiser updates done.
         run_dir: the run folder.
         student: the finished student, a Hugging Face directory; None = the run was stopped, or another rank wrote it.
@@ -25,6 +26,8 @@ class TrainResult:
         validation: the newest validation's values.
         best_validation: those at `best_step`.
         evaluation: the evaluation by generation after training, as in `evaluation_after.json`; None = there was none.
+        qat: "done": the student is quantised as it was trained; "failed": quantisation was given up and it is float;
+            None = it was not asked for, or the run was stopped.
 
     Examples:
         >>> TrainResult(exit_code=0, step=8, run_dir=Path("runs/first")).finished
@@ -40,6 +43,7 @@ class TrainResult:
     validation: Mapping[str, float] = field(default_factory=dict)
     best_validation: Mapping[str, float] = field(default_factory=dict)
     evaluation: Mapping[str, Any] | None = None
+    qat: Literal["done", "failed"] | None = None
 
     @property
     def finished(self) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +14,30 @@ from torch.nn.parallel import DistributedDataParallel
 from kdfast.config import Config, load_config
 from kdfast.display import Display
 from kdfast.distributed.ranks import Ranks, join
-from kdfast.errors import ConfigError
 from kdfast.exit_codes import DONE, INTERRUPTED
-from kdfast.pretrained import check_sizes
+from kdfast.files import written_whole
 from kdfast.recipes.first_look.of_config import look_before_training
 from kdfast.recipes.train.data import open_data
-from kdfast.recipes.train.evaluation import choose_prompts, evaluate_once
+from kdfast.recipes.train.evaluation import evaluate_once
 from kdfast.recipes.train.events import Callback, TrainEvent, tell
-from kdfast.recipes.train.final import measure_final_speed, remove_older_results, take_final_weights
+from kdfast.recipes.train.final import (
+    early_stop_note,
+    measure_final_speed,
+    remove_older_results,
+    take_final_weights,
+    write_origin,
+)
+from kdfast.recipes.train.first_checks import check_student
 from kdfast.recipes.train.gates import FinalGates, blessed_reports, gates_without_prompts
-from kdfast.recipes.train.loop import Loop, Progress
+from kdfast.recipes.train.live_teacher import FrozenTeacher, load_live_teacher, with_layers
+from kdfast.recipes.train.loop import Loop
 from kdfast.recipes.train.objective import Objective
+from kdfast.recipes.train.optimizer import adamw
+from kdfast.recipes.train.progress import Progress
+from kdfast.recipes.train.qat.phase import FILE, QatPhase, probe_batch
+from kdfast.recipes.train.qat.report import compare_at_end
+from kdfast.recipes.train.qat.shipping import Shipped, few_codes_warning, ship
+from kdfast.recipes.train.qat.table import print_comparison
 from kdfast.recipes.train.result import TrainResult
 from kdfast.recipes.train.resume import resume_notes
 from kdfast.recipes.train.same_inputs import check_same_inputs, input_fingerprints
@@ -33,8 +45,8 @@ from kdfast.recipes.train.speed import SpeedProbe
 from kdfast.recipes.train.step import Runner, StudentLoss
 from kdfast.recipes.train.summary import print_evaluation, print_losses, print_paths
 from kdfast.recipes.train.trial_save import try_saving
-from kdfast.recipes.train.verdict import judge_gates, judge_valid_calls
-from kdfast.runs.checkpoint import Checkpoints, load_checkpoint, read_state
+from kdfast.recipes.train.verdict import judge_gates, judge_qat, judge_valid_calls
+from kdfast.runs.checkpoint import Checkpoints, load_checkpoint, read_state, read_tensors
 from kdfast.runs.claim import Claim
 from kdfast.runs.csv_files import write_metrics_csv
 from kdfast.runs.folder import RunFolder, check_run_folder
@@ -45,7 +57,6 @@ from kdfast.student import (
     load_student,
     read_pieces,
     resolve_device,
-    save_student,
     write_student,
 )
 from kdfast.teacher import model_directory
@@ -122,8 +133,21 @@ class Run:
         self.inputs = input_fingerprints(config, data)
         if resume:
             self._look_back()
+        self.phase: QatPhase | None = None
         self._build()
-        self._check_student()
+        note = check_student(
+            config,
+            self.ranks,
+            data,
+            student=self.student,
+            optimizer=self.optimizer,
+            terms=self.model.terms,
+            save=lambda student, optimizer, **options: try_saving(
+                student, optimizer, self.folder, self._write_student, **options
+            ),
+        )
+        if note:
+            self.warn(note)
 
     def warn(self, text: str) -> None:
         """Prints a warning."""
@@ -137,7 +161,9 @@ class Run:
             config.save(self.folder.config)
         before = self._evaluate("before", 0)
         with MetricsLog(self.folder.metrics, tensorboard=config.io.tensorboard, write=self.ranks.main) as log:
-            finished = self._loop(log).run()
+            loop = self._loop(log)
+            finished = loop.run()
+        self.phase = loop.phase
         if self.ranks.main:
             write_metrics_csv(self.folder.metrics)
         if not finished:
@@ -145,23 +171,54 @@ class Run:
                 f"stopped at step {self.progress.step}; all of it is saved. Go on with the same command and --resume"
             )
             return self._result(INTERRUPTED)
-        self._say_early_stop()
+        note = early_stop_note(config, self.progress)
+        if note:
+            self._say(note)
         step = take_final_weights(self.student, config, self.progress, self.checkpoints)
+        shipped = self._ship(step)
         after = self._evaluate("after", step)
+        if self.ranks.main:
+            remove_older_results(self.folder, step)
+            with written_whole(self.folder.student) as beside:
+                self._write_student(self.student, beside)
+                write_origin(beside, config, self.progress, step, shipped)
+        self._compare(loop, shipped, step)
         if not self.ranks.main:
             return self._result(DONE)
-        remove_older_results(self.folder, step)
-        save_student(self.student, self.folder.student, **self._saving(), origin=self._origin(step))
         print_losses(console, self.progress, step)
         if before is not None and after is not None:
             print_evaluation(console, before, after)
         code = self._judge_gates(after, step)
         print_paths(console, self.folder, self.progress, step)
         code = judge_valid_calls(config, after, console) or code
-        return self._result(code, student_step=step, evaluation=after)
+        code = judge_qat(config, shipped, console) or code
+        return self._result(code, student_step=step, evaluation=after, shipped=shipped)
+
+    def _ship(self, step: int) -> Shipped | None:
+        """Turns a student under quantisation into what ships; None if the run has no such phase."""
+        if self.phase is None:
+            return None
+        shipped = ship(self.student, self.phase, self.checkpoints, step, self.progress.step)
+        warning = few_codes_warning(shipped, self.config)
+        if warning:
+            self.warn(warning)
+        return shipped
+
+    def _compare(self, loop: Loop, shipped: Shipped | None, step: int) -> None:
+        """Compares the quantised student with the float one, quantised after training."""
+        if shipped is None or self.phase is None:
+            return
+        document = compare_at_end(loop, self.phase, shipped, self.folder.quantization, step)
+        if document is not None:
+            print_comparison(self.display.console, document)
 
     def _result(
-        self, code: int, *, student_step: int | None = None, evaluation: dict[str, Any] | None = None
+        self,
+        code: int,
+        *,
+        student_step: int | None = None,
+        evaluation: dict[str, Any] | None = None,
+        shipped: Shipped | None = None,
     ) -> TrainResult:
         """The result; tells the callbacks that the run is over."""
         progress = self.progress
@@ -182,20 +239,8 @@ class Run:
             validation=progress.last_validation,
             best_validation=progress.best_validation,
             evaluation=evaluation,
+            qat=None if shipped is None else shipped.status,
         )
-
-    def _say_early_stop(self) -> None:
-        progress, most = self.progress, self.config.train.stop_after_validations
-        if progress.step < self.config.train.num_steps:
-            self._say(
-                f"stopped early at step {progress.step}: the last {most} validations brought no lower held-out loss "
-                f"than step {progress.best_step}'s (train.stop_after_validations)"
-            )
-
-    def _origin(self, step: int) -> dict[str, Any]:
-        reached = self.progress.step == self.config.train.num_steps
-        ended = "num_steps" if reached else "stop_after_validations"
-        return {"step": step, "final": self.config.io.final, "ended": ended}
 
     def _look_back(self) -> None:
         """What a resumed run must know of the run so far."""
@@ -233,8 +278,9 @@ class Run:
                 seed=config.train.seed,
             )
         self.student = student.to(self.device)
-        self.model = StudentLoss(self.student, self._objective()).to(self.device)
-        self.optimizer = _adamw(self.model, config)
+        live = load_live_teacher(config, self.device)
+        self.model = StudentLoss(self.student, self._objective(live), live).to(self.device)
+        self.optimizer = adamw(self.model, config.optimizer)
         self.sampler = StepSampler(
             self.train_data.lengths,
             config.data.shapes,
@@ -245,51 +291,29 @@ class Run:
             upweight_factor=config.data.shape_upweight_factor,
         )
         self.progress = Progress(terms=dict(self.model.objective.states()))
+        self.phase = None
         if self.checkpoint is not None:
             state = load_checkpoint(self.checkpoint, self.student, self.optimizer, terms=self.model.terms)
-            names = {field.name for field in fields(Progress)} - {"terms"}
-            saved = {
-                name: state[name] for name in names if name in state
-            }  # older checkpoints lack newer ones
-            self.progress = Progress(**saved, terms=self.model.objective.states(state))
+            self.progress.restore(state, self.model.objective.states(state))
             self.sampler.load_state_dict(state["sampler"])
+            if self.progress.qat:
+                saved = self.progress.qat, read_tensors(self.checkpoint, FILE)
+                probe = probe_batch(config, self.validation_data, self.train_data)
+                self.phase = QatPhase.resume(config, self.student, probe, self.ranks, saved)
 
-    def _check_student(self) -> None:
-        """What would fail later: too few prompts, sizes that do not fit, and a student that cannot be saved."""
-        train = self.config.train
-        wanted = train.eval_prompts + train.eval_irrelevance_prompts
-        if self.ranks.main and self.validation_data is not None and wanted:
-            choose_prompts(self.validation_data, train.eval_prompts, train.eval_irrelevance_prompts)
-        data = [self.train_data, *([self.validation_data] if self.validation_data is not None else [])]
-        check_sizes(
-            self.student.config,
-            ids=self.train_data.tokenizer.vocab_size,
-            longest=max(int(rows.lengths.max(initial=0)) for rows in data),
-            error=ConfigError,
-            name="arch",
-        )
-        if self.ranks.main:
-            terms, keep_last = self.model.terms, self.config.train.keep_last
-            note = try_saving(
-                self.student,
-                self.optimizer,
-                self.folder,
-                self._write_student,
-                keep_last=keep_last,
-                terms=terms,
-            )
-            if note:
-                self.warn(note)
-        self.ranks.wait()
-
-    def _objective(self) -> Objective:
-        warmup = self.config.kd.early_tool_warmup_steps
+    def _objective(self, live: FrozenTeacher | None) -> Objective:
+        kd = self.config.kd
+        if live is not None:
+            depth = self.student.config.num_hidden_layers
+            kd = with_layers(kd, self.config.arch, student=depth, teacher=live.depth)
+        warmup = kd.early_tool_warmup_steps
         return Objective.of(
             self.train_data,
-            self.config.kd,
+            kd,
             num_steps=self.config.schedule_steps,
             early_tool_warmup_steps=self.config.optimizer.warmup_steps if warmup is None else warmup,
             prefix_tokens=self.config.data.prefix_tokens,
+            live_teacher=live is not None,
         )
 
     def _loop(self, log: MetricsLog) -> Loop:
@@ -314,6 +338,7 @@ class Run:
             display=self.display,
             speed=self._speed(),
             callbacks=self.callbacks,
+            phase=self.phase,
         )
 
     def _judge_gates(self, after: dict[str, Any] | None, step: int) -> int:
@@ -361,14 +386,3 @@ class Run:
 
     def _write_student(self, student: Any, directory: Path, *, weights: bool = True) -> None:
         write_student(student, directory, **self._saving(), weights=weights)
-
-
-def _adamw(model: nn.Module, config: Config) -> torch.optim.AdamW:
-    """AdamW with weight decay on matrices only."""
-    settings = config.optimizer
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.dim() >= 2], "weight_decay": settings.weight_decay},
-        {"params": [p for p in trained if p.dim() < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, eps=settings.eps)

@@ -29,7 +29,7 @@ def input_fingerprints(config: Config, data: RunData) -> dict[str, str]:
         config key -> hash, or "none" for an input that the run does not have.
 
     Raises:
-        ConfigError: the model that the student starts from is not there.
+        ConfigError: the model that the student starts from, or the live teacher, is not there.
         OSError: it cannot be read.
     """
     header = data.train.store.header()
@@ -41,6 +41,7 @@ def input_fingerprints(config: Config, data: RunData) -> dict[str, str]:
         "data.template": header["kdfast.template"],
         "data.tool_call_format": header["kdfast.formats"],
         "teacher.store": _NONE if teacher is None else f"{teacher.fingerprint} with {len(teacher)} rows",
+        "teacher.live": _live_teacher(config),
         "arch.init": _first_weights(config),
     }
 
@@ -85,6 +86,12 @@ def _short(fingerprint: str) -> str:
 
 def _content(dataset: KDDataset | None) -> str:
     return _NONE if dataset is None else dataset.content
+
+
+def _live_teacher(config: Config) -> str:
+    """The model that runs beside the student; it may be moved, but not changed."""
+    model = config.teacher.model if config.teacher.live else None
+    return _NONE if model is None else model_fingerprint(model_directory(model))
 
 
 def _first_weights(config: Config) -> str:

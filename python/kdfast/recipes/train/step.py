@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -13,8 +13,10 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from kdfast.distributed.ranks import Ranks
-from kdfast.errors import DataError, KdfastError
+from kdfast.errors import DataError, DivergedError, KdfastError
 from kdfast.losses import BatchPlan, CombinedLoss, PendingLoss, State, StepWeights, StudentOutput
+from kdfast.quantized import effective_weight
+from kdfast.recipes.train.live_teacher import FrozenTeacher
 from kdfast.recipes.train.objective import Batch, Objective
 from kdfast.student import hidden_states, right_padded_width
 
@@ -29,34 +31,47 @@ class StudentLoss(nn.Module):
     Args:
         student: a causal language model of Hugging Face.
         objective: the loss.
-        teacher: a frozen model of the same kind that runs beside the student, for terms that compare hidden states;
-            it belongs to the caller: no parameter of it is learned, moved or saved.
+        teacher: a model that runs beside the student, for terms that need a live teacher: no parameter of it is
+            learned, moved or saved. A model that is no `FrozenTeacher` becomes one.
+
+    Attributes:
+        self_teacher: the student's own earlier state, for the term `self_kl`; it may come and go between steps.
     """
 
-    def __init__(self, student: nn.Module, objective: Objective, teacher: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        student: nn.Module,
+        objective: Objective,
+        teacher: FrozenTeacher | nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.student: Any = student
         self.objective = objective
-        self._teacher: tuple[Any, ...] = () if teacher is None else (teacher,)  # in a tuple: not registered
-        sizes = [getattr(getattr(model, "config", None), "hidden_size", 0) for model in (student, teacher)]
-        self.terms = objective.modules((sizes[0], sizes[1] or sizes[0]))
+        self.teacher = FrozenTeacher(teacher) if isinstance(teacher, nn.Module) else teacher
+        self.self_teacher: FrozenTeacher | None = None
+        width = getattr(getattr(student, "config", None), "hidden_size", 0)
+        self.terms = objective.modules((width, width if self.teacher is None else self.teacher.width))
 
     def forward(
         self, batch: Batch, plan: BatchPlan, step: StepWeights, want_best: bool = False
     ) -> PendingLoss:
-        """The losses of a micro-batch; batch and plan are on the student's device."""
+        """The losses of a micro-batch; batch and plan are on the student's device.
+
+        The models beside the student run only if the plan needs them.
+        """
         ids, layers = batch["input_ids"][:, : plan.width], self.objective.layers
+        live = self.teacher if plan.needs("live") else None
+        earlier = self.self_teacher if plan.needs("self") else None
         hidden, chosen = hidden_states(self.student, ids, layers.student)
-        output = StudentOutput(hidden, self.student.lm_head.weight, chosen, self._teacher_layers(ids))
+        output = StudentOutput(
+            hidden,
+            effective_weight(self.student.lm_head),
+            chosen,
+            teacher=None if live is None else live.output(ids, layers.teacher),
+            self_teacher=None if earlier is None else earlier.output(ids),
+        )
         modules: Mapping[str, nn.Module] = dict(self.terms.items())
         return self.objective.loss(output, plan, step, modules, want_best=want_best)
-
-    def _teacher_layers(self, ids: torch.Tensor) -> dict[int, torch.Tensor]:
-        layers = self.objective.layers.teacher
-        if not self._teacher or not layers:
-            return {}
-        with torch.no_grad():
-            return hidden_states(self._teacher[0], ids, layers)[1]
 
 
 @dataclass
@@ -136,9 +151,12 @@ class Runner:
         Raises:
             DataError: a batch that cannot be right; the message names its rows.
         """
-        vocab_size = len(self.bare.student.lm_head.weight)
+        head = self.bare.student.lm_head.weight
+        dtype = torch.float64 if head.dtype == torch.float64 else torch.float32
         width = right_padded_width(batch["attention_mask"])
-        return self._named(batch, lambda: self.objective.plan(batch, vocab_size=vocab_size, width=width))
+        return self._named(
+            batch, lambda: self.objective.plan(batch, vocab_size=len(head), width=width, dtype=dtype)
+        )
 
     def loss(
         self,
@@ -168,7 +186,7 @@ class Runner:
 
         Raises:
             DataError: a batch that cannot be right; the message names its rows.
-            KdfastError: a term is not finite; the message names it and the rows.
+            DivergedError: a term is not finite; the message names it and the rows.
         """
         return self._named(batch, loss.read)
 
@@ -181,11 +199,18 @@ class Runner:
             batches: on the CPU.
             number: number of the step, 0-based: it decides the weights.
             states: what the terms remember of earlier steps; None = this is the first step.
+
+        Raises:
+            DataError: a batch of this rank cannot be right.
+            DivergedError: a term is not finite, on this rank or another one.
+            KdfastError: a batch of another rank cannot be right.
         """
         objective = self.objective
         states = objective.states() if states is None else states
         weights = objective.weights(number)
-        plans = [self.plan(batch) for batch in batches]
+        plans: list[BatchPlan] = []
+        with self.together():
+            plans.extend(self.plan(batch) for batch in batches)
         counts = self.ranks.sum({name: sum(plan.counts[name] for plan in plans) for name in weights})
         step = StepWeights(weights, counts, states)
         pending = []
@@ -197,10 +222,33 @@ class Runner:
                 (loss.total * self.ranks.world).backward()  # type: ignore[no-untyped-call]
             pending.append(loss.detached())
         sums = _Sums(dict.fromkeys((*weights, "skipped_rows", "tokens"), 0.0))
-        for loss, batch in zip(pending, batches, strict=True):
-            sums.add_loss(self.read(loss, batch))
-            sums.add("tokens", float(batch["attention_mask"].sum()))
+        with self.together():
+            for loss, batch in zip(pending, batches, strict=True):
+                sums.add_loss(self.read(loss, batch))
+                sums.add("tokens", float(batch["attention_mask"].sum()))
         return self._report(sums, step)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What goes wrong inside on one rank is raised on all: else the others would wait for it for ever.
+
+        Raises:
+            KdfastError: the error of this rank; on a rank without one, a `DivergedError` if the others only diverged.
+        """
+        error: KdfastError | None = None
+        try:
+            yield
+        except KdfastError as caught:
+            error = caught
+        diverged = isinstance(error, DivergedError)
+        found = self.ranks.sum({"failed": float(error is not None), "diverged": float(diverged)})
+        if not found["failed"]:
+            return
+        if found["failed"] == found["diverged"]:
+            raise error or DivergedError("training diverged on another rank, whose message names the rows")
+        if error is None or diverged:
+            raise KdfastError("another rank failed, and its message says why") from error
+        raise error
 
     def _report(self, sums: _Sums, step: StepWeights) -> StepReport:
         total = self.ranks.sum(sums.sums)
@@ -231,7 +279,7 @@ class Runner:
         except DataError as error:
             raise DataError(f"{error}; the micro-batch held dataset rows {_rows(batch)}") from error
         except FloatingPointError as error:
-            raise KdfastError(
+            raise DivergedError(
                 f"training diverged: {error}; go back to a checkpoint or lower optimizer.learning_rate, or leave such "
                 f"rows out with kd.on_nan: skip_row; the micro-batch held dataset rows {_rows(batch)}"
             ) from error

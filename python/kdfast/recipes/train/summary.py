@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from kdfast.evaluate.table import evaluation_table
-from kdfast.recipes.train.loop import Progress
+from kdfast.recipes.train.progress import Progress
 from kdfast.runs.csv_files import csv_path
 from kdfast.runs.folder import RunFolder
 
@@ -71,6 +71,7 @@ def print_paths(console: Console, folder: RunFolder, progress: Progress, student
         ("evaluation", folder.evaluation("after")),
         ("speed", folder.speed),
         ("gates", folder.gates),
+        ("quantised", folder.quantization),
         ("checkpoints", folder.checkpoints),
         ("config", folder.config),
     ):

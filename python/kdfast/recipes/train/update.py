@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
 from kdfast.distributed.ranks import Ranks
-from kdfast.errors import DataError, KdfastError
+from kdfast.errors import DataError, DivergedError
 from kdfast.losses import State
 from kdfast.recipes.train.objective import Batch, Objective
 from kdfast.recipes.train.step import Runner, StepReport, StudentLoss
@@ -52,7 +52,7 @@ def train_step(
 
     Raises:
         DataError: a batch that lacks a field, or cannot be right; the message names its rows.
-        KdfastError: a loss or the gradient is not finite; no weight was changed.
+        DivergedError: a loss or the gradient is not finite; no weight was changed.
 
     Example::
 
@@ -101,14 +101,14 @@ def update(
     The gradients are cleared, also after an error: a caller who goes on does not add to them.
 
     Raises:
-        KdfastError: a loss or the gradient is not finite; no weight was changed.
+        DivergedError: a loss or the gradient is not finite; no weight was changed.
     """
     try:
         report = runner.step(batches, step, states)
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         norm = float(clip_grad_norm_(parameters, max_grad_norm or float("inf")))
         if not math.isfinite(norm):
-            raise KdfastError(
+            raise DivergedError(
                 f"training diverged: the gradient's norm at step {step + 1} is {norm}; go back to a checkpoint "
                 "(--resume) and lower optimizer.learning_rate"
             )

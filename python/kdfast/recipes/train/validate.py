@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -27,9 +28,15 @@ def validate(
     Returns:
         `loss` (by the weights at the end of the run), each term's mean, `token_accuracy` (the student's likeliest token
         is the label), `token_agreement` (it is the teacher's likeliest token; only where a teacher distribution is
-        known), `false_opening_rate` (it would open a tool call at the start of answers that must not call) and, under
-        `kd.on_nan: skip_row`, the number of `skipped_rows`.
+        known: with a live teacher, everywhere), `false_opening_rate` (it would open a tool call at the start of answers
+        that must not call) and, under `kd.on_nan: skip_row`, the number of `skipped_rows`.
+
+    Raises:
+        DataError: a batch cannot be right; the message names its rows.
+        DivergedError: a term is not finite, on this rank or another one.
     """
+    # self-distillation is on in a part of the run only
+    runner = replace(runner, objective=runner.objective.with_self_teaching(0.0, 1.0))
     weights = runner.objective.final_weights
     chosen = list(range(min(rows or len(dataset), len(dataset))))
     chosen.sort(key=lambda row: int(dataset.lengths[row]))  # alike lengths share a batch: less padding
@@ -37,13 +44,15 @@ def validate(
     sums = dict.fromkeys((*weights, *(f"count_{name}" for name in weights), *_COUNTED), 0.0)
     was_training = runner.model.training
     runner.model.eval()
-    with torch.no_grad():
-        for number, part in enumerate(batches):
-            if number % runner.ranks.world == runner.ranks.rank:
-                for name, value in _sums(runner, collate_kd_batch(dataset.__getitems__(part))).items():
-                    sums[name] += value
-            on_progress(len(part))
-    runner.model.train(was_training)
+    try:
+        with runner.together(), torch.no_grad():
+            for number, part in enumerate(batches):
+                if number % runner.ranks.world == runner.ranks.rank:
+                    for name, value in _sums(runner, collate_kd_batch(dataset.__getitems__(part))).items():
+                        sums[name] += value
+                on_progress(len(part))
+    finally:
+        runner.model.train(was_training)  # also after an error: a run may go back to a checkpoint and go on
     sums = runner.ranks.sum(sums)
     values = means(sums, {name: sums[f"count_{name}"] for name in weights})
     loss = sum(weight * values[name] for name, weight in weights.items() if name in values)
@@ -73,7 +82,7 @@ def _sums(runner: Runner, batch: Batch) -> dict[str, float]:
     sums |= {f"count_{name}": count for name, count in plan.counts.items()}
     sums["skipped"] = float(sum(term.skipped for term in loss.terms.values()))
     guess = loss.best.cpu()
-    return sums | _agreement(guess, batch) | _openings(guess, batch, runner.objective)
+    return sums | _agreement(guess, loss.teacher_best, batch) | _openings(guess, batch, runner.objective)
 
 
 def _openings(guess: Tensor, batch: Batch, objective: Objective) -> dict[str, float]:
@@ -84,14 +93,17 @@ def _openings(guess: Tensor, batch: Batch, objective: Objective) -> dict[str, fl
     return {"opened": float(torch.isin(there, opening).sum()), "no_call_due": float(len(there))}
 
 
-def _agreement(guess: Tensor, batch: Batch) -> dict[str, float]:
+def _agreement(guess: Tensor, live: Tensor | None, batch: Batch) -> dict[str, float]:
+    """How often the likeliest ids [N] are the labels, and the teacher's: a live one's [N], or those of the store."""
     mask = supervised_mask(batch)
     labels = batch["labels"][mask]
     sums = {
         "right": float((guess == labels).sum()),
         "labels": float((labels != IGNORE_INDEX).sum()),
     }
-    if "teacher_topk_mask" in batch:
+    if live is not None:
+        sums |= {"agreed": float((guess == live.cpu()).sum()), "taught": float(len(guess))}
+    elif "teacher_topk_mask" in batch:
         known = batch["teacher_topk_mask"][mask]
         best = batch["teacher_topk_logp"][mask].argmax(1, keepdim=True)
         favourite = batch["teacher_topk_ids"][mask].gather(1, best)[:, 0]

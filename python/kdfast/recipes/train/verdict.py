@@ -1,4 +1,4 @@
-"""The exit code of a finished run: does it have enough valid calls, and did its gates pass?"""
+"""The exit code of a finished run: enough valid calls, gates that passed, and a student that is quantised as asked."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from kdfast.config import Config
 from kdfast.exit_codes import DONE, GATE_FAILED
 from kdfast.recipes.train.gates import FinalGates
+from kdfast.recipes.train.qat.shipping import Shipped
 
 
 def judge_valid_calls(config: Config, evaluation: Mapping[str, Any] | None, console: Console) -> int:
@@ -34,6 +36,29 @@ def judge_valid_calls(config: Config, evaluation: Mapping[str, Any] | None, cons
         f"train.min_valid_calls_fraction asks for {wanted:.0%}; train longer or on more data"
     )
     return GATE_FAILED
+
+
+def judge_qat(config: Config, shipped: Shipped | None, console: Console) -> int:
+    """Says loudly that quantisation was given up.
+
+    Args:
+        config: the run's config.
+        shipped: how the phase under quantisation ended; None = the run had none.
+        console: where a failure is explained.
+
+    Returns:
+        The exit code: 0, or 3 when it was given up and `quant.fail_on_unstable` is true.
+    """
+    if shipped is None or not shipped.failed:
+        return DONE
+    console.print(
+        f"[bold red]qat: failed[/bold red]: the student is float, not {config.quant.format}; lower "
+        "quant.learning_rate, or quantise after training",
+        soft_wrap=True,
+    )
+    for reason in shipped.reasons:
+        console.print(f"  {escape(reason)}", highlight=False, soft_wrap=True)
+    return GATE_FAILED if config.quant.fail_on_unstable else DONE
 
 
 def judge_gates(gates: FinalGates, student: Any, step: int, evaluation: Mapping[str, Any] | None) -> int:

@@ -144,6 +144,22 @@ def test_a_teacher_that_nothing_reads_is_not_looked_at(files: Path) -> None:
         look_before_teaching(unused)
 
 
+def test_a_live_teacher_is_looked_at_and_needs_no_store(files: Path) -> None:
+    def live(**teacher: Path | None) -> Config:
+        values = config(files, arch__init=files / "teacher").to_dict()
+        values["teacher"] |= {"live": True} | {key: path and str(path) for key, path in teacher.items()}
+        return config_from_dict(values)
+
+    look_before_training(live(store=None))
+    look_before_training(live(store=files / "none"))  # no term reads it
+    with pytest.raises(TeacherError, match=r"^teacher.model: no such file or directory"):
+        look_before_training(live(store=None, model=files / "none"))
+    with pytest.raises(
+        ConfigError, match=r"^teacher.store: needed by `kdfast teach`; .*teacher.live needs none"
+    ):
+        look_before_teaching(live(store=None))
+
+
 def test_teaching_needs_a_teacher_and_a_place_for_its_answers(files: Path) -> None:
     with pytest.raises(ConfigError, match=r"teacher.model: needed by `kdfast teach`"):
         look_before_teaching(config(files, teacher__model=None, arch__init=files / "teacher"))

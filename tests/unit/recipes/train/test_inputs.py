@@ -15,7 +15,7 @@ from kdfast import _rust
 from kdfast.config import DataConfig, KDConfig
 from kdfast.data import KDDataset
 from kdfast.errors import ConfigError
-from kdfast.recipes.train.inputs import check_inputs, check_shape_weights
+from kdfast.recipes.train.inputs import check_inputs, check_live_ids, check_shape_weights
 
 OFF = {
     "kl_weight": 0.0,
@@ -55,7 +55,8 @@ def test_terms_that_find_rows_pass(tmp_path: Path) -> None:
         ("early_tool_ce_weight", "teacher_prefix_ids", "tool_should_be_used"),
         ("early_tool_prior_weight", "tool_should_be_used", "tool_should_be_used"),
         ("early_tool_preamble_weight", "tool_call_mask", "tool_should_be_used"),
-        ("hidden_state_weight", "a live teacher's hidden states", "from Python"),
+        ("hidden_state_weight", "a live teacher's hidden states", "teacher.live: true"),
+        ("prompt_kl_weight", "a live teacher's distribution", "teacher.live: true"),
     ],
 )
 def test_a_term_without_rows_names_its_key_the_field_and_the_remedy(
@@ -88,8 +89,21 @@ def test_all_that_is_missing_is_said_at_once(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_hidden_states_need_a_live_teacher(tmp_path: Path) -> None:
-    assert check_inputs(kd(hidden_state_weight=0.1), dataset(tmp_path, [1]), live_teacher=True) == 0
+def test_a_live_teacher_gives_what_its_terms_need(tmp_path: Path) -> None:
+    given = kd(hidden_state_weight=0.1, prompt_kl_weight=0.1, kl_weight=0.5)
+    assert check_inputs(given, dataset(tmp_path, [1]), live_teacher=True) == 0
+
+
+def test_a_live_teacher_knows_every_id_of_the_rows(tmp_path: Path) -> None:
+    data = dataset(tmp_path, [1, 3])
+    highest = [max(data.ids(row)) for row in range(2)]
+    check_live_ids(data, max(highest) + 1)
+    with pytest.raises(ConfigError) as caught:
+        check_live_ids(data, highest[0])
+    assert str(caught.value) == (
+        "data.tokenizer: a live teacher must know every id; use the teacher's tokenizer, or set teacher.live to false: "
+        f"row 0 has the id {highest[0]}, and only those below {highest[0]} are shared"
+    )
 
 
 def test_the_temperature_is_the_one_of_the_teachers_store(tmp_path: Path) -> None:
@@ -102,6 +116,8 @@ def test_the_temperature_is_the_one_of_the_teachers_store(tmp_path: Path) -> Non
         check_inputs(kd(kl_weight=0.5), data)
     allowed = "must be the temperature of the teacher's log-probabilities (2.0), got 1.0"
     assert str(caught.value) == f"kd.temperature: {allowed}"
+    # a live teacher's distribution holds at any temperature
+    assert check_inputs(kd(kl_weight=0.5), data, live_teacher=True) == 0
     # with that temperature the next check fails, as the store has no rows; without the divergence none does
     with pytest.raises(ConfigError, match=r"^kd.kl_weight: needs teacher_topk_logp"):
         check_inputs(kd(kl_weight=0.5, temperature=2.0), data)

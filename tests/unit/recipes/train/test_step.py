@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import traceback
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import loss_batches
@@ -16,9 +18,13 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from kdfast.config import KDConfig
+from kdfast.config.quant import QuantConfig
 from kdfast.distributed.ranks import Ranks
-from kdfast.errors import KdfastError
+from kdfast.errors import DivergedError
 from kdfast.losses import LossSettings, State, StepWeights, plan_batch
+from kdfast.qat import apply_qat_to_model
+from kdfast.quantized import plan_model, rounded_weight
+from kdfast.recipes.train.live_teacher import FrozenTeacher
 from kdfast.recipes.train.objective import Objective
 from kdfast.recipes.train.step import Runner, StudentLoss
 from kdfast.runs.checkpoint import Checkpoints, load_checkpoint
@@ -182,11 +188,56 @@ def test_without_a_live_teacher_hidden_states_are_refused_by_their_key() -> None
         runner(**EVERYTHING).step([batch()], 0)
 
 
+def test_only_the_head_quantised_every_term_sees_its_rounded_weight() -> None:
+    """`linear_kd`, the latency losses' second product and the divergences of models beside the student."""
+    reports = []
+    for rounded in (False, True):
+        some = runner(llama(1, 48), **EVERYTHING, prompt_kl_weight=0.2)
+        student = some.bare.student
+        config = QuantConfig(format="q4_0")
+        if rounded:
+            # the oracle: a head whose weights are q * s, and whose gradient is the float weight's
+            table = rounded_weight(student.lm_head.weight.detach(), "q4_0")
+            student.lm_head.weight.data.copy_(table)
+        else:
+            only = plan_model(student, QuantConfig(format="q4_0", embeddings="same")).only(["lm_head.weight"])
+            apply_qat_to_model(student, config, plan=only)
+        taught = replace(some, objective=some.objective.with_self_teaching(0.3, 1.0))
+        some.bare.self_teacher = FrozenTeacher(llama(2))
+        report = taught.step([batch()], 0, {"length": {"average": 0.5}})
+        reports.append((report.values, {name: p.grad for name, p in some.model.named_parameters()}))
+    (values, gradients), (wanted, others) = reports
+    assert {"kl", "prompt_kl", "self_kl", "length", "early_tool_prior"} <= values.keys()
+    assert values == pytest.approx(wanted, rel=1e-6)
+    assert gradients.keys() == others.keys()
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(gradient, others[name], rtol=1e-6, atol=1e-9, msg=name)
+
+
+def test_an_earlier_state_of_the_student_teaches_from_a_step_on() -> None:
+    some = runner()
+    plain = some.step([batch()], 0).values
+    earlier = FrozenTeacher(llama(9))
+    some.bare.self_teacher = earlier
+    assert some.step([batch()], 0).values == plain  # there, but not asked
+    taught = replace(some, objective=some.objective.with_self_teaching(0.5, 0.0))
+    report = taught.step([batch()], 0, some.objective.states())
+    others = {name: value for name, value in report.values.items() if name not in ("loss", "self_kl")}
+    assert others == {name: value for name, value in plain.items() if name != "loss"}
+    assert report.values["loss"] == pytest.approx(0.5 * report.values["self_kl"])
+    assert report.values["self_kl"] > 0.1
+    names = {name for name, _ in some.model.named_parameters()}
+    assert names == {f"student.{name}" for name, _ in some.bare.student.named_parameters()}
+    some.bare.self_teacher = FrozenTeacher(copy.deepcopy(some.bare.student))
+    some.bare.student.eval()
+    assert taught.step([batch()], 0).values["self_kl"] == pytest.approx(0.0, abs=1e-6)
+
+
 def test_a_value_that_is_not_finite_ends_the_step_before_the_optimiser_s_update() -> None:
     some = runner()
     with torch.no_grad():
         some.bare.student.lm_head.weight[5] = math.inf
     with pytest.raises(
-        KdfastError, match=r"training diverged: kl: logits are not finite in \d+ row\(s\): 10"
+        DivergedError, match=r"training diverged: kl: logits are not finite in \d+ row\(s\): 10"
     ):
         some.step([batch()], 0)

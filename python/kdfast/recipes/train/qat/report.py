@@ -1,0 +1,128 @@
+"""At the end of a run under quantisation: what it gained over quantising after training, written and printed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from kdfast.files import read_document, write_document
+from kdfast.qat import apply_qat_to_model, convert_qat
+from kdfast.quantized import QuantPlan, plan_model
+from kdfast.recipes.train.loop import Loop
+from kdfast.recipes.train.qat.arms import QUANTIZATION_KIND, SCHEMA_VERSION, compare_arms, mark_failed
+from kdfast.recipes.train.qat.float_branch import branch_student, train_float_branch
+from kdfast.recipes.train.qat.measure import Arm
+from kdfast.recipes.train.qat.phase import QatPhase
+from kdfast.recipes.train.qat.self_teaching import stop_self_teaching
+from kdfast.recipes.train.qat.shipping import Shipped
+from kdfast.recipes.train.step import StudentLoss
+
+_FLOAT_BYTES = 4
+
+
+def compare_at_end(
+    loop: Loop, phase: QatPhase, shipped: Shipped, file: Path, step: int
+) -> dict[str, Any] | None:
+    """Measures the quantised students, and writes the comparison. All ranks call it; the first one measures.
+
+    A file of the same step is read instead: a run that is resumed after its end measures nothing anew.
+
+    Args:
+        loop: the run's, after its last step; the student is what ships.
+        phase: its phase under quantisation.
+        shipped: how that ended.
+        file: where the comparison goes, JSON.
+        step: the step of the student's weights.
+
+    Returns:
+        the comparison; None on other ranks than the first.
+
+    Raises:
+        CheckpointError: the checkpoint at which quantisation began is gone or damaged.
+        DataError: the file, or a held-out record, is damaged.
+        OSError: it cannot be written.
+    """
+    ranks, config = loop.runner.ranks, loop.config
+    saved = _saved(file, step, shipped) if ranks.main else None
+    if not ranks.any(ranks.main and saved is None):
+        return saved
+    loop.runner = stop_self_teaching(loop.runner)
+    start = loop.checkpoints.path(phase.first_step)
+    plan = plan_model(loop.student, config.quant)
+    arms = [
+        Arm(
+            name="start, post-training",
+            title=f"step {phase.first_step}, quantised after training",
+            load=lambda: _quantized(branch_student(start, config, loop.runner), plan, loop),
+            bytes=_bytes(loop.student, plan),
+        )
+    ]
+    if config.quant.compare_float:
+        bare = loop.runner.bare
+        beside = StudentLoss(branch_student(start, config, loop.runner), bare.objective, bare.teacher)
+        model = train_float_branch(
+            start,
+            config,
+            beside.to(loop.runner.device),
+            runner=loop.runner,
+            sampler=loop.sampler,
+            train_data=loop.train_data,
+            display=loop.display,
+        )
+        arms.append(
+            Arm(
+                name="float, post-training",
+                title="the same steps in float, quantised after training",
+                load=lambda: _quantized(model, plan, loop),
+                bytes=_bytes(loop.student, plan),
+            )
+        )
+    if not ranks.main:
+        return None
+    if shipped.table is not None:
+        student: Any = loop.student
+        arms.append(
+            Arm(
+                name="qat",
+                title="trained under quantisation",
+                load=lambda: student,
+                bytes=_bytes(loop.student, plan),
+            )
+        )
+    reference = branch_student(start, config, loop.runner)
+    reference.requires_grad_(False).eval()
+    document = compare_arms(
+        arms,
+        reference,
+        runner=loop.runner,
+        dataset=loop.validation_data,
+        config=config,
+        display=loop.display,
+        step=step,
+    )
+    if shipped.failed:
+        document = mark_failed(document, shipped.reasons)
+    write_document(file, document)
+    return document
+
+
+def _saved(file: Path, step: int, shipped: Shipped) -> dict[str, Any] | None:
+    if not file.exists():
+        return None
+    found = read_document(file, name="comparison", remedy="remove it, and it is made anew")
+    wanted = (QUANTIZATION_KIND, SCHEMA_VERSION, step, "failed" if shipped.failed else "kept")
+    given = tuple(found.get(name) for name in ("kind", "schema_version", "step", "status"))
+    return found if given == wanted else None
+
+
+def _quantized(model: Any, plan: QuantPlan, loop: Loop) -> Any:
+    """A float model quantised after training, in place."""
+    return convert_qat(apply_qat_to_model(model, loop.config.quant, plan=plan)).model
+
+
+def _bytes(model: nn.Module, plan: QuantPlan) -> int:
+    """Bytes of the weights as stored: what is quantised, and the rest in float32."""
+    floats = {name: one.numel() for name, one in model.named_parameters() if name in plan.floats}
+    return plan.stored_bytes + _FLOAT_BYTES * sum(floats.values())
