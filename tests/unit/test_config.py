@@ -255,7 +255,8 @@ def test_override_is_read_as_yaml_in_the_keys_type(override, value):
         ("trian.num_steps=1", "trian: unknown section, did you mean 'train'?"),
         (
             "zzz.a=1",
-            "zzz: unknown section, known are arch, data, teacher, api, price, optimizer, train, kd, quant, speed, gates, io",
+            "zzz: unknown section, known are arch, data, teacher, api, price, optimizer, train, kd, quant, speed, "
+            "gates, io",
         ),
         (
             "num_steps=1",
