@@ -42,7 +42,7 @@ def written_whole(directory: Path) -> Iterator[Path]:
     """A temporary directory beside the given one that takes its name when the block ends without an error.
 
     Everything in it is on the disk before the rename. An existing directory of that name is replaced; parents are made.
-    After an error nothing is left. After a kill a hidden directory may be left, which `remove_leftovers` removes.
+    After an error nothing is left. After a kill a hidden directory may be left: see `put_back` and `remove_leftovers`.
 
     Args:
         directory: the final name.
@@ -229,15 +229,29 @@ def _major(version: str) -> str:
 
 
 def remove_leftovers(parent: Path, name: str) -> None:
-    """Removes the hidden directories that a kill inside `written_whole` left.
+    """Removes the hidden directories that a kill inside `written_whole` left, after `put_back`.
 
     Args:
         parent: where to look.
         name: a pattern of the final names, such as `step_*`.
     """
+    put_back(parent, name)
     for kind in ("tmp", "old"):
         for path in parent.glob(f".{name}.{kind}-*"):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def put_back(parent: Path, name: str) -> None:
+    """Gives directories their names again that a kill took away, between the two renames of a replacement.
+
+    Args:
+        parent: where to look.
+        name: a pattern of the final names, such as `step_*`.
+    """
+    for former in sorted(parent.glob(f".{name}.old-*")):
+        directory = parent / former.name.removeprefix(".").rpartition(".old-")[0]
+        if not directory.exists():
+            former.rename(directory)
 
 
 def _as_os_error(error: SafetensorError, path: Path) -> OSError:

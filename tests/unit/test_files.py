@@ -11,6 +11,7 @@ from kdfast.errors import DataError
 from kdfast.files import (
     _take_place,
     parse_json,
+    put_back,
     read_document,
     remove_leftovers,
     write_document,
@@ -81,11 +82,25 @@ def test_a_place_that_is_a_file_is_refused(tmp_path):
 
 
 def test_leftovers_are_removed(tmp_path):
-    for name in (".step_1.tmp-77", ".step_2.old-78", "step_3", ".other.tmp-1"):
+    for name in (".step_1.tmp-77", ".step_3.old-78", "step_3", ".other.tmp-1"):
         (tmp_path / name).mkdir()
     remove_leftovers(tmp_path, "step_*")
     remove_leftovers(Path(tmp_path / "none"), "step_*")
     assert names(tmp_path) == [".other.tmp-1", "step_3"]
+
+
+def test_a_directory_that_a_kill_took_away_gets_its_name_again(tmp_path):
+    """Between its two renames a replacement has only hidden directories: the former one comes back."""
+    for name in (".step_1.old-78", ".step_1.tmp-78", ".step_2.old-77", "step_2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    put_back(tmp_path, "step_*")
+    assert (tmp_path / "step_1" / "file").read_text() == ".step_1.old-78"
+    assert (tmp_path / "step_2" / "file").read_text() == "step_2"
+    put_back(tmp_path / "none", "step_*")
+    (tmp_path / "step_1").rename(tmp_path / ".step_1.old-9")
+    remove_leftovers(tmp_path, "step_*")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step_1", "step_2"]
 
 
 def test_a_text_file_appears_whole_and_is_replaced_whole(tmp_path):

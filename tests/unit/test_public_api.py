@@ -16,7 +16,8 @@ import pytest
 FILE = Path(__file__).parents[1] / "golden" / "public_api.json"
 PACKAGES = (
     "kdfast", "kdfast.config", "kdfast.data", "kdfast.errors", "kdfast.evaluate", "kdfast.gates", "kdfast.losses",
-    "kdfast.qat", "kdfast.quantized", "kdfast.scoring", "kdfast.shapes", "kdfast.speed", "kdfast.student", "kdfast.teacher",
+    "kdfast.qat", "kdfast.quantized", "kdfast.scoring", "kdfast.shapes", "kdfast.speed", "kdfast.student",
+    "kdfast.teacher",
 )  # fmt: skip
 
 

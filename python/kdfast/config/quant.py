@@ -140,8 +140,9 @@ class QuantConfig(Section):
         if not self.enabled:
             return frozenset(self.names()) - {"enabled"}
         alone = frozenset() if self.self_kd_weight else frozenset({"task_factor"})
-        other = {"int8_channel": {"max_drift_ratio"}, "q4_0": {"freeze_fraction"}}
-        return alone | other.get(self.format, {"max_drift_ratio", "freeze_fraction"})
+        drift = frozenset() if self.format == "q4_0" else frozenset({"max_drift_ratio"})
+        freeze = frozenset() if self._has_int8 else frozenset({"freeze_fraction"})
+        return alone | drift | freeze
 
     @property
     def embedding_format(self) -> FormatName | None:
@@ -184,7 +185,12 @@ class QuantConfig(Section):
             (960, None)
         """
         frozen = math.floor(Fraction(repr(self.freeze_fraction)) * max(total_steps - phase_start, 0))
-        return total_steps - frozen if frozen and self.format == "int8_channel" else None
+        return total_steps - frozen if frozen and self._has_int8 else None
+
+    @property
+    def _has_int8(self) -> bool:
+        """Whether some tensors get int8_channel, whose scales can freeze."""
+        return "int8_channel" in (self.format, self.embedding_format)
 
     def check_steps(self, total_steps: int) -> None:
         """Checks that enough steps are left under quantisation.

@@ -53,7 +53,9 @@ def is_qat_applied(model: nn.Module) -> bool:
     return next(fake_quant_layers(model), None) is not None
 
 
-def apply_qat_to_model(model: Model, config: QuantConfig, *, plan: QuantPlan | None = None) -> Model:
+def apply_qat_to_model(
+    model: Model, config: QuantConfig, *, plan: QuantPlan | None = None, check_scales: bool = True
+) -> Model:
     """Switches fake quantisation on, in place. A model that has it already, by the same plan, stays as it is.
 
     Apply it to the bare model, before or after DDP or FSDP2 wraps it. The optimiser need not be made again.
@@ -62,6 +64,8 @@ def apply_qat_to_model(model: Model, config: QuantConfig, *, plan: QuantPlan | N
         model: a model with float32 weights.
         config: the config's section; `enabled` is not looked at, since the call says it.
         plan: which tensors are quantised and how; None = `plan_model(model, config)`.
+        check_scales: False = a weight too large for its format is no error here. So a run that is resumed with such a
+            weight finds it where a run without a stop does: in the next loss or check.
 
     Returns:
         the model.
@@ -92,7 +96,8 @@ def apply_qat_to_model(model: Model, config: QuantConfig, *, plan: QuantPlan | N
                 f"quantisation is trained on float32 weights; load the model in float32: {tensor.name} is "
                 f"{weight.dtype}"
             )
-        check_finite(tensor.name, quantize(local_part(weight).detach(), tensor.format))
+        if check_scales:
+            check_finite(tensor.name, quantize(local_part(weight).detach(), tensor.format))
     swapped: list[str] = []
     try:
         for tensor in plan.tensors:

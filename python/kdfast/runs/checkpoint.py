@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from kdfast.errors import CheckpointError
-from kdfast.files import remove_leftovers, written_whole
+from kdfast.files import put_back, remove_leftovers, written_whole
 
 FORMAT_VERSION = 1
 STATE_FILE = "state.json"
@@ -54,6 +54,10 @@ class Checkpoints:
         names = (re.fullmatch(r"step_(\d+)", path.name) for path in self.directory.glob("step_*"))
         steps = sorted(int(name[1]) for name in names if name)
         return [step for step in steps if (self.path(step) / STATE_FILE).exists()]
+
+    def put_back(self) -> None:
+        """Brings back a checkpoint that a kill took away while it was replaced. For the process that writes them."""
+        put_back(self.directory, "step_*")
 
     def latest(self) -> Path | None:
         """The newest checkpoint; None without any. What a kill left half-written is not looked at."""

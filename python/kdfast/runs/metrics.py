@@ -70,6 +70,10 @@ class MetricsLog:
             for name, value in finite.items():
                 self._writer.add_scalar(f"{kind}/{name}", value, step)
 
+    def lines(self) -> list[dict[str, Any]]:
+        """The lines written so far, also by the runs that this one goes on from; none where nothing is written."""
+        return [] if self._file is None else read_metrics(self._path)
+
     def cut(self, step: int) -> None:
         """Removes the lines after a step: the run went back to it. TensorBoard keeps what it has."""
         if self._file is None:

@@ -94,6 +94,22 @@ def write_origin(
         check_saved(directory)
 
 
+def remove_undone_results(folder: RunFolder, step: int) -> None:
+    """Removes what was measured on weights that a run undid when it went back: their steps will come again.
+
+    Args:
+        folder: the run folder.
+        step: the step that it went back to.
+    """
+    after = folder.evaluation("after")
+    for file in (after, csv_path(after), folder.gates, folder.quantization):
+        file.unlink(missing_ok=True)
+    if folder.speed.exists():
+        measured = read_document(folder.speed, name="speed report", remedy=_REMOVE).get("step")
+        if isinstance(measured, int) and measured > step:
+            folder.speed.unlink()
+
+
 def remove_older_results(folder: RunFolder, step: int) -> None:
     """Removes what is known of a former student: an evaluation of another step, and its gates.
 

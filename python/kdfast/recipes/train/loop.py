@@ -17,6 +17,7 @@ from kdfast.errors import DivergedError
 from kdfast.qat import Action, Decision, should_enable_qat
 from kdfast.recipes.train.batches import MicroBatches
 from kdfast.recipes.train.events import Callback, TrainEvent, tell
+from kdfast.recipes.train.final import remove_undone_results
 from kdfast.recipes.train.progress import Progress
 from kdfast.recipes.train.qat.events import QatEvents
 from kdfast.recipes.train.qat.going_back import go_back
@@ -29,6 +30,7 @@ from kdfast.recipes.train.step import Runner
 from kdfast.recipes.train.update import update
 from kdfast.recipes.train.validate import validate
 from kdfast.runs.checkpoint import Checkpoints
+from kdfast.runs.folder import RunFolder
 from kdfast.runs.metrics import MetricsLog
 from kdfast.shapes import StepSampler
 from kdfast.stop import StopRequest
@@ -70,8 +72,10 @@ class Loop:
             False when it was asked to stop before (the state is saved then).
         """
         train = self.config.train
-        if self.phase is not None and self.phase.active:
-            self._teach_by_itself(self.phase)
+        if self.phase is not None:
+            self._events.repair(self.phase)
+            if self.phase.active:
+                self._teach_by_itself(self.phase)
         with StopRequest() as stop, self.display.training(train.num_steps, self.progress.step):
             self._follow(self._validate_when_due())
             batches = self._batches()
@@ -128,8 +132,9 @@ class Loop:
         self.phase = QatPhase.begin(config, self.student, probe, self.runner.ranks, step)
         self.progress.forget_best()
         decision = self.phase.check(step)
-        self._events.began(self.phase)
+        self._events.begins(self.phase)
         self.save()
+        self._events.began(self.phase)
         if not self._follow(decision):
             self._teach_by_itself(self.phase)
 
@@ -156,6 +161,9 @@ class Loop:
                 f"training diverged: {decision.reason}; go back to a checkpoint (--resume) and lower "
                 "quant.learning_rate or optimizer.learning_rate"
             )
+        main = self.runner.ranks.main
+        if main:
+            remove_undone_results(RunFolder(self.checkpoints.directory.parent), decision.to_step)
         if decision.action is Action.GIVE_UP:
             self.phase.give_up()
             self.runner = stop_self_teaching(self.runner)
@@ -168,8 +176,10 @@ class Loop:
             self.sampler,
             self.phase,
         )
-        self.save()
-        if self.runner.ranks.main:
+        self._events.goes_back(self.phase, decision)
+        self.runner.ranks.wait()  # all have read what is replaced now
+        self.save(prune=False)
+        if main:
             self.checkpoints.remove_after(self.progress.step)
         self._events.went_back(self.phase, decision)
         return True
@@ -267,14 +277,14 @@ class Loop:
             raise error
         return decision
 
-    def save(self) -> None:
-        """Writes a checkpoint of the current step (rank 0 writes, all wait)."""
+    def save(self, *, prune: bool = True) -> None:
+        """Writes a checkpoint of the current step (rank 0 writes, all wait), and removes older ones."""
         phase, progress = self.phase, self.progress
         keep = {progress.best_step} if progress.best_step is not None else set()
         if phase is not None:
-            phase.recovery.saved(progress.step)
+            phase.saved(progress.step, progress.best_step)
             progress.qat = phase.state()
-            keep |= {phase.first_step, phase.recovery.good_step}
+            keep |= phase.kept_steps
         if self.runner.ranks.main:
             state = {
                 **asdict(progress),
@@ -290,6 +300,7 @@ class Loop:
                 terms=self.runner.bare.terms,
                 further={FILE: tensors} if tensors else None,
             )
-            self.checkpoints.prune(self.config.train.keep_last, keep)
+            if prune:
+                self.checkpoints.prune(self.config.train.keep_last, keep)
             self._tell(TrainEvent(kind="checkpoint", step=progress.step, student=self.student, path=path))
         self.runner.ranks.wait()

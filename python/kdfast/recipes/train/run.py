@@ -14,8 +14,9 @@ from torch.nn.parallel import DistributedDataParallel
 from kdfast.config import Config, load_config
 from kdfast.display import Display
 from kdfast.distributed.ranks import Ranks, join
+from kdfast.errors import QATError
 from kdfast.exit_codes import DONE, INTERRUPTED
-from kdfast.files import written_whole
+from kdfast.files import remove_leftovers, written_whole
 from kdfast.recipes.first_look.of_config import look_before_training
 from kdfast.recipes.train.data import open_data
 from kdfast.recipes.train.evaluation import evaluate_once
@@ -129,6 +130,9 @@ class Run:
         data = open_data(config, ranks, self.display.console)
         self.train_data, self.validation_data = data.train, data.validation
         self.checkpoints = Checkpoints(self.folder.checkpoints, self._write_student)
+        if ranks.main:
+            self.checkpoints.put_back()
+        ranks.wait()
         self.checkpoint = self.checkpoints.latest() if resume else None
         self.inputs = input_fingerprints(config, data)
         if resume:
@@ -179,6 +183,7 @@ class Run:
         after = self._evaluate("after", step)
         if self.ranks.main:
             remove_older_results(self.folder, step)
+            remove_leftovers(self.folder.path, self.folder.student.name)
             with written_whole(self.folder.student) as beside:
                 self._write_student(self.student, beside)
                 write_origin(beside, config, self.progress, step, shipped)
@@ -197,6 +202,11 @@ class Run:
     def _ship(self, step: int) -> Shipped | None:
         """Turns a student under quantisation into what ships; None if the run has no such phase."""
         if self.phase is None:
+            if self.config.quant.enabled:
+                raise QATError(
+                    "quant.enabled: the run ended before quantisation began, so its student is float; raise "
+                    f"train.num_steps: {self.config.train.num_steps}"
+                )
             return None
         shipped = ship(self.student, self.phase, self.checkpoints, step, self.progress.step)
         warning = few_codes_warning(shipped, self.config)
@@ -255,7 +265,7 @@ class Run:
         ended_early = 0 < most <= state.get("validations_since_best", 0)
         before = load_config(self.folder.config) if self.folder.holds_run else self.config
         step = int(state["step"])
-        for note in resume_notes(self.config, before, step, ended_early=ended_early):
+        for note in resume_notes(self.config, before, step, ended_early=ended_early, qat=state.get("qat")):
             self._say(note)
         if step < self.config.train.num_steps and not ended_early:
             self._say(f"going on from step {step}: {self.checkpoint}")
@@ -300,6 +310,7 @@ class Run:
                 saved = self.progress.qat, read_tensors(self.checkpoint, FILE)
                 probe = probe_batch(config, self.validation_data, self.train_data)
                 self.phase = QatPhase.resume(config, self.student, probe, self.ranks, saved)
+                self.phase.check_start(self.checkpoints)
 
     def _objective(self, live: FrozenTeacher | None) -> Objective:
         kd = self.config.kd

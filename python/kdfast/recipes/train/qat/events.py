@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from rich.markup import escape
 
@@ -23,16 +25,21 @@ class QatEvents:
     display: Display
     main: bool
 
+    def begins(self, phase: QatPhase) -> None:
+        """Before the phase's first checkpoint is written: it will know the line of `began`."""
+        values = {} if phase.first is None else report_values(phase.first, None)
+        phase.event = {"step": phase.first_step, "tags": {"event": "start"}, "values": values}
+
     def began(self, phase: QatPhase) -> None:
         """The phase began, and its first check was made."""
         if self.main and phase.first is not None:
             quant = phase.config.quant
+            self._write(phase.event)
             embeddings = quant.embedding_format or "float"
             self._say(
                 f"[bold]quantisation on from step {phase.first_step}[/bold]  {quant.format}, embeddings {embeddings}  "
                 f"{_numbers(phase.first, None)}"
             )
-            self.log.write(KIND, phase.first_step, report_values(phase.first, None), {"event": "start"})
 
     def checked(self, phase: QatPhase) -> None:
         """A check was made; its numbers and those of the codes are written."""
@@ -54,16 +61,23 @@ class QatEvents:
             self.log.write(KIND, step + 1, {}, {"event": "frozen"})  # of the step that follows
             self._say(f"scales are frozen from step {step} on (quant.freeze_fraction)")
 
+    def goes_back(self, phase: QatPhase, decision: Decision) -> None:
+        """Before the checkpoint that the run goes back to is written anew: it will know the line of `went_back`."""
+        name = "gave_up" if decision.action is Action.GIVE_UP else "rolled_back"
+        phase.event = {
+            "step": decision.to_step,
+            "tags": {"event": name, "reason": decision.reason},
+            "values": {"rate_factor": decision.rate_factor},
+        }
+
     def went_back(self, phase: QatPhase, decision: Decision) -> None:
         """The run went back to an earlier step, at a lower rate or in float."""
         if not self.main:
             return
         recovery, step = phase.recovery, decision.to_step or 0
-        gave_up = decision.action is Action.GIVE_UP
-        tags = {"event": "gave_up" if gave_up else "rolled_back", "reason": decision.reason}
         self.log.cut(step)
-        self.log.write(KIND, step, {"rate_factor": decision.rate_factor}, tags)
-        if gave_up:
+        self._write(phase.event)
+        if decision.action is Action.GIVE_UP:
             self._say(
                 f"[bold red]qat: failed[/bold red]  {escape(decision.reason)}: the run goes on from step {step} "
                 "without quantisation, and its student will not be quantised"
@@ -73,6 +87,17 @@ class QatEvents:
                 f"[bold yellow]quantisation[/bold yellow]  {escape(decision.reason)}: back to step {step}, learning "
                 f"rate x {decision.rate_factor:g} (rollback {recovery.rollbacks} of {recovery.max_rollbacks})"
             )
+
+    def repair(self, phase: QatPhase) -> None:
+        """Writes the line of the last event again, if a kill between checkpoint and line lost it."""
+        event = phase.event
+        if self.main and event:
+            wanted = {"step": event["step"], "kind": KIND, **event["tags"]}
+            if not any(wanted.items() <= line.items() for line in self.log.lines()):
+                self._write(event)
+
+    def _write(self, event: Mapping[str, Any]) -> None:
+        self.log.write(KIND, event["step"], event["values"], event["tags"])
 
     def _say(self, text: str) -> None:
         self.display.console.print(text, highlight=False, soft_wrap=True)

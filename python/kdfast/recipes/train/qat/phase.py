@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from torch import Tensor, nn
@@ -28,6 +28,7 @@ from kdfast.qat import (
 )
 from kdfast.recipes.train.objective import Batch
 from kdfast.recipes.train.schedule import learning_rate, learning_rate_under_qat
+from kdfast.runs.checkpoint import Checkpoints
 
 FILE = "qat.safetensors"
 """The file of a checkpoint with what the phase remembers of the weights' codes, and its frozen scales."""
@@ -55,6 +56,8 @@ class QatPhase:
         first: the check at the phase's beginning.
         previous: the newest check.
         checked_step: its step.
+        event: the line of `metrics.jsonl` that tells how the phase came to where it is: began, went back, or given up.
+        good_best: the best step as the last good state knows it; its checkpoint must be there after going back.
     """
 
     config: Config
@@ -66,6 +69,8 @@ class QatPhase:
     first: StabilityReport | None = None
     previous: StabilityReport | None = None
     checked_step: int = -1
+    event: Mapping[str, Any] = field(default_factory=dict)
+    good_best: int | None = None
 
     @classmethod
     def begin(cls, config: Config, student: nn.Module, probe: Batch, ranks: Ranks, step: int) -> Self:
@@ -111,6 +116,7 @@ class QatPhase:
         """
         phase = cls(config, student, probe, ranks, _recovery(saved[0]))
         phase.restore(*saved)
+        phase.event = saved[0].get("event", {})
         return phase
 
     @property
@@ -123,6 +129,21 @@ class QatPhase:
         """The first step (0-based) under quantisation: as many were done before."""
         return self.recovery.first_step
 
+    def check_start(self, checkpoints: Checkpoints) -> None:
+        """Checks that the float student of the phase's beginning is there: the end of the run needs it.
+
+        Args:
+            checkpoints: those of the run.
+
+        Raises:
+            CheckpointError: its checkpoint is gone.
+        """
+        if self.first_step not in checkpoints.steps():
+            raise CheckpointError(
+                "the checkpoint at which quantisation began is gone; put it back, or start a new run in another "
+                f"io.run_dir: {checkpoints.path(self.first_step)}"
+            )
+
     def state(self) -> dict[str, Any]:
         """What it remembers, as JSON values."""
         return {
@@ -130,6 +151,8 @@ class QatPhase:
             "first": None if self.first is None else self.first.to_json(),
             "previous": None if self.previous is None else self.previous.to_json(),
             "checked_step": self.checked_step,
+            "event": dict(self.event),
+            "good_best": self.good_best,
         }
 
     def tensors(self) -> dict[str, Tensor]:
@@ -153,7 +176,7 @@ class QatPhase:
                 None if state[name] is None else StabilityReport.from_json(state[name])
                 for name in ("first", "previous")
             )
-            self.checked_step = int(state["checked_step"])
+            self.checked_step, self.good_best = int(state["checked_step"]), state["good_best"]
         except (KeyError, TypeError) as cause:
             raise CheckpointError(
                 f"the checkpoint's state of quantisation is damaged; resume from an older one: {cause!r}"
@@ -162,7 +185,7 @@ class QatPhase:
             remove_qat(self.student)
             self.watch = None
             return
-        apply_qat_to_model(self.student, self.config.quant)
+        apply_qat_to_model(self.student, self.config.quant, check_scales=False)
         self.restore_scales(tensors)
         if self.ranks.main:
             self.watch = self.watch or CodeWatch(self.student)
@@ -181,11 +204,19 @@ class QatPhase:
         return rate * self.recovery.rate_factor
 
     def freeze_when_due(self, step: int) -> bool:
-        """Freezes the scales before a step (0-based) from which on they stay; whether it did so now."""
+        """Freezes the scales before a step (0-based) from which on they stay; whether it did so now.
+
+        In a run that got more steps since they froze, they follow the weights again until that step.
+        """
         start = self.config.quant.freeze_start(self.config.train.num_steps, self.first_step)
-        if not self.active or start is None or step < start or frozen_scales(self.student):
+        if not self.active:
             return False
-        return freeze_scales(self.student) > 0
+        frozen = bool(frozen_scales(self.student))
+        if start is None or step < start:
+            if frozen:
+                load_frozen_scales(self.student, {})
+            return False
+        return not frozen and freeze_scales(self.student) > 0
 
     def stepped(self, step: int, loss: float) -> Decision:
         """After an optimiser update.
@@ -210,6 +241,23 @@ class QatPhase:
             reasons=report.reasons,
             float_is_finite=not self.ranks.any(report.non_finite_float > 0),
         )
+
+    def saved(self, step: int, best_step: int | None) -> None:
+        """A checkpoint is being written; what it says of the phase is right if the write succeeds.
+
+        Args:
+            step: optimiser updates done.
+            best_step: the step with the lowest held-out loss so far.
+        """
+        self.recovery.saved(step)
+        if self.recovery.good_step == step:
+            self.good_best = best_step
+
+    @property
+    def kept_steps(self) -> set[int]:
+        """Steps whose checkpoints must not be removed."""
+        steps = {self.first_step, self.recovery.good_step}
+        return steps if self.good_best is None else steps | {self.good_best}
 
     def look(self) -> CodeChanges | None:
         """What became of the codes since the phase began; None once it was given up, and on other ranks."""

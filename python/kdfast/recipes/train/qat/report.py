@@ -7,11 +7,13 @@ from typing import Any
 
 from torch import nn
 
+from kdfast.errors import DivergedError, QATError
 from kdfast.files import read_document, write_document
 from kdfast.qat import apply_qat_to_model, convert_qat
 from kdfast.quantized import QuantPlan, plan_model
 from kdfast.recipes.train.loop import Loop
 from kdfast.recipes.train.qat.arms import QUANTIZATION_KIND, SCHEMA_VERSION, compare_arms, mark_failed
+from kdfast.recipes.train.qat.difference import QAT
 from kdfast.recipes.train.qat.float_branch import branch_student, train_float_branch
 from kdfast.recipes.train.qat.measure import Arm
 from kdfast.recipes.train.qat.phase import QatPhase
@@ -20,6 +22,9 @@ from kdfast.recipes.train.qat.shipping import Shipped
 from kdfast.recipes.train.step import StudentLoss
 
 _FLOAT_BYTES = 4
+
+FLOAT_ARM = "float, post-training"
+"""The name of the float student that made the same steps."""
 
 
 def compare_at_end(
@@ -45,52 +50,32 @@ def compare_at_end(
         OSError: it cannot be written.
     """
     ranks, config = loop.runner.ranks, loop.config
-    saved = _saved(file, step, shipped) if ranks.main else None
+    wants_branch = config.quant.compare_float and not shipped.failed
+    saved = _saved(file, step, shipped, wants_branch) if ranks.main else None
     if not ranks.any(ranks.main and saved is None):
         return saved
     loop.runner = stop_self_teaching(loop.runner)
     start = loop.checkpoints.path(phase.first_step)
     plan = plan_model(loop.student, config.quant)
+    size = _bytes(loop.student, plan)
     arms = [
         Arm(
             name="start, post-training",
             title=f"step {phase.first_step}, quantised after training",
             load=lambda: _quantized(branch_student(start, config, loop.runner), plan, loop),
-            bytes=_bytes(loop.student, plan),
+            bytes=size,
         )
     ]
-    if config.quant.compare_float:
-        bare = loop.runner.bare
-        beside = StudentLoss(branch_student(start, config, loop.runner), bare.objective, bare.teacher)
-        model = train_float_branch(
-            start,
-            config,
-            beside.to(loop.runner.device),
-            runner=loop.runner,
-            sampler=loop.sampler,
-            train_data=loop.train_data,
-            display=loop.display,
-        )
-        arms.append(
-            Arm(
-                name="float, post-training",
-                title="the same steps in float, quantised after training",
-                load=lambda: _quantized(model, plan, loop),
-                bytes=_bytes(loop.student, plan),
-            )
-        )
+    branch, fault = _float_branch(loop, start, plan) if wants_branch else (None, "")
+    if branch is not None:
+        steps = loop.progress.step - phase.first_step
+        title = f"{steps} steps in float, quantised after training"
+        arms.append(Arm(name=FLOAT_ARM, title=title, load=lambda: branch, bytes=size))
     if not ranks.main:
         return None
     if shipped.table is not None:
         student: Any = loop.student
-        arms.append(
-            Arm(
-                name="qat",
-                title="trained under quantisation",
-                load=lambda: student,
-                bytes=_bytes(loop.student, plan),
-            )
-        )
+        arms.append(Arm(name=QAT, title="trained under quantisation", load=lambda: student, bytes=size))
     reference = branch_student(start, config, loop.runner)
     reference.requires_grad_(False).eval()
     document = compare_arms(
@@ -102,19 +87,40 @@ def compare_at_end(
         display=loop.display,
         step=step,
     )
+    if fault:
+        document["judgement"].append(
+            f"there is no float student of the same steps (quant.compare_float): {fault}"
+        )
     if shipped.failed:
         document = mark_failed(document, shipped.reasons)
     write_document(file, document)
     return document
 
 
-def _saved(file: Path, step: int, shipped: Shipped) -> dict[str, Any] | None:
+def _float_branch(loop: Loop, start: Path, plan: QuantPlan) -> tuple[Any, str]:
+    """The float student of the same steps, quantised after training; or None and why there is none."""
+    bare = loop.runner.bare
+    beside = StudentLoss(branch_student(start, loop.config, loop.runner), bare.objective, bare.teacher)
+    try:
+        model = train_float_branch(start, beside.to(loop.runner.device), loop)
+        return _quantized(model, plan, loop), ""
+    except (DivergedError, QATError) as error:  # the student that ships is saved; this is only its control
+        return None, str(error)
+
+
+def _saved(file: Path, step: int, shipped: Shipped, wants_branch: bool) -> dict[str, Any] | None:
+    """A comparison of the same student that has all that is asked for."""
     if not file.exists():
         return None
     found = read_document(file, name="comparison", remedy="remove it, and it is made anew")
     wanted = (QUANTIZATION_KIND, SCHEMA_VERSION, step, "failed" if shipped.failed else "kept")
     given = tuple(found.get(name) for name in ("kind", "schema_version", "step", "status"))
-    return found if given == wanted else None
+    if given != wanted:
+        return None
+    there = FLOAT_ARM in [arm["name"] for arm in found["arms"]] or "quant.compare_float" in str(
+        found["judgement"]
+    )
+    return found if there or not wants_branch else None
 
 
 def _quantized(model: Any, plan: QuantPlan, loop: Loop) -> Any:
