@@ -146,6 +146,16 @@ bench-latency: build ## generate with students trained with and without the late
 	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet -r requirements/bench.txt
 	OMP_NUM_THREADS=1 $(BIN)/python bench/latency_losses.py
 
+.PHONY: bench-qat
+bench-qat: build ## what a step under quantisation costs, against torch's and torchao's fake quantisation (15 minutes, 16 GB)
+	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet --no-deps torchao==0.18.0
+	$(BIN)/python bench/qat.py
+
+.PHONY: bench-qat-recovery
+bench-qat-recovery: build ## how much of what Q4_0 breaks QAT mends, against llama.cpp's own (an hour on one idle core)
+	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet -r requirements/bench.txt -r requirements/all.txt
+	OMP_NUM_THREADS=1 $(BIN)/python bench/qat_recovery.py
+
 .bench-venv/.ready: requirements/bench_losses.txt requirements/bench_losses_nodeps.txt | .venv/.ready
 	@test -x .bench-venv/bin/python || $(PYTHON) -m venv .bench-venv
 	@VIRTUAL_ENV=$(CURDIR)/.bench-venv $(BIN)/uv pip install -r requirements/bench_losses.txt

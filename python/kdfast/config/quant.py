@@ -11,8 +11,11 @@ from kdfast.config.section import Key, Section, invalid
 
 FormatName = Literal["int8_channel", "q4_0", "q8_0"]
 
-LEARNING_RATES: dict[str, float] = {"int8_channel": 2e-5, "q4_0": 2e-5, "q8_0": 2e-5}
-"""The peak of the learning rate while quantisation is on, where `quant.learning_rate` is null."""
+LEARNING_RATES: dict[str, float] = {"int8_channel": 1e-5, "q4_0": 3e-5, "q8_0": 1e-5}
+"""The peak of the learning rate while quantisation is on, where `quant.learning_rate` is null (bench/qat_recovery.py)."""
+
+SELF_KD_WEIGHTS: dict[str, float] = {"int8_channel": 0.0, "q4_0": 1.0, "q8_0": 0.0}
+"""What `quant.self_kd_weight` is where it is null: 8 bits lose nothing that a teacher could give back."""
 
 MIN_COSINE: dict[str, float] = {"int8_channel": 0.999, "q4_0": 0.95, "q8_0": 0.999}
 """What `quant.min_cosine` is where it is null."""
@@ -73,13 +76,14 @@ class QuantConfig(Section):
         ),
     ] = 0.2
     self_kd_weight: Annotated[
-        float,
+        float | None,
         Key(
-            "The divergence from the float student as it was when quantisation began.",
+            "The divergence from the float student as it was when quantisation began (one more copy in memory); null = "
+            "1 for q4_0, else 0.",
             minimum=0,
             title="divergence from the float student",
         ),
-    ] = 0.0
+    ] = None
     task_factor: Annotated[
         float,
         Key(
@@ -93,7 +97,8 @@ class QuantConfig(Section):
     min_cosine: Annotated[
         float | None,
         Key(
-            "Lowest cosine of a layer's hidden states with and without rounding; null = 0.95 for q4_0, else 0.999.",
+            "Lowest cosine of a layer's hidden states with and without rounding; null = 0.999, for q4_0 0.95 unless "
+            "the phase begins below that.",
             minimum=-1,
             maximum=1,
         ),
@@ -127,7 +132,7 @@ class QuantConfig(Section):
 
     def check(self) -> None:
         """Checks keys that need each other."""
-        if not self.task_factor and not self.self_kd_weight:
+        if not self.task_factor and not self.self_weight:
             allowed = "above 0 while quant.self_kd_weight is 0 (nothing would be learned)"
             raise invalid("quant.task_factor", allowed, self.task_factor)
         if self.format == "q4_0" and self.min_cosine is not None and self.min_cosine > 0.999:
@@ -139,7 +144,7 @@ class QuantConfig(Section):
         """The keys that have no effect, given the section's other values."""
         if not self.enabled:
             return frozenset(self.names()) - {"enabled"}
-        alone = frozenset() if self.self_kd_weight else frozenset({"task_factor"})
+        alone = frozenset() if self.self_weight else frozenset({"task_factor"})
         drift = frozenset() if self.format == "q4_0" else frozenset({"max_drift_ratio"})
         freeze = frozenset() if self._has_int8 else frozenset({"freeze_fraction"})
         return alone | drift | freeze
@@ -157,6 +162,11 @@ class QuantConfig(Section):
     def peak(self) -> float:
         """The peak of the learning rate while quantisation is on."""
         return LEARNING_RATES[self.format] if self.learning_rate is None else self.learning_rate
+
+    @property
+    def self_weight(self) -> float:
+        """The weight of self-distillation, resolved."""
+        return SELF_KD_WEIGHTS[self.format] if self.self_kd_weight is None else self.self_kd_weight
 
     @property
     def lowest_cosine(self) -> float:

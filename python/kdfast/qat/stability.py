@@ -95,9 +95,10 @@ def check_qat_stability(
 ) -> StabilityReport:
     """Compares a model under quantisation with itself without, on the same weights and rows. Nothing is changed.
 
-    It fails when the quantised model has NaN or infinite numbers; when the worst layer's cosine is below
-    `min_cosine`; and for `q4_0` when 1 - cosine or KL is above `max_drift_ratio` times its first value in two checks
-    in a row. A check that cannot be made has failed, and its report says why. Only an interrupt is raised.
+    It fails when the quantised model has NaN or infinite numbers; when the worst layer's cosine is below `min_cosine`
+    (where that is null, a `q4_0` phase that began below its default is not held to it); and for `q4_0` when 1 - cosine
+    or KL is above `max_drift_ratio` times its first value in two checks in a row. A check that cannot be made has
+    failed, and its report says why. Only an interrupt is raised.
 
     Args:
         model: a Hugging Face causal language model after `apply_qat_to_model`.
@@ -130,7 +131,9 @@ def judge(
     previous: StabilityReport | None = None,
 ) -> StabilityReport:
     """The same numbers, judged; see `check_qat_stability`."""
-    failures, lowest = [], report.lowest_cosine
+    failures: list[str] = []
+    notes: list[str] = []
+    lowest = report.lowest_cosine
     if report.non_finite:
         too = "; the float weights give them too" if report.non_finite_float else ""
         failures.append(f"{report.non_finite} numbers are NaN or infinite{too}")
@@ -138,14 +141,28 @@ def judge(
         failures.append("cosine or KL is not a number")
     elif lowest < config.lowest_cosine:
         layer = report.cosines.index(lowest)
-        failures.append(
-            f"layer {layer}: mean cosine {lowest:.5f} is below quant.min_cosine ({config.lowest_cosine})"
-        )
+        below = f"layer {layer}: mean cosine {lowest:.5f} is below quant.min_cosine ({config.lowest_cosine})"
+        if _begins_below(first or report, config):
+            notes.append(f"{below}, as when quantisation began: it is judged by its value there")
+        else:
+            failures.append(below)
     drift = _drift(report, config, first)
     if drift and previous is not None and previous.drifting:
         failures.append(f"{drift}, at two checks in a row")
-    notes = tuple(failures) if failures or not drift else (f"{drift}, at one check so far",)
-    return replace(report, passed=not failures, reasons=notes, drifting=bool(drift))
+    elif drift:
+        notes.append(f"{drift}, at one check so far")
+    return replace(report, passed=not failures, reasons=tuple(failures or notes), drifting=bool(drift))
+
+
+def _begins_below(first: StabilityReport, config: QuantConfig) -> bool:
+    """Whether a student has more to mend than the default limit allows: the students that need 4 bits' QAT most."""
+    start = first.lowest_cosine
+    return (
+        config.format == "q4_0"
+        and config.min_cosine is None
+        and start is not None
+        and start < config.lowest_cosine
+    )
 
 
 def _drift(report: StabilityReport, config: QuantConfig, first: StabilityReport | None) -> str:

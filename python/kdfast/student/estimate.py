@@ -116,7 +116,7 @@ def estimate(config: Config) -> dict[str, int]:
         live = _on_meta(load_model_config(teacher.model, error=ConfigError, name="teacher.model"))
         size = DTYPES[teacher.dtype].itemsize
         figures["live_teacher_bytes"] = size * sum(p.numel() for p in live.parameters())
-    if config.quant.enabled and config.quant.self_kd_weight:
+    if config.quant.enabled and config.quant.self_weight:
         figures["self_teacher_bytes"] = FP32_BYTES * parameters
     if config.teacher.store is not None:
         figures["teacher_store_bytes_per_token"] = 6 * (config.teacher.k + config.teacher.samples) + 4

@@ -96,6 +96,12 @@ def test_a_cosine_that_q4_0_never_reaches_is_refused():
     assert QuantConfig(min_cosine=0.9999).lowest_cosine == 0.9999
 
 
+def test_the_float_student_teaches_where_4_bits_lose_something():
+    assert [QuantConfig(format=name).self_weight for name in ("q4_0", "q8_0", "int8_channel")] == [1, 0, 0]
+    assert QuantConfig(format="q4_0", self_kd_weight=0).self_weight == 0
+    assert QuantConfig(self_kd_weight=0.5).self_weight == 0.5
+
+
 def test_a_phase_that_learns_nothing_is_refused():
     with pytest.raises(
         ConfigError, match=r"^quant.task_factor: must be above 0 while quant.self_kd_weight is 0"

@@ -122,6 +122,21 @@ def test_q4_0_is_held_to_its_own_first_value_twice_in_a_row():
     assert judge(report(cosine=0.9991), INT8, first=report(cosine=0.9999), previous=once).passed
 
 
+def test_a_q4_0_student_with_more_to_mend_is_judged_by_its_own_beginning():
+    """The default limit is for students that begin above it; one that the user set holds always."""
+    first = judge(report(cosine=0.9), Q4)
+    assert first.passed
+    assert "as when quantisation began" in first.reasons[0]
+    assert judge(report(cosine=0.89), Q4, first=first, previous=first).passed
+    once = judge(report(cosine=0.84), Q4, first=first, previous=first)
+    assert once.passed
+    assert once.drifting
+    assert not judge(report(cosine=0.84), Q4, first=first, previous=once).passed
+    strict = QuantConfig(format="q4_0", min_cosine=0.95)
+    assert not judge(report(cosine=0.9), strict).passed
+    assert not judge(report(cosine=0.9), INT8).passed
+
+
 def test_a_check_that_cannot_be_made_has_failed():
     model, rows = applied(), batch()
     nothing = {**rows, "labels": torch.full_like(rows["labels"], -100)}

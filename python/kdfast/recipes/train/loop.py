@@ -140,7 +140,7 @@ class Loop:
 
     def _teach_by_itself(self, phase: QatPhase) -> None:
         """Makes the float student of the phase's beginning a second teacher, if the config says so."""
-        if self.config.quant.self_kd_weight:
+        if self.config.quant.self_weight:
             self.runner = start_self_teaching(
                 self.runner, self.config, self.checkpoints.path(phase.first_step)
             )

@@ -35,7 +35,7 @@ def start_self_teaching(runner: Runner, config: Config, path: Path) -> Runner:
         CheckpointError: the checkpoint is gone or damaged.
     """
     teacher: Any = load_student(path)
-    objective = runner.objective.with_self_teaching(config.quant.self_kd_weight, config.quant.task_factor)
+    objective = runner.objective.with_self_teaching(config.quant.self_weight, config.quant.task_factor)
     runner.bare.self_teacher = FrozenTeacher(teacher.to(runner.device))
     runner.bare.objective = objective
     return replace(runner, objective=objective)
