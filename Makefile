@@ -154,7 +154,7 @@ bench-qat: build ## what a step under quantisation costs, against torch's and to
 .PHONY: bench-qat-recovery
 bench-qat-recovery: build ## how much of what Q4_0 breaks QAT mends, against llama.cpp's own (an hour on one idle core)
 	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet -r requirements/bench.txt -r requirements/all.txt
-	OMP_NUM_THREADS=1 $(BIN)/python bench/qat_recovery.py
+	OMP_NUM_THREADS=1 $(BIN)/python bench/qat_recovery.py --work $(CACHE)/qat_recovery
 
 .bench-venv/.ready: requirements/bench_losses.txt requirements/bench_losses_nodeps.txt | .venv/.ready
 	@test -x .bench-venv/bin/python || $(PYTHON) -m venv .bench-venv

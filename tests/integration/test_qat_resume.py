@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from commands import PATIENCE_S
 from qat_runs import (
     Fault,
     assert_same_run,
@@ -220,3 +224,43 @@ def test_a_checkpoint_of_the_phases_beginning_that_is_gone_is_said_at_once(
         CheckpointError, match=r"^the checkpoint at which quantisation began is gone; put it back"
     ):
         kdfast.train(config(prepared, run), resume=True)
+
+
+def test_two_ranks_roll_back_together(prepared: Path, tmp_path: Path) -> None:
+    """They take part in every decision, and train what one rank trains."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\n"
+        "import kdfast\n"
+        "from qat_runs import Fault, config, too_large_for_fp16\n"
+        "from pathlib import Path\n"
+        "prepared, run = map(Path, sys.argv[1:])\n"
+        "kdfast.train(config(prepared, run), callbacks=[Fault(7, too_large_for_fp16)])\n",
+        encoding="utf-8",
+    )
+    kdfast.train(config(prepared, one), callbacks=[Fault(7, too_large_for_fp16)])
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        str(script),
+    ]
+    support = str(Path(__file__).parents[1] / "support")
+    subprocess.run(
+        [*command, str(prepared), str(two)],
+        check=True,
+        env={**os.environ, "PYTHONPATH": support},
+        timeout=PATIENCE_S,
+    )
+    for kind in ("train", "validation"):
+        for here, there in zip(lines(one, kind), lines(two, kind), strict=True):
+            assert here.pop("kind") == there.pop("kind") == kind
+            assert here == pytest.approx(there, rel=1e-3), kind
+    assert [(one["step"], one["event"]) for one in lines(one, "qat")] == [
+        (other["step"], other["event"]) for other in lines(two, "qat")
+    ]
+    assert "rolled_back" in [event["event"] for event in lines(two, "qat")]

@@ -127,6 +127,23 @@ def test_it_rolls_back_and_goes_on_at_half_the_rate(prepared: Path, tmp_path: Pa
     check_saved(run / "student")
 
 
+def test_a_loss_that_stays_too_high_rolls_back(prepared: Path, tmp_path: Path) -> None:
+    """Every check passes: rounding is no worse than before. Only the loss tells that the phase diverges."""
+    run = tmp_path / "run"
+
+    def too_sure(student: Any) -> None:
+        student.model.norm.weight.mul_(100)
+
+    steps = ["train.num_steps=40", "quant.start_fraction=0.1", "train.checkpoint_every_steps=8"]
+    result = kdfast.train(
+        config(prepared, run, *steps, "quant.learning_rate=1e-5"), callbacks=[Fault(20, too_sure)]
+    )
+    assert result.qat == "done"
+    back = [one for one in lines(run, "qat") if one["event"] == "rolled_back"]
+    assert [(one["step"], one["rate_factor"]) for one in back] == [(18, 0.5)]
+    assert back[0]["reason"].startswith("the loss diverges: 10 steps in a row up to step 30")
+
+
 def test_it_gives_up_after_its_rollbacks_and_ends_in_float(
     prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,7 +12,7 @@ from kdfast.config.section import Key, Section, invalid
 FormatName = Literal["int8_channel", "q4_0", "q8_0"]
 
 LEARNING_RATES: dict[str, float] = {"int8_channel": 1e-5, "q4_0": 3e-5, "q8_0": 1e-5}
-"""The peak of the learning rate while quantisation is on, where `quant.learning_rate` is null (bench/qat_recovery.py)."""
+"""The peak of the learning rate under quantisation, where `quant.learning_rate` is null (bench/qat_recovery.py)."""
 
 SELF_KD_WEIGHTS: dict[str, float] = {"int8_channel": 0.0, "q4_0": 1.0, "q8_0": 0.0}
 """What `quant.self_kd_weight` is where it is null: 8 bits lose nothing that a teacher could give back."""

@@ -34,7 +34,10 @@ def start_self_teaching(runner: Runner, config: Config, path: Path) -> Runner:
     Raises:
         CheckpointError: the checkpoint is gone or damaged.
     """
-    teacher: Any = load_student(path)
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # a resumed run loads it too: it must not draw from the run's numbers
+        teacher: Any = load_student(path)
     objective = runner.objective.with_self_teaching(config.quant.self_weight, config.quant.task_factor)
     runner.bare.self_teacher = FrozenTeacher(teacher.to(runner.device))
     runner.bare.objective = objective
