@@ -153,6 +153,7 @@ def test_it_gives_up_after_its_rollbacks_and_ends_in_float(
     assert (result.exit_code, result.qat, result.step, fault.left) == (3, "failed", 10, 0)
     events = [(one["step"], one["event"]) for one in lines(run, "qat")]
     assert events == [(4, "start"), (4, "gave_up")]  # the checks and rollbacks were later steps'
+    assert lines(run, "qat")[-1]["qat"] == "failed"
     # nothing of the phase is left: it is the run without quantisation
     plain = tmp_path / "plain"
     kdfast.train(config(prepared, plain, "quant.enabled=false"))

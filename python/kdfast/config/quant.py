@@ -56,7 +56,7 @@ class QuantConfig(Section):
     ] = 0.8
     learning_rate: Annotated[
         float | None,
-        Key("The peak from there on, absolute; null = a default for the format.", above=0, maximum=1000),
+        Key("The peak from there on, absolute; null = 3e-5 for q4_0, else 1e-5.", above=0, maximum=1000),
     ] = None
     warmup_steps: Annotated[int, Key("Steps of linear warm-up from there on.", minimum=0)] = 5
     min_steps: Annotated[
@@ -87,7 +87,7 @@ class QuantConfig(Section):
     task_factor: Annotated[
         float,
         Key(
-            "What multiplies the run's own losses beside it; 0 = self-distillation replaces them.",
+            "What multiplies the run's own losses beside quant.self_kd_weight; 0 = that replaces them.",
             minimum=0,
         ),
     ] = 1.0

@@ -63,10 +63,11 @@ class QatEvents:
 
     def goes_back(self, phase: QatPhase, decision: Decision) -> None:
         """Before the checkpoint that the run goes back to is written anew: it will know the line of `went_back`."""
-        name = "gave_up" if decision.action is Action.GIVE_UP else "rolled_back"
+        gave_up = decision.action is Action.GIVE_UP
+        tags = {"event": "gave_up", "qat": "failed"} if gave_up else {"event": "rolled_back"}
         phase.event = {
             "step": decision.to_step,
-            "tags": {"event": name, "reason": decision.reason},
+            "tags": {**tags, "reason": decision.reason},
             "values": {"rate_factor": decision.rate_factor},
         }
 
