@@ -106,7 +106,8 @@ class QuantConfig(Section):
     max_drift_ratio: Annotated[
         float,
         Key(
-            "q4_0: 1 - cosine and KL may grow to this multiple of their first values; twice in a row is a failure.",
+            "q4_0: 1 - cosine and KL may grow to this multiple of their first values (and to 0.01); twice in a row is "
+            "a failure.",
             minimum=1,
         ),
     ] = 1.5

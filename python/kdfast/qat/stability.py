@@ -16,6 +16,12 @@ from kdfast.config.quant import QuantConfig
 from kdfast.errors import KdfastError
 from kdfast.qat.fake_quantize import float_weights, weight_quantizers
 
+NEGLIGIBLE_KL = 0.01
+"""A KL, in nats, that is no failure however it grew: a student that 4 bits hardly hurt doubles its KL by learning."""
+
+NEGLIGIBLE_GAP = 0.01
+"""The same of 1 - cosine."""
+
 _CHUNK_ROWS = 256
 _CANNOT_RUN = (
     ArithmeticError,
@@ -97,8 +103,8 @@ def check_qat_stability(
 
     It fails when the quantised model has NaN or infinite numbers; when the worst layer's cosine is below `min_cosine`
     (where that is null, a `q4_0` phase that began below its default is not held to it); and for `q4_0` when 1 - cosine
-    or KL is above `max_drift_ratio` times its first value in two checks in a row. A check that cannot be made has
-    failed, and its report says why. Only an interrupt is raised.
+    or KL is above `max_drift_ratio` times its first value, and above 0.01, in two checks in a row. A check that cannot
+    be made has failed, and its report says why. Only an interrupt is raised.
 
     Args:
         model: a Hugging Face causal language model after `apply_qat_to_model`.
@@ -171,9 +177,9 @@ def _drift(report: StabilityReport, config: QuantConfig, first: StabilityReport 
     if config.format != "q4_0" or first is None or start is None or lowest is None:
         return ""
     ratio = config.max_drift_ratio
-    if 1 - lowest > ratio * (1 - start):
+    if 1 - lowest > max(ratio * (1 - start), NEGLIGIBLE_GAP):
         return f"1 - cosine is {1 - lowest:.5f}, above {ratio} times its first value {1 - start:.5f}"
-    if report.kl is not None and first.kl is not None and report.kl > ratio * first.kl:
+    if report.kl is not None and first.kl is not None and report.kl > max(ratio * first.kl, NEGLIGIBLE_KL):
         return f"KL is {report.kl:.5f}, above {ratio} times its first value {first.kl:.5f}"
     return ""
 

@@ -122,6 +122,19 @@ def test_q4_0_is_held_to_its_own_first_value_twice_in_a_row():
     assert judge(report(cosine=0.9991), INT8, first=report(cosine=0.9999), previous=once).passed
 
 
+def test_what_is_negligible_may_grow():
+    """A student that rounding hardly hurts is no failure when that little grows many times over."""
+    first = judge(report(cosine=0.9999, kl=0.0001), Q4)
+    grown = report(cosine=0.9901, kl=0.0099)
+    found = judge(grown, Q4, first=first, previous=judge(grown, Q4, first=first, previous=first))
+    assert found.passed
+    assert not found.drifting
+    for worse in (report(cosine=0.9899, kl=0.0001), report(cosine=0.9999, kl=0.0101)):
+        once = judge(worse, Q4, first=first, previous=first)
+        assert once.drifting
+        assert not judge(worse, Q4, first=first, previous=once).passed
+
+
 def test_a_q4_0_student_with_more_to_mend_is_judged_by_its_own_beginning():
     """The default limit is for students that begin above it; one that the user set holds always."""
     first = judge(report(cosine=0.9), Q4)
