@@ -14,7 +14,7 @@ from kdfast.recipes.train.qat.phase import FILE, QatPhase
 from kdfast.runs.checkpoint import Checkpoints, read_tensors
 
 FEW_CODES = 0.01
-"""A phase that changes a smaller share of the codes hardly trained anything."""
+"""A phase that changes a smaller share of the codes is warned of: scales and norms alone may have moved."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,7 @@ def few_codes_warning(shipped: Shipped, config: Config) -> str:
     if changed is None or changed >= FEW_CODES:
         return ""
     return (
-        f"quantisation-aware training changed {changed:.2%} of the codes: the student is about what quantising after "
-        f"training gives; train longer under quantisation (quant.start_fraction, now {config.quant.start_fraction:g}) "
-        f"or raise quant.learning_rate ({config.quant.peak:g})"
+        f"quantisation-aware training changed {changed:.2%} of the codes, which is little; see below whether it gained "
+        "over quantising after training, and if not, train longer under quantisation (quant.start_fraction, now "
+        f"{config.quant.start_fraction:g}) or raise quant.learning_rate ({config.quant.peak:g})"
     )
