@@ -149,7 +149,11 @@ def _held_out(shown: Shown) -> Check:
         because += f"; lowest was {number(best)}, {named}"
     else:
         because += f"; the last is the best checkpoint, {named}"
-    if last >= first:
+    quant = shown.config.quant
+    finished = quant.enabled and not quant.start_fraction  # a float student that only has to keep its loss
+    if finished:
+        because += "; the first is that of the float student"
+    if last >= first * (1 + RISEN * finished):
         answer = "bad"
     elif last > best * (1 + RISEN):
         answer, because = "look", f"{because}: io.final=best would take that one"

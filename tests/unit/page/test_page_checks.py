@@ -92,6 +92,16 @@ def test_held_out_loss_fell(tmp_path: Path, losses: tuple[float, ...], answer: s
     assert because in got[1]
 
 
+@pytest.mark.parametrize(("last", "answer"), [(1.01, "good"), (1.03, "bad")])
+def test_a_finished_student_that_was_quantised_has_to_keep_its_loss(
+    tmp_path: Path, last: float, answer: str
+) -> None:
+    settings = config(quant__enabled=True, quant__start_fraction=0, quant__min_steps=1)
+    got = asked(tmp_path, "Held-out loss fell", metrics=validations(1.0, last), config=settings)
+    assert got[0] == answer
+    assert got[1].endswith("the first is that of the float student")
+
+
 def test_a_student_of_the_best_checkpoint_is_judged_by_its_own_loss(tmp_path: Path) -> None:
     student = tmp_path / "run" / "student"
     student.mkdir(parents=True)
