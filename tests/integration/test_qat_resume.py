@@ -196,6 +196,16 @@ def test_the_float_branch_may_be_asked_for_afterwards(prepared: Path, tmp_path: 
     arms = json.loads((run / "quantization.json").read_text())["arms"]
     assert [arm["name"] for arm in arms] == ["float", "start, post-training", "float, post-training", "qat"]
     assert arms[2]["title"] == "6 steps in float, quantised after training"
+    # a file that lost what is printed is made anew
+    document = json.loads((run / "quantization.json").read_text())
+    for damaged in (
+        {**document, "arms": None},
+        {**document, "arms": [{"name": "qat"}]},
+        {**document, "judgement": [1]},
+    ):
+        (run / "quantization.json").write_text(json.dumps(damaged))
+        kdfast.train(config(prepared, run, "quant.compare_float=true"), resume=True)
+        assert json.loads((run / "quantization.json").read_text()) == document
 
 
 def test_what_was_measured_on_undone_weights_is_measured_anew(prepared: Path, tmp_path: Path) -> None:

@@ -115,12 +115,22 @@ def _saved(file: Path, step: int, shipped: Shipped, wants_branch: bool) -> dict[
     found = read_document(file, name="comparison", remedy="remove it, and it is made anew")
     wanted = (QUANTIZATION_KIND, SCHEMA_VERSION, step, "failed" if shipped.failed else "kept")
     given = tuple(found.get(name) for name in ("kind", "schema_version", "step", "status"))
-    if given != wanted:
+    if given != wanted or not _is_whole(found):
         return None
-    there = FLOAT_ARM in [arm["name"] for arm in found["arms"]] or "quant.compare_float" in str(
-        found["judgement"]
-    )
+    there = FLOAT_ARM in [arm["name"] for arm in found["arms"]]
+    there = there or any("quant.compare_float" in line for line in found["judgement"])
     return found if there or not wants_branch else None
+
+
+def _is_whole(found: dict[str, Any]) -> bool:
+    """Whether a file that was written by us, and perhaps edited since, has what is printed; if not, it is made anew."""
+    arms, judgement = found.get("arms"), found.get("judgement")
+    return (
+        isinstance(arms, list)
+        and all(isinstance(arm, dict) and {"name", "title", "bytes"} <= arm.keys() for arm in arms)
+        and isinstance(judgement, list)
+        and all(isinstance(line, str) for line in judgement)
+    )
 
 
 def _quantized(model: Any, plan: QuantPlan, loop: Loop) -> Any:
