@@ -78,12 +78,8 @@ $(CACHE)/conformance/.fetched: requirements/conformance.txt | .venv/.ready
 conformance: build $(CACHE)/conformance/.fetched ## compare real chat templates with transformers, template by template
 	$(BIN)/python tests/conformance/compare.py $(CACHE)/conformance/*.whl
 
-.venv/.all: requirements/all.txt | .venv/.ready
-	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet -r requirements/all.txt
-	@touch $@
-
 .PHONY: test-all
-test-all: test .venv/.all $(QUICK)/teacher/config.json ## run every test, and those with a real server (some minutes more)
+test-all: test $(QUICK)/teacher/config.json ## run every test, and those with a real server (some minutes more)
 	$(BIN)/python -m pytest tests/all $(PYTEST)
 
 .PHONY: test-fast
@@ -153,7 +149,7 @@ bench-qat: build ## what a step under quantisation costs, against torch's and to
 
 .PHONY: bench-qat-recovery
 bench-qat-recovery: build ## how much of what Q4_0 breaks QAT mends, against llama.cpp's own (an hour on one idle core)
-	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet -r requirements/bench.txt -r requirements/all.txt
+	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet -r requirements/bench.txt
 	OMP_NUM_THREADS=1 $(BIN)/python bench/qat_recovery.py --work $(CACHE)/qat_recovery
 
 .bench-venv/.ready: requirements/bench_losses.txt requirements/bench_losses_nodeps.txt | .venv/.ready

@@ -37,7 +37,7 @@ def load_library() -> ctypes.CDLL:
     """
     found = importlib.util.find_spec(WHEEL)
     if found is None or found.origin is None:
-        raise AbsentError(f"{WHEEL} is not installed; pip install -r requirements/all.txt")
+        raise AbsentError(f"{WHEEL} is not installed; pip install 'kdfast[export]'")
     package = Path(found.origin).resolve().parent
     for file in sorted([*package.glob("*.so"), *package.parent.glob(f"{WHEEL}*.so")]):
         library = ctypes.CDLL(str(file))

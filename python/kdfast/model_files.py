@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
-from kdfast.errors import ConfigError, KdfastError, TeacherError
+from kdfast.errors import ConfigError, DataError, KdfastError, TeacherError
+from kdfast.files import parse_json
 
 SOURCE_FILE = "kdfast_source.json"
 """A file in a converted directory, with the SHA-256 of the GGUF file that it was made from."""
@@ -97,6 +99,61 @@ def check_model_directory(path: Path, *, error: type[KdfastError], name: str) ->
         document = None
     if not isinstance(document, dict):
         raise error(f"{name}: no readable config.json, give a Hugging Face model directory: {path}")
+
+
+def written_end_ids(directory: Path) -> tuple[int, ...]:
+    """The token ids that end an answer, as a model's own files say; () = they name none.
+
+    generation_config.json goes before config.json, as in transformers.
+
+    Args:
+        directory: holds config.json, and maybe generation_config.json.
+
+    Raises:
+        DataError: a file is no JSON object, or `eos_token_id` is neither an id nor a list of ids.
+        OSError: a file cannot be read.
+
+    Example:
+        >>> import tempfile
+        >>> directory = Path(tempfile.mkdtemp())
+        >>> _ = (directory / "config.json").write_text('{"eos_token_id": [2, 7]}')
+        >>> written_end_ids(directory)
+        (2, 7)
+    """
+    for name in ("generation_config.json", "config.json"):
+        file = directory / name
+        ids = _settings(file).get("eos_token_id") if file.is_file() else None
+        if ids is None:
+            continue
+        listed = ids if isinstance(ids, list) else [ids]
+        if not all(type(one) is int and one >= 0 for one in listed):
+            raise DataError(f"eos_token_id must be a token id or a list of ids, got {ids!r}", str(file))
+        return tuple(listed)
+    return ()
+
+
+def written_context(directory: Path) -> int | None:
+    """How many tokens a model reads, as its config.json says (`max_position_embeddings`); None = it does not say.
+
+    Args:
+        directory: holds config.json.
+
+    Raises:
+        DataError: the file is no JSON object.
+        OSError: it cannot be read.
+    """
+    told = _settings(directory / "config.json").get("max_position_embeddings")
+    return told if type(told) is int and told > 0 else None
+
+
+def _settings(file: Path) -> dict[str, Any]:
+    try:
+        document = parse_json(file.read_bytes())
+    except ValueError as error:
+        raise DataError(f"not JSON ({error}); save or export the model again", str(file)) from None
+    if not isinstance(document, dict):
+        raise DataError(f"must hold a JSON object, got {type(document).__name__}", str(file))
+    return document
 
 
 def _remedy(file: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import transformers
 from huggingface_hub.errors import StrictDataclassError
+from jinja2 import TemplateError
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -22,7 +23,7 @@ from transformers import (
 )
 
 from kdfast.config import choices
-from kdfast.errors import ConfigError, KdfastError
+from kdfast.errors import ConfigError, DataError, KdfastError
 from kdfast.model_files import check_model_directory
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
@@ -237,3 +238,74 @@ def check_sizes(
             f"{name}: the longest row has {longest} tokens and the model reads {limit} (max_position_embeddings); "
             "lower the largest of data.shapes, shorten the records, or use a model that reads more"
         )
+
+
+class PromptMaker:
+    """Makes prompts as transformers, and the servers built on it, make them of messages and tools.
+
+    Args:
+        directory: a model's, with its tokenizer and chat template.
+
+    Raises:
+        DataError: transformers does not read the tokenizer.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        try:
+            with quiet_transformers():
+                self._tokenizer: Any = AutoTokenizer.from_pretrained(
+                    directory, local_files_only=True, **OWN_CODE_NEVER
+                )
+        except _BROKEN as cause:
+            reason = " ".join(str(cause).split())[:200]
+            raise DataError(f"transformers does not read the tokenizer ({reason})", str(directory)) from cause
+
+    def apply_template(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        template_kwargs: Mapping[str, Any] | None = None,
+    ) -> str:
+        """The prompt of a conversation, generation prompt included.
+
+        Args:
+            messages: in the form of the chat API; as servers do, arguments that are JSON text are parsed first.
+            tools: in the form of the chat API.
+            template_kwargs: variables that the template reads.
+
+        Raises:
+            DataError: the template refuses them.
+        """
+        try:
+            text: str = self._tokenizer.apply_chat_template(
+                [_with_objects(message) for message in messages],
+                tools=None if tools is None else list(tools),
+                tokenize=False,
+                add_generation_prompt=True,
+                **(template_kwargs or {}),
+            )
+        except (*_BROKEN, TemplateError) as cause:
+            raise DataError(f"the template refuses: {' '.join(str(cause).split())[:200]}") from cause
+        return text
+
+    def tokenize(self, text: str) -> list[int]:
+        """The ids of a text; special tokens in it become their ids, nothing is added."""
+        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+
+def _with_objects(message: Mapping[str, Any]) -> dict[str, Any]:
+    calls = message.get("tool_calls")
+    if not calls:
+        return dict(message)
+    return {
+        **message,
+        "tool_calls": [
+            {**call, "function": {**call["function"], "arguments": _object(call["function"]["arguments"])}}
+            for call in calls
+        ],
+    }
+
+
+def _object(arguments: Any) -> Any:
+    return json.loads(arguments) if isinstance(arguments, str) else arguments

@@ -1,4 +1,4 @@
-"""A real server: llama.cpp's own, of the package xllamacpp, in a process of its own. `make test-all` installs it."""
+"""A real server: llama.cpp's own, of the package xllamacpp, in a process of its own."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def llama_server(gguf: Path, name: str = "teacher", context: int = 4096) -> Iter
             assert process.stdout is not None
             address = process.stdout.readline().strip()
             if not address:
-                raise RuntimeError(f"the server did not start; `make test-all` installs it: {_end(log)}")
+                raise RuntimeError(f"the server did not start: {_end(log)}")
             _wait(f"{address}/health", log)
             yield f"{address}/v1"
         finally:

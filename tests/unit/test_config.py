@@ -256,7 +256,7 @@ def test_override_is_read_as_yaml_in_the_keys_type(override, value):
         (
             "zzz.a=1",
             "zzz: unknown section, known are arch, data, teacher, api, price, optimizer, train, kd, quant, speed, "
-            "gates, io",
+            "gates, export, io",
         ),
         (
             "num_steps=1",

@@ -6,8 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from kdfast.errors import ConfigError, TeacherError
-from kdfast.model_files import SOURCE_FILE, check_converted, check_gguf, check_model_directory
+from kdfast.errors import ConfigError, DataError, TeacherError
+from kdfast.model_files import (
+    SOURCE_FILE,
+    check_converted,
+    check_gguf,
+    check_model_directory,
+    written_context,
+    written_end_ids,
+)
 
 
 def refused(path: Path) -> str:
@@ -60,3 +67,33 @@ def test_a_directory_of_somebody_else_is_not_replaced_by_a_converted_model(tmp_p
         check_converted(note)
     (tmp_path / SOURCE_FILE).touch()
     check_converted(tmp_path)
+
+
+def test_end_tokens_as_a_models_own_files_say(tmp_path: Path) -> None:
+    config, generation = tmp_path / "config.json", tmp_path / "generation_config.json"
+    config.write_text("{}")
+    assert written_end_ids(tmp_path) == ()
+    config.write_text('{"eos_token_id": 2}')
+    assert written_end_ids(tmp_path) == (2,)
+    generation.write_text('{"eos_token_id": null}')
+    assert written_end_ids(tmp_path) == (2,)
+    generation.write_text('{"eos_token_id": [0, 7]}')
+    assert written_end_ids(tmp_path) == (0, 7)
+    for wrong in ('{"eos_token_id": "2"}', '{"eos_token_id": [true]}', '{"eos_token_id": -1}'):
+        generation.write_text(wrong)
+        with pytest.raises(DataError, match=r"generation_config\.json: eos_token_id must be a token id"):
+            written_end_ids(tmp_path)
+    for wrong, message in (("{", "not JSON"), ("[]", "must hold a JSON object, got list")):
+        generation.write_text(wrong)
+        with pytest.raises(DataError, match=rf"generation_config\.json: {message}"):
+            written_end_ids(tmp_path)
+
+
+def test_how_much_a_model_reads(tmp_path: Path) -> None:
+    for told, context in (
+        ("{}", None),
+        ('{"max_position_embeddings": 64}', 64),
+        ('{"max_position_embeddings": 0}', None),
+    ):
+        (tmp_path / "config.json").write_text(told)
+        assert written_context(tmp_path) == context

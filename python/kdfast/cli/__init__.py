@@ -10,11 +10,13 @@ from collections.abc import Sequence
 import click
 
 from kdfast.cli.bless import bless
+from kdfast.cli.chat import chat
 from kdfast.cli.config import config
 from kdfast.cli.convert import convert
 from kdfast.cli.data import data
 from kdfast.cli.door import run
 from kdfast.cli.evaluate import eval_
+from kdfast.cli.export import export
 from kdfast.cli.gate import gate
 from kdfast.cli.journal import journal
 from kdfast.cli.measure import measure
@@ -58,8 +60,10 @@ def kdfast() -> None:
       kdfast train CONFIG                          the student
       kdfast eval RUN --prompts FILE               does it call tools rightly?
       kdfast measure RUN --prompts FILE ...        how fast it answers, and when it acts
+      kdfast chat RUN --tools FILE                 type to it, see its calls
       kdfast bless RUN --prompts FILE ...          make it the one that others are held against
       kdfast gate --candidate RUN ...              may another take its place?
+      kdfast export RUN --target gguf --out DIR    what ships, run and compared with what was trained
       kdfast report RUN                            all of it on one HTML page
 
     \b
@@ -69,7 +73,21 @@ def kdfast() -> None:
     """
 
 
-for command in (train, teach, journal, eval_, measure, bless, gate, report, config, data, convert):
+for command in (
+    train,
+    teach,
+    journal,
+    eval_,
+    measure,
+    chat,
+    bless,
+    gate,
+    export,
+    report,
+    config,
+    data,
+    convert,
+):
     kdfast.add_command(command)
 
 

@@ -31,9 +31,12 @@ def bless(overrides: tuple[str, ...], **options: Any) -> int:
     what differs then is the noise of this machine. The baseline is one JSON file: the speed report with its raw
     samples and quality, the hashes of prompts and weights, the hardware, the noise.
 
+    The folder of an export for llama.cpp can be named in place of a model, and then judges exports.
+
     \b
     Examples:
       kdfast bless runs/quickstart --out baseline.json
+      kdfast bless runs/quickstart/export/gguf --prompts held_out.jsonl --out baseline.json --threads 1
       kdfast bless models/student --prompts held_out.jsonl --out baseline.json --limit 20 --threads 1
 
     \b

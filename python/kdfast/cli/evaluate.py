@@ -10,6 +10,7 @@ import click
 
 from kdfast.cli.arguments import PATH
 from kdfast.cli.model_options import look_before_running, max_new_tokens, model_options, prompts_option
+from kdfast.recipes.first_look.of_model import check_unconstrained
 from kdfast.recipes.requests import EvaluateRequest
 
 
@@ -31,7 +32,7 @@ from kdfast.recipes.requests import EvaluateRequest
     type=click.IntRange(min=1),
     default=EvaluateRequest.batch_size,
     show_default=True,
-    help="Most prompts that are answered at the same time.",
+    help="Most prompts that are answered at the same time; an export answers them one by one.",
 )
 @click.option(
     "--show",
@@ -54,16 +55,21 @@ def eval_(**options: Any) -> int:
     With --constrained the prompts are answered twice: freely, and so that every call is valid by construction (needs
     `pip install 'kdfast[constrained]'`). The two are reported apart.
 
+    The folder of an export for llama.cpp can be named in place of a model; it answers freely only.
+
     \b
     Examples:
       kdfast eval runs/quickstart
       kdfast eval models/student --prompts held_out.jsonl --out student.json --constrained
+      kdfast eval runs/quickstart/export/gguf --prompts held_out.jsonl --out export.json
       kdfast eval models/teacher --prompts held_out.jsonl --out teacher.json --template hermes
 
     \b
     Exit codes: 0 evaluated; 1 the machine failed or a bug; 2 no such model or prompts, or bad records.
     """
     look_before_running(options, "model")
+    if options["constrained"]:
+        check_unconstrained(options["model"])
     from kdfast.recipes.evaluate import run
 
     return run(EvaluateRequest(**options))

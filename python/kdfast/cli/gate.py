@@ -19,6 +19,7 @@ from kdfast.cli.model_options import (
 )
 from kdfast.config import GatesConfig, load_section
 from kdfast.recipes.first_look.of_gate import check_baselines, check_enabled, check_reports
+from kdfast.recipes.first_look.of_model import check_same_engine
 from kdfast.recipes.requests import GateRequest
 
 limits_config = click.option(
@@ -37,7 +38,9 @@ _JUDGING = ("strict", "allow_cross_hardware", "json", "junit")
 
 @click.command()
 @gate_overrides
-@click.option("--candidate", type=PATH, help="The model to judge: a Hugging Face directory or a run folder.")
+@click.option(
+    "--candidate", type=PATH, help="The model to judge: a Hugging Face directory, a run folder or an export."
+)
 @click.option(
     "--blessed", type=PATH, help="The model in use, to run against it; without it, times decide nothing."
 )
@@ -71,6 +74,9 @@ def gate(overrides: tuple[str, ...], **options: Any) -> int:
     run folder brings its own prompts. The limits are the section 'gates' of a config; any key can be given another
     value after the options.
 
+    Exports (the folders that `kdfast export --target gguf` makes) run in llama.cpp, an export only against an export:
+    so the gate holds what would ship against what is in use.
+
     With --candidate-report nothing is run. Reports of single runs say little about time (they are report_only); from
     gates.min_runs (6) a side on, taken by turns, they decide.
 
@@ -79,6 +85,7 @@ def gate(overrides: tuple[str, ...], **options: Any) -> int:
       kdfast gate --candidate runs/new --blessed runs/old
       kdfast gate --candidate runs/new --blessed runs/old --prompts held_out.jsonl --strict --junit gates.xml
       kdfast gate --candidate models/new --baseline baseline.json --prompts held_out.jsonl gates.f1_drop=0.02
+      kdfast gate --candidate exports/new --blessed exports/old --prompts held_out.jsonl --threads 1
       kdfast gate --candidate-report new.json --baseline baseline.json
 
     \b
@@ -92,6 +99,8 @@ def gate(overrides: tuple[str, ...], **options: Any) -> int:
         check_outputs(options)
     else:
         look_before_running(options, "candidate", "blessed")
+        if options["blessed"] is not None:
+            check_same_engine(options["candidate"], options["blessed"])
     baselines = options.pop("baseline")
     check_reports(files)
     check_enabled(limits)

@@ -27,12 +27,16 @@ def measure(**options: Any) -> int:
     the time of each further token, and how many tokens and milliseconds go by until the first tool call that
     satisfies its schema is complete: "never" counts as infinite. Every raw sample is kept.
 
+    The folder of an export for llama.cpp can be named in place of a model: then llama.cpp runs it, and the report says
+    so (`export: true`). Its times are compared only with those of other exports.
+
     Times belong to this machine and its load: compare reports of the same hardware key, measured by turns.
 
     \b
     Examples:
       kdfast measure runs/quickstart --out speed.json
       kdfast measure models/student --prompts held_out.jsonl --out speed.json --limit 20 --threads 1
+      kdfast measure runs/quickstart/export/gguf --prompts held_out.jsonl --out export.json --threads 1
       kdfast measure models/teacher --prompts held_out.jsonl --out teacher.json --template hermes
 
     \b

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,8 +13,8 @@ from kdfast.config import load_config
 from kdfast.config.choices import DEVICES, DTYPES
 from kdfast.files import check_file
 from kdfast.recipes.first_look.files import check_named, check_tokenizer, folder_problem, template_problem
-from kdfast.recipes.first_look.of_model import check_model, check_prompts
-from kdfast.recipes.requests import Settings
+from kdfast.recipes.first_look.of_model import check_export_settings, check_model, check_prompts
+from kdfast.recipes.requests import ModelSettings, Settings
 from kdfast.runs.folder import RunFolder
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -26,7 +26,7 @@ _WARMUP = click.option(
     show_default=True,
     help="Generations before the first measured one.",
 )
-_OPTIONS = (
+_TEMPLATE = (
     click.option(
         "--template",
         default=Settings.template,
@@ -34,13 +34,15 @@ _OPTIONS = (
         help="Chat template of the records: the model's own, 'auto', 'hermes', or a .jinja file.",
     ),
     template_kwargs,
-    click.option(
-        "--limit",
-        type=click.IntRange(min=0),
-        default=Settings.limit,
-        show_default=True,
-        help="Only the first N prompts; 0 = all.",
-    ),
+)
+_LIMIT = click.option(
+    "--limit",
+    type=click.IntRange(min=0),
+    default=Settings.limit,
+    show_default=True,
+    help="Only the first N prompts; 0 = all.",
+)
+_RUNNING = (
     click.option(
         "--formats",
         type=Formats(),
@@ -53,28 +55,37 @@ _OPTIONS = (
         type=click.IntRange(min=0, max=1024),  # torch crashes when it is asked for a million
         default=Settings.threads,
         show_default=True,
-        help="CPU threads; 0 = torch's default.",
+        help="CPU threads; 0 = torch's default, or one a core for an export.",
     ),
     click.option(
         "--device",
         type=click.Choice(DEVICES),
         default=Settings.device,
         show_default=True,
-        help="Where the model runs.",
+        help="Where the model runs; an export runs on the CPU.",
     ),
     click.option(
         "--dtype",
         type=click.Choice(list(DTYPES)),
         default=Settings.dtype,
         show_default=True,
-        help="Numbers of its weights.",
+        help="Numbers of its weights; an export has its own.",
     ),
 )
 
 
 def model_options(command: Command) -> Command:
-    """Adds the options of every command that runs a model; their names are those of `recipes.requests.Settings`."""
-    for option in reversed(_OPTIONS):
+    """Adds the options of every command that runs a model on prompts; their names are those of `Settings`."""
+    return _with((*_TEMPLATE, _LIMIT, *_RUNNING), command)
+
+
+def chat_options(command: Command) -> Command:
+    """Adds those of them that need no prompts; their names are those of `ModelSettings`."""
+    return _with((*_TEMPLATE, *_RUNNING), command)
+
+
+def _with(options: Sequence[Callable[[Command], Command]], command: Command) -> Command:
+    for option in reversed(options):
         command = option(command)
     return command
 
@@ -95,7 +106,7 @@ def prompts_of(model: Path, prompts: Path | None) -> Path:
     """The file of prompts: the one that the user named, else the held-out records of the run folder.
 
     Args:
-        model: a Hugging Face directory, or a run folder.
+        model: a Hugging Face directory, a run folder, or the folder of an export.
         prompts: the value of `prompts_option`.
 
     Raises:
@@ -124,15 +135,31 @@ def look_before_running(options: dict[str, Any], *models: str) -> None:
         OSError: a file cannot be read, or is in the way of what the command writes.
     """
     named, first = options["prompts"], options[models[0]]
-    if not first.exists():  # a misspelt run has no prompts either, but that is not what is wrong
+    if not first.is_dir():  # a misspelt run has no prompts either, but that is not what is wrong
         check_model(first, name=models[0])
     options["prompts"] = prompts_of(first, named)
     for name in models:
         if options[name] is not None:
-            check_tokenizer(check_model(options[name], name=name))
+            look_at_model(options, name)
     check_prompts(options["prompts"], first if named is None else None)
     check_named([("--template", template_problem(options["template"]))])
     check_outputs(options)
+
+
+def look_at_model(options: dict[str, Any], name: str) -> None:
+    """Checks the files of a model, and that it can run as the options `device` and `dtype` say.
+
+    Args:
+        options: the values of the options.
+        name: the option that names the model.
+
+    Raises:
+        ConfigError, DataError, OSError: as for `look_before_running`.
+    """
+    model = options[name]
+    check_tokenizer(check_model(model, name=name))
+    settings = ModelSettings(device=options["device"], dtype=options["dtype"])
+    check_export_settings(model, settings, name=name)
 
 
 def check_outputs(options: dict[str, Any]) -> None:
@@ -152,16 +179,17 @@ def check_outputs(options: dict[str, Any]) -> None:
         check_named([("--reports", folder_problem(options["reports"]))])
 
 
-def max_new_tokens(minimum: int = 1) -> Callable[[Command], Command]:
+def max_new_tokens(minimum: int = 1, default: int = Settings.max_new_tokens) -> Callable[[Command], Command]:
     """The option `--max-new-tokens`.
 
     Args:
         minimum: the smallest number that makes sense for the command.
+        default: its default.
     """
     return click.option(
         "--max-new-tokens",
         type=click.IntRange(min=minimum),
-        default=Settings.max_new_tokens,
+        default=default,
         show_default=True,
         help="Cut answers after N tokens.",
     )

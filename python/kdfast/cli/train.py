@@ -11,6 +11,7 @@ import click
 
 from kdfast.cli.arguments import config_file, overrides
 from kdfast.config import load_config
+from kdfast.recipes.export.of_run import look_before_training as look_before_exporting
 from kdfast.recipes.first_look.of_config import look_before_training
 from kdfast.runs.claim import check_not_running
 from kdfast.runs.folder import RunFolder, check_run_folder
@@ -40,14 +41,21 @@ def train(config_file: Path, overrides: tuple[str, ...], resume: bool) -> int:
 
     \b
     Exit codes: 0 trained; 1 the machine failed (disk full, no permission) or a bug; 2 bad config or
-    data; 3 too few valid calls (train.min_valid_calls_fraction) or a failed gate (train.fail_on_gate);
-    5 teacher.model is no model; 130 stopped, resumable.
+    data; 3 too few valid calls (train.min_valid_calls_fraction), a failed gate (train.fail_on_gate) or an export
+    that differs from the student (export.verify); 5 teacher.model is no model; 130 stopped, resumable.
     """
     config = load_config(config_file, overrides)
     look_before_training(config)
-    if os.environ.get("RANK", "0") == "0":  # of several ranks, the first one looks after the folder
+    main = os.environ.get("RANK", "0") == "0"  # of several ranks, the first one looks after the folder
+    if main:
+        look_before_exporting(config)
         check_run_folder(config, resume=resume)
         check_not_running(RunFolder(config.io.run_dir))
     from kdfast.recipes.train.run import train as run
 
-    return run(config, resume=resume).exit_code
+    result = run(config, resume=resume)
+    if not (main and result.finished and config.export.targets):
+        return result.exit_code
+    from kdfast.recipes.export.of_run import export_run
+
+    return max(result.exit_code, export_run(config))  # 0 or 3: a student that failed a gate is exported, too

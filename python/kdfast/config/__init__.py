@@ -12,6 +12,7 @@ from kdfast.config.api import ApiConfig
 from kdfast.config.arch import ArchConfig
 from kdfast.config.config import SECTIONS, Config
 from kdfast.config.data import DataConfig
+from kdfast.config.export import ExportConfig
 from kdfast.config.gates import GatesConfig
 from kdfast.config.io import IOConfig
 from kdfast.config.kd import KDConfig
@@ -30,6 +31,7 @@ __all__ = [
     "ArchConfig",
     "Config",
     "DataConfig",
+    "ExportConfig",
     "GatesConfig",
     "IOConfig",
     "KDConfig",

@@ -16,6 +16,7 @@ import yaml
 from kdfast.config.api import ApiConfig
 from kdfast.config.arch import ArchConfig
 from kdfast.config.data import DataConfig
+from kdfast.config.export import ExportConfig
 from kdfast.config.gates import GatesConfig
 from kdfast.config.io import IOConfig
 from kdfast.config.kd import KDConfig
@@ -43,6 +44,7 @@ SECTIONS: dict[str, type[Section]] = {
         QuantConfig,
         SpeedConfig,
         GatesConfig,
+        ExportConfig,
         IOConfig,
     )
 }
@@ -83,6 +85,7 @@ class Config:
     quant: QuantConfig = field(default_factory=QuantConfig)
     speed: SpeedConfig
     gates: GatesConfig
+    export: ExportConfig = field(default_factory=ExportConfig)
     io: IOConfig
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
@@ -105,6 +108,7 @@ class Config:
             raise invalid("optimizer.warmup_steps", allowed, self.optimizer.warmup_steps)
         self.kd.check_live_teacher(self.teacher.live)
         self.quant.check_steps(self.train.num_steps)
+        self.export.check_quant(self.quant)
         if self.train.stop_after_validations and self.quant.enabled and self.quant.start_fraction:
             allowed = "0 unless quant.start_fraction is 0 (the run could end before quantisation begins)"
             raise invalid("train.stop_after_validations", allowed, self.train.stop_after_validations)

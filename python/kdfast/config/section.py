@@ -230,6 +230,8 @@ def _options(hint: Any, limits: str) -> list[str]:
         return [repr(choice) for choice in args]
     if origin is tuple:
         count = "" if args[-1] is Ellipsis else f"{len(args)} "
+        if get_origin(args[0]) is Literal:
+            return [f"a list of {', '.join(map(repr, get_args(args[0])))}"]
         return [f"a list of {count}{_PLURALS[args[0]]} {limits}".rstrip()]
     return [f"{_NOUNS[origin or hint]} {limits if hint in (int, float) else ''}".rstrip()]
 

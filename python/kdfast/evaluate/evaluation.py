@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from kdfast.evaluate.answer import Answer
+from kdfast.evaluate.by_engine import TokenEngine, generate_by_engine
 from kdfast.evaluate.generate import Constraint, Decoding, OnProgress, generate
 from kdfast.evaluate.prompts import EvalPrompt
 from kdfast.evaluate.summary import by_category, summary
@@ -48,7 +49,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: torch.nn.Module,
+    model: torch.nn.Module | TokenEngine,
     prompts: Sequence[EvalPrompt],
     decode: Callable[[list[int]], str],
     decoding: Decoding,
@@ -60,22 +61,27 @@ def evaluate(
     """Generates the answer to each prompt and scores it.
 
     Args:
-        model: a causal LM; runs in evaluation mode, and goes back to its old mode at the end.
+        model: a causal LM (runs in evaluation mode, and goes back to its old mode at the end); or an engine, such as
+            that of an export, which answers one prompt at a time.
         prompts: the prompts to answer.
         decode: turns token ids into text.
         decoding: how to generate.
         on_progress: called after every step with (answers ended, tokens generated).
-        constraint: restricts what an answer may be; None = no restriction.
+        constraint: restricts what an answer may be; None = no restriction. An engine takes none.
         formats: the call formats that count, see `kdfast.find_tool_calls`.
 
     Raises:
         SchemaError: the parameters of a prompt's tools are not a valid JSON Schema.
-        ValueError: see `generate`.
+        ValueError: see `generate`; or a constraint was given with an engine.
     """
+    ids_of_prompts = [prompt.ids for prompt in prompts]
     started = time.perf_counter()
-    generated = generate(
-        model, [prompt.ids for prompt in prompts], decoding, on_progress, constraint=constraint
-    )
+    if isinstance(model, torch.nn.Module):
+        generated = generate(model, ids_of_prompts, decoding, on_progress, constraint=constraint)
+    elif constraint is None:
+        generated = generate_by_engine(model, ids_of_prompts, decoding, on_progress)
+    else:
+        raise ValueError("constraint must be None with an engine: it gives tokens, not logits")
     generation_s = time.perf_counter() - started
     answers = []
     for prompt, ids in zip(prompts, generated, strict=True):

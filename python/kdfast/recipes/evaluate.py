@@ -24,6 +24,7 @@ from kdfast.evaluate.prompts import schema_notes
 from kdfast.evaluate.table import category_table, evaluation_table, not_counted_text, wrong_answers_table
 from kdfast.files import check_file, write_document
 from kdfast.recipes import loaded_model
+from kdfast.recipes.first_look.of_model import check_unconstrained
 from kdfast.recipes.loaded_model import LoadedModel, model_folder
 from kdfast.recipes.requests import EvaluateRequest
 from kdfast.runs.csv_files import csv_path, write_evaluation_csv
@@ -43,16 +44,22 @@ def run(request: EvaluateRequest) -> int:
 
     Raises:
         ConfigError: there is no model; this machine lacks the device; llguidance is needed and not installed; or
-            constrained calls would not count; or `out` ends with .csv.
+            constrained calls would not count, or an export shall make them; or `out` ends with .csv.
         DataError: bad records, or none; a prompt that is too long for the model; logits that are NaN.
         SchemaError: the tools of a prompt cannot be turned into a grammar.
         OSError: a file cannot be read or written.
     """
     if request.constrained:
+        check_unconstrained(request.model)
         require_llguidance()
     model_folder(request.model)
     _check_files(request)
-    loaded = loaded_model.load(request.model, request, leave_out_bad_tools=True)
+    with loaded_model.load(request.model, request, leave_out_bad_tools=True) as loaded:
+        _run(request, loaded)
+    return 0
+
+
+def _run(request: EvaluateRequest, loaded: LoadedModel) -> None:
     prompts = eval_prompts(loaded.dataset, request.limit)
     constraint = _constraint(loaded, prompts) if request.constrained else None
     display = Display()
@@ -67,7 +74,6 @@ def run(request: EvaluateRequest) -> int:
         }
         _write(request, document)
     _show(display.console, document, request)
-    return 0
 
 
 def _check_files(request: EvaluateRequest) -> None:
@@ -91,14 +97,15 @@ def _head(request: EvaluateRequest, loaded: LoadedModel) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "kind": EVALUATION_KIND,
         "evaluated_at": provenance.measured_at,
+        "export": provenance.export,
         "model": str(request.model),
         "prompts_file": str(request.prompts),
         "fingerprints": dict(provenance.fingerprints),
         "decoding": {
             "sampling": "greedy",
             "max_new_tokens": request.max_new_tokens,
-            "batch_size": request.batch_size,
-            "dtype": request.dtype,
+            "batch_size": 1 if provenance.export else request.batch_size,
+            "dtype": provenance.hardware.dtype,
             "formats": list(loaded.formats),
             "thinking": loaded.dataset.thinking,
             "eos_ids": sorted(loaded.options.eos_ids),
@@ -139,7 +146,7 @@ def _answers(
     with display.working("evaluate" if constraint is None else "constrain", len(prompts)) as on_progress:
         try:
             evaluation = evaluate(
-                loaded.model,
+                loaded.engine if loaded.model is None else loaded.model,
                 prompts,
                 loaded.tokenizer.decode,
                 decoding,

@@ -38,12 +38,17 @@ def run(request: MeasureRequest) -> int:
 
     Raises:
         ConfigError: there is no model, or this machine lacks the device.
-        DataError: bad records, or none; a prompt that is too long for the model; logits that are NaN.
+        DataError: bad records, or none; a prompt that is too long for the model; logits that are NaN; a damaged export.
         OSError: a file cannot be read or written.
     """
     model_folder(request.model)
     check_file(request.out)
-    loaded = loaded_model.load(request.model, request)
+    with loaded_model.load(request.model, request) as loaded:
+        _run(request, loaded)
+    return 0
+
+
+def _run(request: MeasureRequest, loaded: LoadedModel) -> None:
     display = Display()
     samples = _measure(display, loaded)
     provenance = loaded.provenance()
@@ -55,14 +60,13 @@ def run(request: MeasureRequest) -> int:
     not_counted = not_counted_text(sum(score.calls_not_counted > 0 for score in scores))
     if not_counted:
         _line(display.console, "not counted", not_counted)
-    return 0
 
 
 def _measure(display: Display, loaded: LoadedModel) -> list[SpeedSample]:
     with display.working("measure", len(loaded.prompts)) as on_progress:
         try:
             return measure_proxy(
-                loaded.model,
+                loaded.engine if loaded.model is None else loaded.model,
                 loaded.prompts,
                 loaded.tokenizer,
                 loaded.options,

@@ -15,28 +15,22 @@ from kdfast.config import DataConfig, GatesConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class ModelSettings:
     """How to run a model.
 
     Attributes:
-        prompts: records, JSONL.
         template: "tokenizer" (the model's own), "hermes" or the path of a .jinja file.
         template_kwargs: variables that the template reads, by name; None = none.
         max_new_tokens: an answer is cut after this many tokens.
-        limit: only the first `limit` prompts; 0 = all.
-        warmup: generations before the first measured one.
-        threads: torch's CPU threads; 0 = torch's default.
-        device: one of `kdfast.config.choices.DEVICES`.
-        dtype: the number format of the weights, one of `kdfast.config.choices.DTYPES`.
+        threads: CPU threads; 0 = torch's default, or one a usable core in llama.cpp.
+        device: one of `kdfast.config.choices.DEVICES`; an export runs on the CPU.
+        dtype: the number format of the weights, one of `kdfast.config.choices.DTYPES`; an export has its own.
         formats: call formats that count, see `kdfast.find_tool_calls`; empty = the one that the template writes.
     """
 
-    prompts: Path
     template: str = "tokenizer"
     template_kwargs: Mapping[str, Any] | None = None
     max_new_tokens: int = 128
-    limit: int = 0
-    warmup: int = 1
     threads: int = 0
     device: str = "auto"
     dtype: str = "fp32"
@@ -44,14 +38,29 @@ class Settings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Settings(ModelSettings):
+    """How to run a model on prompts.
+
+    Attributes:
+        prompts: records, JSONL.
+        limit: only the first `limit` prompts; 0 = all.
+        warmup: generations before the first measured one.
+    """
+
+    prompts: Path
+    limit: int = 0
+    warmup: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluateRequest(Settings):
     """What `kdfast eval` evaluates.
 
     Attributes:
-        model: a Hugging Face directory, or a run folder.
+        model: a Hugging Face directory, a run folder, or the folder of an export.
         out: the file to write, JSON; the answers are also written beside it as CSV.
         constrained: evaluate a second time, with calls constrained to their schemas.
-        batch_size: most prompts that are answered at the same time.
+        batch_size: most prompts that are answered at the same time; an export answers them one by one.
         show: how many wrong answers to print.
     """
 
@@ -67,7 +76,7 @@ class MeasureRequest(Settings):
     """What `kdfast measure` measures.
 
     Attributes:
-        model: a Hugging Face directory, or a run folder.
+        model: a Hugging Face directory, a run folder, or the folder of an export.
         out: the report to write.
     """
 
@@ -80,7 +89,7 @@ class BlessRequest(Settings):
     """What `kdfast bless` blesses.
 
     Attributes:
-        model: a Hugging Face directory, or a run folder.
+        model: a Hugging Face directory, a run folder, or the folder of an export.
         out: the bundle to write.
         limits: the section `gates`: how many pairs to run.
         seed: decides the order of the runs and the bootstrap's draws.
@@ -97,7 +106,7 @@ class GateRequest(Settings):
     """Which models `kdfast gate` runs.
 
     Attributes:
-        candidate: a Hugging Face directory, or a run folder.
+        candidate: a Hugging Face directory, a run folder, or the folder of an export.
         blessed: the model to run against it, interleaved. None = the candidate runs alone; then the gates that need
             no second model are judged by the baseline's file.
         reports: folder for the speed reports of both, `candidate.json` and `blessed.json`; None = not kept.
@@ -108,6 +117,24 @@ class GateRequest(Settings):
     blessed: Path | None = None
     reports: Path | None = None
     seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatRequest(ModelSettings):
+    """With what `kdfast chat` talks.
+
+    Attributes:
+        model: a Hugging Face directory, a run folder, or the folder of an export.
+        tools: a JSON file with the list of tools; None = no tools.
+        system: the system prompt; None = none.
+        context: the conversation has room for this many tokens, or for as many as the model reads if that is less.
+    """
+
+    model: Path
+    tools: Path | None = None
+    system: str | None = None
+    max_new_tokens: int = 512
+    context: int = 4096
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -91,6 +91,10 @@ class RunFolder:
         """The page that `kdfast report` writes."""
         return self.path / "report.html"
 
+    def export(self, target: str) -> Path:
+        """The folder of the student's export to a target, such as "gguf"; `TARGET.failed` beside it = it differs."""
+        return self.path / "export" / target
+
     def evaluation(self, when: str) -> Path:
         """The evaluation `before` or `after` training."""
         return self.path / f"evaluation_{when}.json"

@@ -11,7 +11,7 @@ Examples:
 
 from kdfast.speed.aggregate import METRICS, SpeedMetrics, aggregate_speed_metrics, by_shape
 from kdfast.speed.engine import Engine, TransformersEngine
-from kdfast.speed.hardware import Hardware, describe_hardware
+from kdfast.speed.hardware import Hardware, describe_hardware, describe_llama_cpp
 from kdfast.speed.metric import Metric
 from kdfast.speed.prompts import speed_prompts
 from kdfast.speed.proxy import (
@@ -42,6 +42,7 @@ __all__ = [
     "aggregate_speed_metrics",
     "by_shape",
     "describe_hardware",
+    "describe_llama_cpp",
     "evaluating",
     "headline",
     "measure_prompt",

@@ -8,7 +8,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,11 @@ class Hardware:
         gpu: the GPU's name; None = no GPU was used.
         gpu_driver: the version of the GPU's driver; None = unknown, or no GPU was used.
         os: name and version of the operating system.
-        torch_threads: number of torch's CPU threads.
-        dtype: the type of the weights: fp32, bf16, ...
+        torch_threads: number of CPU threads of the engine: torch's, or llama.cpp's.
+        dtype: the type of the weights: fp32, bf16, ...; "gguf" = as the file of an export has them.
         versions: the versions of Python and the libraries.
         load_average: mean number of runnable processes over the last 1, 5 and 15 minutes; None = unknown.
+        engine: what computed: "torch" or "llama.cpp".
     """
 
     cpu_model: str
@@ -50,15 +51,15 @@ class Hardware:
     dtype: str
     versions: dict[str, str]
     load_average: tuple[float, ...] | None
+    engine: str = "torch"
 
     @property
     def key(self) -> str:
         """Times can be compared only if this text is equal. Versions, memory and load are not part of it."""
         cores = f"{self.cores:g} cores"
         threads = f"{self.torch_threads} threads"
-        return " / ".join(
-            [self.cpu_model, self.cpu_features, cores, threads, self.gpu or self.device, self.dtype]
-        )
+        parts = [self.cpu_model, self.cpu_features, cores, threads, self.gpu or self.device, self.dtype]
+        return " / ".join(parts if self.engine == "torch" else [*parts, self.engine])
 
     def to_json(self) -> dict[str, Any]:
         """The section `hardware` of a report."""
@@ -89,6 +90,22 @@ def describe_hardware(device: Any, dtype: Any) -> Hardware:
         versions={**_versions(), "torch": torch.__version__},  # with its build, such as +cpu
         load_average=tuple(os.getloadavg()) if hasattr(os, "getloadavg") else None,
     )
+
+
+def describe_llama_cpp(threads: int, version: str | None) -> Hardware:
+    """Describes the machine that this process runs an export on, in llama.cpp on the CPU.
+
+    Exports of all types have the same key: whether one of 4 bits may take the place of one of 8 is for a gate to say.
+
+    Args:
+        threads: llama.cpp's.
+        version: the version of the package xllamacpp; None = unknown.
+    """
+    import torch
+
+    here = describe_hardware(torch.device("cpu"), torch.float32)
+    versions = here.versions if version is None else {**here.versions, "xllamacpp": version}
+    return replace(here, torch_threads=threads, dtype="gguf", engine="llama.cpp", versions=versions)
 
 
 _DTYPES = {f"torch.{full}": name for name, full in DTYPES.items()}

@@ -30,6 +30,7 @@ def commands(group=kdfast, path=()):
 def test_the_commands_that_exist():
     assert sorted(map(" ".join, commands())) == [
         "bless",
+        "chat",
         "config keys",
         "config show",
         "convert",
@@ -40,6 +41,7 @@ def test_the_commands_that_exist():
         "data prepare",
         "data split",
         "eval",
+        "export",
         "gate",
         "journal backup",
         "journal export",

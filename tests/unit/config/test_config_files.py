@@ -65,7 +65,7 @@ def test_file_values_carry_their_line(tmp_path):
         (
             "1: {}\n",
             "1: unknown section, known are arch, data, teacher, api, price, optimizer, train, kd, quant, speed, gates, "
-            "io",
+            "export, io",
             1,
         ),
         ("io:\n  run_dir: 2024-01-01\n", "io.run_dir: must be a path, got datetime.date(2024, 1, 1)", 2),
@@ -137,7 +137,7 @@ def test_to_dict_is_plain_and_loads_again():
         "teacher",
         "api",
         "price",
-        *["optimizer", "train", "kd", "quant", "speed", "gates", "io"],
+        *["optimizer", "train", "kd", "quant", "speed", "gates", "export", "io"],
     ]
     assert plain["data"]["shapes"] == [512, 1024, 2048, 4096]
     assert plain["data"]["cache"] == "c"

@@ -12,6 +12,7 @@ import torch
 from kdfast.speed.hardware import (
     cpu_model,
     describe_hardware,
+    describe_llama_cpp,
     nvidia_driver,
     usable_cores,
     usable_memory,
@@ -126,3 +127,17 @@ def test_this_machine_and_what_its_key_depends_on() -> None:
         assert key(**change) != here.key
     for change in ({"load_average": (9.0, 9.0, 9.0)}, {"versions": {}}, {"memory_bytes": 1}, {"os": "z"}):
         assert key(**change) == here.key
+
+
+def test_an_export_has_a_key_of_its_own() -> None:
+    torch_key = describe_hardware(torch.device("cpu"), torch.float32).key
+    export = describe_llama_cpp(3, "2026.1")
+    assert (export.torch_threads, export.dtype, export.engine) == (3, "gguf", "llama.cpp")
+    assert export.key.endswith(" / 3 threads / cpu / gguf / llama.cpp")
+    assert export.key != torch_key
+    assert export.key == describe_llama_cpp(3, "2026.2").key != describe_llama_cpp(2, "2026.1").key
+    assert (export.versions["xllamacpp"], "xllamacpp" in describe_llama_cpp(3, None).versions) == (
+        "2026.1",
+        False,
+    )
+    assert torch_key.endswith(" / cpu / fp32")  # reports of before are still comparable

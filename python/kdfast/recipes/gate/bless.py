@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 from rich.console import Console
@@ -13,6 +14,7 @@ from kdfast.recipes import loaded_model
 from kdfast.recipes.gate.contest import Contest, Side
 from kdfast.recipes.gate.run import report_of
 from kdfast.recipes.gate.trial import check_prompts, decide
+from kdfast.recipes.loaded_model import LoadedModel
 from kdfast.recipes.requests import BlessRequest
 from kdfast.speed import SpeedSample, absences, aggregate_speed_metrics, speed_table
 
@@ -35,9 +37,15 @@ def bless(request: BlessRequest) -> int:
     """
     check_file(request.out)
     display = Display()
-    model = loaded_model.load(request.model, request)
-    check_prompts(model)
-    twin = loaded_model.load(request.model, request)
+    with ExitStack() as opened:
+        model = opened.enter_context(loaded_model.load(request.model, request))
+        check_prompts(model)
+        twin = opened.enter_context(loaded_model.load(request.model, request))
+        _run(request, model, twin, display)
+    return 0
+
+
+def _run(request: BlessRequest, model: LoadedModel, twin: LoadedModel, display: Display) -> None:
     side = Side.of(model)
     contest = Contest(Side.of(twin), side, seed=request.seed)
     contest.warm_up()
@@ -52,7 +60,6 @@ def bless(request: BlessRequest) -> int:
     write_baseline(request.out, bundle)
     _show(display.console, samples, bundle)
     display.console.print(f"  {'baseline':<12} {request.out}", highlight=False, soft_wrap=True, markup=False)
-    return 0
 
 
 def _why(decision: PairedDecision) -> str:

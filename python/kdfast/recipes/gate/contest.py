@@ -19,7 +19,6 @@ from kdfast.speed import (
     SpeedOptions,
     SpeedPrompt,
     SpeedSample,
-    TransformersEngine,
     measure_prompt,
     warm_up,
 )
@@ -58,10 +57,9 @@ class Side:
             loaded: the model.
             wrap: puts another engine around the model's own, such as one that is slower by a known share.
         """
-        engine: Engine = TransformersEngine(loaded.model)
         return cls(
             name=str(loaded.named),
-            engine=engine if wrap is None else wrap(engine),
+            engine=loaded.engine if wrap is None else wrap(loaded.engine),
             tokenizer=loaded.tokenizer,
             prompts=loaded.prompts,
             options=loaded.options,

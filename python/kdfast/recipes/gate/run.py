@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from kdfast.display import Display
 from kdfast.errors import ConfigError
 from kdfast.gates.evidence import Report
 from kdfast.recipes import loaded_model
+from kdfast.recipes.first_look.of_model import check_same_engine
 from kdfast.recipes.gate.contest import Contest, Side
 from kdfast.recipes.gate.judging import Judging
 from kdfast.recipes.gate.reports import check_runs
@@ -42,36 +44,48 @@ def gate(
         The exit code: 0, or 3 when a gate failed.
 
     Raises:
-        ConfigError: there is no such model or device; the models do not read the same prompts; the baseline is of
-            another model than the blessed one.
+        ConfigError: there is no such model or device; one model is an export and the other is not; the models do not
+            read the same prompts; the baseline is of another model than the blessed one.
         DataError: bad records, or none; fewer than ten for the gates of time; a prompt that is too long; a damaged
             baseline; logits that are NaN.
         OSError: a file cannot be read or written.
     """
+    if request.blessed is not None:
+        check_same_engine(request.candidate, request.blessed)
     judging.check()
     if request.reports is not None:
         request.reports.mkdir(parents=True, exist_ok=True)
     baseline = judging.baseline()
     display = Display()
-    candidate = loaded_model.load(request.candidate, request, name="candidate")
-    if request.blessed is None:
-        return _alone(request, judging, candidate, baseline, display, candidate_engine)
-    metrics = _metrics(judging)
-    if metrics:
-        check_prompts(candidate)
-    blessed = loaded_model.load(request.blessed, request, name="blessed")
-    _check_alike(candidate, blessed, judging)
-    _check_blessed(blessed, baseline)
-    contest = Contest(Side.of(candidate, candidate_engine), Side.of(blessed), seed=request.seed)
+    with ExitStack() as opened:
+        candidate = opened.enter_context(loaded_model.load(request.candidate, request, name="candidate"))
+        if request.blessed is None:
+            return _alone(request, judging, candidate, baseline, display, candidate_engine)
+        if _metrics(judging):
+            check_prompts(candidate)
+        blessed = opened.enter_context(loaded_model.load(request.blessed, request, name="blessed"))
+        _check_alike(candidate, blessed, judging)
+        _check_blessed(blessed, baseline)
+        return _against(request, judging, (candidate, blessed), display, candidate_engine)
+
+
+def _against(
+    request: GateRequest,
+    judging: Judging,
+    models: tuple[LoadedModel, LoadedModel],
+    display: Display,
+    wrap: Callable[[Engine], Engine] | None,
+) -> int:
+    """Runs the candidate and the blessed model in turn."""
+    candidate, blessed = models
+    contest = Contest(Side.of(candidate, wrap), Side.of(blessed), seed=request.seed)
     contest.warm_up()
     with display.working("answers", len(candidate.prompts)) as on_progress:
         answers = contest.answers(lambda done: on_progress(done, ""))
-    outcome = None
+    metrics, outcome = _metrics(judging), None
     if metrics:
         outcome = decide(contest, judging.limits, display, seed=request.seed, metrics=metrics)
-    reports = [
-        report_of(loaded, samples) for loaded, samples in zip((candidate, blessed), answers, strict=True)
-    ]
+    reports = [report_of(loaded, samples) for loaded, samples in zip(models, answers, strict=True)]
     _keep(request, reports)
     return judging.conclude(
         reports[:1],

@@ -1,0 +1,88 @@
+"""Why two prompts differ: each cause by itself, several at once, and what no cause explains."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kdfast.errors import ConfigError
+from kdfast.export.parity.difference import WAIVABLE, check_waivers, describe, find_causes
+from kdfast.export.parity.json_pieces import join, split, with_sorted_keys
+
+TOOL = '{"name": "f", "description": "d", "parameters": {"minimum": 1.0, "title": "é/"}}'
+
+CASES = [
+    ('{"name": "f", "description": "d", "parameters": {"minimum": 1, "title": "é/"}}', ("number",)),
+    ('{"name": "f", "parameters": {"minimum": 1.0, "title": "é/"}, "description": "d"}', ("key-order",)),
+    ('{"name": "f", "description": "d", "parameters": {"minimum": 1.0, "title": "\\u00e9\\/"}}', ("escape",)),
+    ('{"name":"f","description":"d","parameters":{"minimum":1.0,"title":"é/"}}', ("white-space",)),
+    ('{"name": "f", "parameters": {"minimum": 1.0, "title": "é/"}}', ("keys",)),
+    (TOOL.replace('"d"', '"e"'), ("content",)),
+    (TOOL.replace("1.0", "2.0"), ("content",)),
+    (TOOL.replace("1.0", '"1.0"'), ("content",)),
+    ('{"parameters":{"title":"é/","minimum":1},"name":"f"}', ("number", "key-order", "keys", "white-space")),
+]
+
+
+@pytest.mark.parametrize(("other", "causes"), CASES)
+@pytest.mark.parametrize("around", ["{}", "<tools>\n{}\n</tools>", "[{}, {{}}]"])
+def test_each_cause_is_named(other, causes, around):
+    ours, theirs = around.format(TOOL), around.format(other)
+    assert find_causes(ours, theirs) == causes
+    assert find_causes(theirs, ours) == causes
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "causes"),
+    [
+        ("at most 123456.789 m", "at most 123457 m", ("rounding",)),
+        ("x 1e-5 y", "x 1e-05 y", ("number",)),
+        ("x -0.0 y", "x 0 y", ("number",)),
+        ("Today is 2026-11-30.", "Today is 2026-12-01.", ("date",)),
+        ("Today Date: 30 Nov 2026", "Today Date: 1 Dec 2026", ("date",)),
+        ("a 😀", "a \\ud83d\\ude00", ("escape",)),
+        ("<|im_start|>user\na", "<|im_start|>user\n\na", ("white-space",)),
+        ("a", "", ("content",)),
+        ("[1, 2]", "[2, 1]", ("content",)),
+        ("[1, 2]", "[1, 2, 2]", ("content",)),
+        ("12345678901234567890", "-6101065172474983726", ("content",)),
+        ("{...}", "{... }", ("white-space",)),
+    ],
+)
+def test_causes_in_plain_text(ours, theirs, causes):
+    assert find_causes(ours, theirs) == causes
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-99, 99) | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(VALUES, st.text(max_size=5), st.booleans())
+def test_pieces_are_the_text_and_sorting_is_json_s(value, around, compact):
+    written = json.dumps(value, ensure_ascii=False, separators=(",", ":") if compact else None)
+    text = around + written + around
+    assert join(split(text)) == text
+    if isinstance(value, dict | list):
+        (piece,) = [part for part in split(written) if not isinstance(part, str)]
+        assert json.loads(with_sorted_keys(piece)) == value
+        assert find_causes(written, with_sorted_keys(piece)) in ((), ("key-order",))
+
+
+def test_a_difference_is_shown_side_by_side():
+    found = describe(7, "a" * 100 + "b" + "c" * 100, "a" * 100 + "d" + "c" * 100)
+    assert (found.at, found.line, found.causes) == (100, 7, ("content",))
+    assert found.trained == "a" * 40 + "b" + "c" * 39
+    assert found.runtime == "a" * 40 + "d" + "c" * 39
+    assert json.loads(json.dumps(found.to_json()))["runtime"] == found.runtime
+
+
+def test_unknown_waivers_are_refused_with_the_known():
+    check_waivers([*WAIVABLE, "calls"])
+    with pytest.raises(ConfigError, match=r"must be one of number, .*, calls, got: numbers"):
+        check_waivers(["numbers"])
+    with pytest.raises(ConfigError, match="cannot accept other token ids"):
+        check_waivers(["tokenizer"])

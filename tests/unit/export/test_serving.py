@@ -1,0 +1,96 @@
+"""How to serve an export: commands, parsers, the Modelfile and its warning, snippets that run."""
+
+import json
+import re
+import runpy
+
+import pytest
+from tiny_models import TEMPLATE, TURN_END, write_model
+
+from kdfast._rust import tool_call_formats
+from kdfast.export.serving import VLLM_PARSERS, Serving, modelfile, serving_text
+
+
+def serving(**changes):
+    whole = {"target": "gguf", "file": "student-q4_0.gguf", "call_format": "hermes", "context": 8192}
+    return Serving(**whole | {"stops": ("<|im_end|>",)} | changes)
+
+
+def test_llama_server_renders_the_template_of_the_file():
+    text = serving_text(serving())
+    assert "llama-server -m student-q4_0.gguf --jinja -c 8192 --temp 0" in text
+    assert "tools.gbnf" not in text
+
+
+def test_ollama_is_warned_about_in_the_card_and_in_the_modelfile():
+    for text in (serving_text(serving()), modelfile(serving())):
+        assert "Ollama does not run this model's chat template" in text
+        assert '"raw": true' in text
+        assert "Do not use /api/chat" in text
+
+
+def test_a_modelfile_holds_every_end_token_once():
+    text = modelfile(serving(stops=("<|im_end|>", 'odd "end"', "", "<|im_end|>", "</s>")))
+    lines = text.splitlines()
+    assert lines[lines.index("FROM ./student-q4_0.gguf") :] == [
+        "FROM ./student-q4_0.gguf",
+        "TEMPLATE {{ .Prompt }}",
+        "PARAMETER num_ctx 8192",
+        "PARAMETER temperature 0",
+        'PARAMETER stop "<|im_end|>"',
+        '# A Modelfile cannot hold this end token: "odd \\"end\\""',
+        'PARAMETER stop "</s>"',
+    ]
+
+
+@pytest.mark.parametrize("name", tool_call_formats())
+def test_vllm_gets_a_parser_or_is_said_to_have_none(name):
+    text = serving_text(serving(target="hf", file="", call_format=name))
+    if name in VLLM_PARSERS:
+        assert f"--enable-auto-tool-choice --tool-call-parser {VLLM_PARSERS[name]}\n" in text
+    else:
+        assert "--tool-call-parser" not in text
+        assert "vLLM has no parser for this format" in text
+        assert f'formats=["{name}"]' in text
+
+
+def test_every_parser_is_for_a_format_that_kdfast_reads():
+    assert VLLM_PARSERS.keys() <= set(tool_call_formats())
+
+
+@pytest.mark.parametrize("target", ["gguf", "hf"])
+def test_a_template_without_calls_is_said(target):
+    text = serving_text(serving(target=target, call_format=None))
+    assert "writes calls in no format that kdfast reads" in text
+
+
+def test_the_needed_token_of_mistral_is_said():
+    assert "needs `[TOOL_CALLS]` as one token" in serving_text(serving(target="hf", call_format="mistral"))
+
+
+def python_of(text):
+    (code,) = re.findall(r"```python\n(.*?)\n```", text, re.DOTALL)
+    return code
+
+
+def test_the_snippet_for_transformers_answers(tmp_path, monkeypatch):
+    directory = write_model(tmp_path / "DIR", layers=1)
+    (directory / "chat_template.jinja").write_text(TEMPLATE)
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": TURN_END, "pad_token": TURN_END}
+    (directory / "tokenizer_config.json").write_text(json.dumps(settings))
+    monkeypatch.chdir(tmp_path)
+    names = {"messages": [{"role": "user", "content": "Hi"}], "tools": [{"name": "f"}]}
+    code = python_of(serving_text(serving(target="hf")))
+    (tmp_path / "snippet.py").write_text(code.replace("max_new_tokens=256", "max_new_tokens=3"))
+    names = runpy.run_path("snippet.py", init_globals=names)
+    assert isinstance(names["answer"], str)
+    prompt = names["tokenizer"].decode(names["inputs"]["input_ids"][0])
+    assert prompt.startswith("<tools>")
+    assert prompt.endswith("<|im_start|>assistant\n")
+
+
+def test_the_snippet_for_a_grammar_is_valid_python():
+    code = python_of(serving_text(serving(grammar="tools.gbnf")))
+    compile(code, "snippet", "exec")
+    assert 'pathlib.Path("tools.gbnf")' in code
+    assert "{{" not in code
