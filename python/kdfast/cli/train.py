@@ -41,8 +41,8 @@ def train(config_file: Path, overrides: tuple[str, ...], resume: bool) -> int:
 
     \b
     Exit codes: 0 trained; 1 the machine failed (disk full, no permission) or a bug; 2 bad config or
-    data; 3 too few valid calls (train.min_valid_calls_fraction), a failed gate (train.fail_on_gate) or an export
-    that differs from the student (export.verify); 5 teacher.model is no model; 130 stopped, resumable.
+    data; 3 too few valid calls (train.min_valid_calls_fraction), a failed gate (train.fail_on_gate) or an
+    export that differs from the student (export.verify); 5 teacher.model is no model; 130 stopped, resumable.
     """
     config = load_config(config_file, overrides)
     look_before_training(config)

@@ -10,7 +10,10 @@ from kdfast.config.section import Key, Section, invalid
 
 Target = Literal["gguf", "hf"]
 GgufType = Literal["f16", "q8_0", "q4_0"]
-Waiver = Literal["number", "key-order", "white-space", "escape", "date", "content", "refused", "calls"]
+Waiver = Literal[
+    "number", "rounding", "key-order", "keys", "white-space", "escape", "date", "content", "refused", "calls"
+]
+"""Names of differences that a user may accept; `kdfast.export.parity.difference` says what each is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +58,10 @@ class ExportConfig(Section):
     ] = ()
     license: Annotated[
         str | None,
-        Key("The student's licence for its model card, such as 'apache-2.0'; null = not stated.", on_resume=True),
+        Key(
+            "The student's licence for its model card, such as 'apache-2.0'; null = not stated.",
+            on_resume=True,
+        ),
     ] = None
 
     def check(self) -> None:
@@ -75,7 +81,9 @@ class ExportConfig(Section):
         """
         own: GgufType = "q4_0" if quant.format == "q4_0" else "q8_0"
         if quant.enabled and "gguf" in self.targets and self.gguf_type not in (None, own):
-            allowed = f"null or {own!r} with quant.format {quant.format} (the student would be quantised twice)"
+            allowed = (
+                f"null or {own!r} with quant.format {quant.format} (the student would be quantised twice)"
+            )
             raise invalid("export.gguf_type", allowed, self.gguf_type)
 
     def unused(self) -> frozenset[str]:

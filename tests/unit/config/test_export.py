@@ -9,7 +9,8 @@ from kdfast.errors import ConfigError
 
 def test_nothing_is_exported_by_default_and_then_no_other_key_counts():
     config = ExportConfig()
-    assert config.targets == () and config.verify
+    assert config.targets == ()
+    assert config.verify
     assert config.unused() == {"gguf_type", "verify", "waive", "license"}
 
 

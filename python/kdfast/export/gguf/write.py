@@ -45,6 +45,23 @@ def check_supported(directory: Path, *, pre: str | None = None) -> None:
     metadata(shape, read_vocabulary(directory, rows, pre), directory, type_="q8_0", name="student")
 
 
+def check_parts(model: Path | None, tokenizer: Path) -> None:
+    """Checks before a training what is known of its student by then; `check_supported` checks the finished one.
+
+    Args:
+        model: the Hugging Face directory that the student starts from; None = it starts from scratch.
+        tokenizer: the student's tokenizer.json, or the directory that holds it.
+
+    Raises:
+        ConfigError: llama.cpp cannot run such a student as it will be trained; says why, and the remedy.
+        DataError: a file is missing or damaged.
+        OSError: a file cannot be read.
+    """
+    if model is not None:
+        read_shape(model)
+    read_vocabulary(tokenizer if tokenizer.is_dir() else tokenizer.parent, None)
+
+
 def write_gguf(path: Path, shipped: Shipped, directory: Path, *, name: str, pre: str | None = None) -> None:
     """Writes a student's GGUF file, whole or not at all; its folder is made, a former file is replaced.
 

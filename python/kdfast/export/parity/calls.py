@@ -113,6 +113,12 @@ def check_calls(
         )
         return ParityCheck(name="calls", status="not_measured", reason=reason)
     found = _Found(constrained=None if runtime is None else 0)
+    stops = set(answering.end_ids) if runtime is None else set(answering.end_ids) & runtime.end_ids
+    found.problems += [
+        f"the runtime does not stop at an end token of training: {end}"
+        for end in sorted(set(answering.end_ids) - stops)
+    ]
+    end_id = min(stops or answering.end_ids)
     for done, record in enumerate(chosen, 1):
         answer = server.chat(
             api_messages(record.messages),
@@ -123,7 +129,7 @@ def check_calls(
         _read_answer(answer, record, answering, found)
         if runtime is not None and found.constrained is not None:
             found.constrained += _is_constrained(runtime, record, answer.tokens or ())
-        _read_right_answer(server.url, record, answering, found)
+        _read_right_answer(server.url, record, answering, end_id, found)
         if on_progress is not None:
             on_progress(done, len(chosen))
     return _judge(found, waivers)
@@ -204,7 +210,9 @@ def _is_constrained(runtime: LlamaCppModel, record: ParityRecord, tokens: Sequen
     return [int(token) for part in rows for token in part.argmax(axis=1)] != list(tokens)
 
 
-def _read_right_answer(url: str, record: ParityRecord, answering: Answering, found: _Found) -> None:
+def _read_right_answer(
+    url: str, record: ParityRecord, answering: Answering, end_id: int, found: _Found
+) -> None:
     if found.refused:
         return
     parsed = parse_answer(
@@ -212,7 +220,7 @@ def _read_right_answer(url: str, record: ParityRecord, answering: Answering, fou
         api_messages(record.messages),
         api_tools(record.tools),
         record.answer,
-        end_id=min(answering.end_ids),
+        end_id=end_id,
         template_kwargs=answering.template_kwargs,
     )
     if parsed.refused:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 from kdfast.config import load_config
 from kdfast.errors import ConfigError
-from kdfast.files import parse_json
-from kdfast.llama_cpp import require_llama_cpp
 from kdfast.recipes.export.request import ExportRequest
 from kdfast.recipes.first_look.files import check_tokenizer
 from kdfast.recipes.first_look.of_model import check_model, check_prompts
+from kdfast.recipes.first_look.of_tools import read_tools
 from kdfast.runs.export_folder import ExportFolder
 from kdfast.runs.folder import RunFolder
 
@@ -40,12 +38,14 @@ def look_before_exporting(request: ExportRequest) -> ExportRequest:
     if request.pre is not None and not request.verify:
         raise ConfigError(f"--pre: must be proven on records; leave out --no-verify: {request.pre}")
     if request.tools is not None:
-        _check_tools(request.tools)
+        read_tools(request.tools)
     if request.target == "gguf":
         from kdfast.export.gguf import check_supported  # it imports torch
 
         check_supported(directory, pre=request.pre)
         if request.verify:
+            from kdfast.llama_cpp import require_llama_cpp
+
             require_llama_cpp()
     return request
 
@@ -86,12 +86,3 @@ def _with_records(request: ExportRequest) -> ExportRequest:
         )
     check_prompts(request.prompts, None if given else request.model)
     return request
-
-
-def _check_tools(path: Path) -> None:
-    try:
-        tools = parse_json(path.read_bytes())
-    except ValueError as error:
-        raise ConfigError(f"--tools: no JSON ({error}); give a file with a list of tools: {path}") from None
-    if not isinstance(tools, list) or not tools:
-        raise ConfigError(f"--tools: must hold a list of at least one tool, as in a record's `tools`: {path}")

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from kdfast.config import Config
-from kdfast.display import Display
 from kdfast.errors import ConfigError, DataError
 from kdfast.exit_codes import DONE
-from kdfast.llama_cpp import require_llama_cpp
 from kdfast.model_files import converted_directory
 from kdfast.recipes.export.first_checks import look_before_exporting
 from kdfast.recipes.export.request import ExportRequest
@@ -38,6 +36,8 @@ def look_before_training(config: Config) -> None:
     if "gguf" not in export.targets:
         return
     if export.verify:
+        from kdfast.llama_cpp import require_llama_cpp
+
         require_llama_cpp()
     from kdfast.export.gguf import check_parts
 
@@ -71,7 +71,9 @@ def export_run(config: Config) -> int:
     Raises:
         ConfigError, DataError, QATError, OSError: as in `kdfast.recipes.export.run.export`; the student is kept.
     """
-    from kdfast.recipes.export.run import export  # it imports torch, which `look_before_training` must not
+    # Heavy imports, which `look_before_training` must not need: `--help` is instant.
+    from kdfast.display import Display
+    from kdfast.recipes.export.run import export
 
     code, display = DONE, Display()
     for request in _requests(config):

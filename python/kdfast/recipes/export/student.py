@@ -17,12 +17,12 @@ from kdfast.data.call_format import call_format
 from kdfast.data.template import load_template
 from kdfast.errors import ConfigError
 from kdfast.export.parity.records import ParityRecord, read_records
-from kdfast.files import parse_json
 from kdfast.pretrained import load_causal_lm
 from kdfast.quantized import TABLE_FILE, QuantizedTable, check_saved
 from kdfast.recipes.export.request import ExportRequest
 from kdfast.recipes.first_look.of_model import model_folder
-from kdfast.recipes.loaded_model.records import read_records as read_dataset
+from kdfast.recipes.first_look.of_tools import read_tools
+from kdfast.recipes.loaded_model import read_records as read_dataset
 from kdfast.recipes.requests import Settings
 from kdfast.runs.folder import RunFolder
 
@@ -99,7 +99,6 @@ class Student:
     def tools(self) -> Sequence[Mapping[str, Any]] | None:
         """The set of tools of the grammar: what the user named, else that of all records; None = they differ."""
         if self.request.tools is not None:
-            named: Sequence[Mapping[str, Any]] = parse_json(self.request.tools.read_bytes())
-            return named
+            return read_tools(self.request.tools)
         sets = [record.tools for record in self.records if record.tools]
         return sets[0] if sets and all(one == sets[0] for one in sets) else None

@@ -1,13 +1,15 @@
 """Why two prompts differ: each cause by itself, several at once, and what no cause explains."""
 
 import json
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kdfast.config.export import Waiver
 from kdfast.errors import ConfigError
-from kdfast.export.parity.difference import WAIVABLE, check_waivers, describe, find_causes
+from kdfast.export.parity.difference import CALLS, WAIVABLE, check_waivers, describe, find_causes
 from kdfast.export.parity.json_pieces import join, split, with_sorted_keys
 
 TOOL = '{"name": "f", "description": "d", "parameters": {"minimum": 1.0, "title": "é/"}}'
@@ -86,3 +88,7 @@ def test_unknown_waivers_are_refused_with_the_known():
         check_waivers(["numbers"])
     with pytest.raises(ConfigError, match="cannot accept other token ids"):
         check_waivers(["tokenizer"])
+
+
+def test_the_config_knows_every_waiver_and_no_other():
+    assert set(get_args(Waiver)) == {*WAIVABLE, CALLS}
