@@ -8,6 +8,7 @@ from kdfast.page.categories import COLUMNS
 from kdfast.page.checks import Shown, checks, verdict
 from kdfast.page.environment import environment
 from kdfast.page.evaluation import evaluation_section
+from kdfast.page.exports import export_check, export_section
 from kdfast.page.gates import gate_section
 from kdfast.page.history import History, read_history
 from kdfast.page.losses import loss_section
@@ -52,8 +53,9 @@ def render_page(files: RunFiles) -> tuple[str, str]:
         student_step=files.student_step,
     )
     quantization = quantization_section(files)
-    further = quantization_check(quantization)
-    made = [*checks(shown), *([further] if further is not None else [])]
+    exports = export_section(files)
+    further = quantization_check(quantization), export_check(exports, files)
+    made = [*checks(shown), *(one for one in further if one is not None)]
     answer, word, told = verdict(made)
     template = environment().get_template("page.html.jinja")
     document = template.render(
@@ -72,6 +74,7 @@ def render_page(files: RunFiles) -> tuple[str, str]:
         speed=speed,
         gates=gates,
         quantization=quantization,
+        exports=exports,
         shapes=shape_section(history, files.config),
         settings=settings_section(files),
     )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from kdfast.config import Config, load_config
 from kdfast.errors import ConfigError, DataError
 from kdfast.files import parse_json
+from kdfast.runs.export_folder import ExportFolder
 from kdfast.runs.folder import RunFolder
 from kdfast.runs.node import Node
 from kdfast.runs.student import Stale, stale_speed, student_step
@@ -45,6 +46,7 @@ class RunFiles:
         speed: `speed.json`.
         gates: `gates.json`.
         quantization: `quantization.json`.
+        exports: folder below the run's -> the manifest of the export there; one that failed ends with `.failed`.
         written_at: when the newest of the files was written, in Unix seconds.
         student_step: the step of the student's weights, see `kdfast.runs.student`; None = not known.
         stale: why `speed.json` is about another student than the folder's; None = it is about this one, or missing.
@@ -62,6 +64,7 @@ class RunFiles:
     written_at: float
     student_step: int | None = None
     stale: Stale | None = None
+    exports: Mapping[str, Node] = field(default_factory=dict)
 
 
 def there(file: T | Missing) -> T | None:
@@ -111,7 +114,20 @@ def read_run(path: Path) -> RunFiles:
         written_at=max(file.stat().st_mtime for file in (folder.config, *files) if file.is_file()),
         student_step=step,
         stale=None if isinstance(speed, Missing) else stale_speed(speed, folder, config, step),
+        exports=_exports(folder),
     )
+
+
+def _exports(folder: RunFolder) -> dict[str, Node]:
+    places = sorted(folder.export("gguf").parent.glob("[!.]*"))
+    found = {
+        place: _read(ExportFolder(place).manifest, "", "export again (`kdfast export`)") for place in places
+    }
+    return {
+        place.relative_to(folder.path).as_posix(): manifest
+        for place, manifest in found.items()
+        if not isinstance(manifest, Missing)
+    }
 
 
 def _no_evaluation(file: Path, config: Config, when: str) -> str:
