@@ -241,8 +241,8 @@ def cells(row: dict[str, Any]) -> list[str]:
         row["gguf"]["origin"],
         f"{row['bytes'] / 1e3:,.0f}",
         f"{parity['weights']['status']}, {parity['weights']['figures']['tensors']} tensors",
-        f"{logits['mean_kl']:.5f}; decoded {logits['decoded_mean_kl']:.5f}",
-        f"{max(logits['max_kl'], logits['decoded_max_kl']):.4f}",
+        f"{logits['mean_kl']:.1e}; decoded {logits['decoded_mean_kl']:.1e}",
+        f"{max(logits['max_kl'], logits['decoded_max_kl']):.1e}",
         f"{logits['top1_equal']:.1%} of {sure}" if sure else "not measured",
         f"{prompts['equal']} of {prompts['compared']}",
         f"{calls['equal']} of {calls['answers'] - calls['cut']}",
@@ -257,8 +257,7 @@ def markdown(document: dict[str, Any]) -> str:
     lines = [
         "# Exports in llama.cpp against what was trained",
         "",
-        f"`python bench/export_parity.py` trained small students, {document['steps']} steps each, and exported them:",
-        "`kdfast export`.",
+        f"`python bench/export_parity.py` trained small students, {document['steps']} steps each, and exported them.",
         "KL and top-1: torch with the weights that ship, against llama.cpp, at held-out answers and at the tokens that "
         "llama.cpp decoded itself;",
         "top-1 where torch's two likeliest tokens are more than 0.2 nats apart.",

@@ -5,9 +5,10 @@ import json
 
 import pytest
 import torch
+from tiny_models import byte_pieces, write_tokenizer
 
 from kdfast.errors import DataError
-from kdfast.pretrained import load_causal_lm, load_model_config
+from kdfast.pretrained import PromptMaker, load_causal_lm, load_model_config
 
 CONFIG = {"model_type": "strange", "auto_map": {"AutoConfig": "code.C", "AutoModelForCausalLM": "code.M"}}
 CODE = """
@@ -31,3 +32,26 @@ def test_code_of_a_model_is_not_run(tmp_path, monkeypatch, answer):
     with pytest.raises(DataError, match="model: "):
         load_causal_lm(model, dtype=torch.float32, error=DataError, name="model", families=None)
     assert not ran.exists()
+
+
+def test_prompts_are_made_as_servers_make_them(tmp_path):
+    """Arguments that are JSON text become objects first; nothing is added to the ids."""
+    write_tokenizer(tmp_path)
+    template = (
+        "{% for m in messages %}{{ m.role }}:{{ m.content }}"
+        "{% for c in m.tool_calls or [] %}{{ c.function.arguments.city }}{% endfor %};{% endfor %}"
+        "{% if add_generation_prompt %}>{{ extra }}{% endif %}"
+    )
+    (tmp_path / "chat_template.jinja").write_text(template)
+    maker = PromptMaker(tmp_path)
+    calls = [{"type": "function", "function": {"name": "f", "arguments": '{"city": "Rome"}'}}]
+    messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "", "tool_calls": calls}]
+    text = maker.apply_template(messages, None, {"extra": "go"})
+    assert text == "user:hi;assistant:Rome;>go"
+    assert maker.tokenize("hi<|im_end|>") == [*map(byte_pieces().index, "hi"), 258]
+    (tmp_path / "chat_template.jinja").write_text("{{ raise_exception('no tools here') }}")
+    with pytest.raises(DataError, match="the template refuses: no tools here"):
+        PromptMaker(tmp_path).apply_template(messages)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(DataError, match="transformers does not read the tokenizer"):
+        PromptMaker(tmp_path)
