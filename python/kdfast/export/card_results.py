@@ -5,9 +5,10 @@ Each function gives Markdown without a heading. What is missing is said to be no
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from kdfast.export.parity.result import ParityCheck
+from kdfast.export.parity.table import measured
 from kdfast.runs.node import Node
 from kdfast.runs.reading import Missing, RunFiles
 
@@ -135,12 +136,11 @@ def parity_text(parity: Mapping[str, ParityCheck]) -> str:
         return "Not measured."
     rows = []
     for name, check in parity.items():
-        told = [f"{key} {_figure(value)}" for key, value in _flat(check.figures)]
-        shown = "; ".join([*told, *([check.reason] if check.reason else [])])
+        shown = "; ".join(filter(None, [measured(check), check.reason]))
         rows.append((name, _STATUS.get(check.status, check.status), shown))
     problems = [f"- {name}: {cell(one)}" for name, check in parity.items() for one in check.problems]
     listed = "\n\nWhat differs:\n\n" + "\n".join(problems) if problems else ""
-    return table(["check", "result", "figures"], rows) + listed
+    return table(["check", "result", "measured"], rows) + listed
 
 
 def number(value: float) -> str:
@@ -151,24 +151,6 @@ def number(value: float) -> str:
         ('0.225', '437', '89,941,248', '2')
     """
     return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
-
-
-def _flat(figures: Mapping[str, object], before: str = "") -> Iterator[tuple[str, object]]:
-    """Figures and those inside of figures, under names for people."""
-    for key, value in figures.items():
-        name = f"{before}{key.replace('_', ' ')}"
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{name}, ")
-        else:
-            yield name, value
-
-
-def _figure(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if not isinstance(value, int | float):
-        return str(value)
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
 def _with_unit(node: Node | None, unit: str) -> str:

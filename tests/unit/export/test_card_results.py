@@ -116,20 +116,20 @@ def test_a_damaged_file_is_named(run, told, files, said):
 def test_parity_lists_figures_reasons_and_problems():
     checks = {
         "weights": ParityCheck(
-            name="weights", status="passed", figures={"tensors": 1234, "loads_here": True}
+            name="weights", status="passed", figures={"tensors": 1234, "bytes": 2_500_000}
         ),
         "logits": ParityCheck(
             name="logits",
             status="failed",
-            figures={"mean_kl": 0.012345, "top": {"equal": 0.9}},
+            figures={"mean_kl": 0.012345, "positions": 64},
             problems=("mean KL is 0.0123, above 0.005: `<a|b>`",),
         ),
         "calls": ParityCheck(name="calls", status="not_measured", reason="--no-verify"),
     }
     text = parity_text(checks)
     rows = rows_of(text)
-    assert rows["weights"] == ["passed", "tensors 1,234; loads here yes"]
-    assert rows["logits"] == ["failed", "mean kl 0.01235; top, equal 0.9"]
+    assert rows["weights"] == ["passed", "1,234 tensors, 2.5 MB"]
+    assert rows["logits"] == ["failed", "mean KL 0.01235 nats at 64 positions"]
     assert rows["calls"] == ["not measured", "--no-verify"]
     assert "- logits: mean KL is 0.0123, above 0.005: `&lt;a\\|b&gt;`" in text
     assert parity_text({}) == "Not measured."

@@ -43,15 +43,20 @@ def measured(check: ParityCheck) -> str:
     """A check's figures in one line; "" = it has none.
 
     Example:
-        >>> measured(ParityCheck(name="weights", status="passed", figures={"tensors": 12}))
-        'tensors 12'
+        >>> measured(ParityCheck(name="weights", status="passed", figures={"tensors": 12, "bytes": 2500}))
+        '12 tensors, 2.5 kB'
     """
-    known = {"logits": _logits, "prompt": _prompt, "calls": _calls}
-    if check.name in known:
-        return "; ".join(known[check.name](check.figures))
-    return ", ".join(
-        f"{name} {value}" for name, value in check.figures.items() if isinstance(value, int | float | str)
-    )
+    told = {"weights": _weights, "logits": _logits, "prompt": _prompt, "calls": _calls}
+    return "; ".join(told[check.name](check.figures))
+
+
+def _weights(figures: Mapping[str, Any]) -> list[str]:
+    if "tensors" not in figures:
+        return []
+    size = figures["bytes"]
+    shown = f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:,.1f} kB"
+    loads = ["transformers loads them"] if figures.get("loads_in_transformers") else []
+    return [f"{figures['tensors']:,} tensors, {shown}", *loads]
 
 
 def _logits(figures: Mapping[str, Any]) -> list[str]:

@@ -20,12 +20,12 @@ def test_every_check_has_its_figures():
     prompt = {"compared": 32, "equal": 30, "differences": {"number": 2}, "left_out_special": 1}
     calls = {"answers": 12, "cut": 1, "equal": 11, "forced_answers": 12, "forced_equal": 12, "ended": 11}
     text = shown(
-        ParityCheck(name="weights", status="passed", figures={"tensors": 12}),
+        ParityCheck(name="weights", status="passed", figures={"tensors": 12, "bytes": 2500}),
         ParityCheck(name="logits", status="failed", figures=logits),
         ParityCheck(name="prompt", status="waived", figures=prompt),
         ParityCheck(name="calls", status="passed", figures=calls | {"stopped_right": 11, "constrained": 1}),
     )
-    assert "tensors 12" in text
+    assert "12 tensors, 2.5 kB" in text
     assert "mean KL 0.00082 nats at 88 positions; 0.00070 at 59 decoded; top-1 equal 100.0% of 143" in text
     assert "30 of 32 prompts equal; number: 2; 1 left out (special tokens in their content)" in text
     assert (
