@@ -152,6 +152,11 @@ bench-qat-recovery: build ## how much of what Q4_0 breaks QAT mends, against lla
 	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet -r requirements/bench.txt
 	OMP_NUM_THREADS=1 $(BIN)/python bench/qat_recovery.py --work $(CACHE)/qat_recovery
 
+.PHONY: bench-export
+bench-export: quickstart ## speed of the quickstart's student in torch and in llama.cpp (10 minutes), and parity of small students (30)
+	$(BIN)/python bench/export.py --student $(RUN)/student --prompts $(QUICK)/data/validation.jsonl
+	$(BIN)/python bench/export_parity.py --also $(RUN)
+
 .bench-venv/.ready: requirements/bench_losses.txt requirements/bench_losses_nodeps.txt | .venv/.ready
 	@test -x .bench-venv/bin/python || $(PYTHON) -m venv .bench-venv
 	@VIRTUAL_ENV=$(CURDIR)/.bench-venv $(BIN)/uv pip install -r requirements/bench_losses.txt
