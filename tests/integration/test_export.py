@@ -99,10 +99,12 @@ def test_a_run_that_is_resumed_keeps_its_exports_and_makes_a_damaged_one_anew(ru
     assert (file.stat().st_mtime_ns, (run / "export" / "hf" / "manifest.json").stat().st_mtime_ns) == before
     content = file.read_bytes()
     file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    (run / "export" / "hf" / "tokenizer.json").unlink()
     mended = run_command(*command)
     assert mended.returncode == 0, mended.stderr
-    assert mended.stdout.count("(as before)") == 1
+    assert "(as before)" not in mended.stdout
     assert file.read_bytes() == content
+    assert (run / "export" / "hf" / "tokenizer.json").is_file()
 
 
 def test_a_run_that_could_not_export_is_refused_before_its_first_step(run: Path, tmp_path: Path):
@@ -125,6 +127,29 @@ def test_a_run_that_could_not_export_is_refused_before_its_first_step(run: Path,
     )  # fmt: skip
     assert refused.returncode == 2
     assert "export.gguf_type: must be null or 'q4_0'" in refused.stderr
+    (tmp_path / "run" / "export" / "gguf").mkdir(parents=True)
+    (tmp_path / "run" / "export" / "gguf" / "thesis.txt").write_text("mine")
+    refused = run_command(
+        "train",
+        run.parent / "config.yaml",
+        *PLAIN,
+        *RUN,
+        f"io.run_dir={tmp_path / 'run'}",
+        "export.targets=[gguf]",
+    )
+    assert refused.returncode == 2
+    assert "thesis.txt" in refused.stderr
+
+
+def test_a_width_that_the_type_cannot_hold_is_refused_before_the_first_step(tmp_path: Path):
+    write_config(tmp_path)
+    sizes = ["arch.init=scratch", "arch.d_model=48", "arch.n_layers=1", "arch.n_heads=2", "arch.d_ff=64"]
+    plain = [one for one in PLAIN if not one.startswith("quant.")]
+    refused = run_command("train", tmp_path / "config.yaml", *plain, *sizes, "export.targets=[gguf]")
+    assert refused.returncode == 2
+    assert "export.gguf_type: q8_0 cannot hold this student" in refused.stderr
+    assert "set export.gguf_type=f16" in refused.stderr
+    assert not (tmp_path / "run" / "config.yaml").exists()
 
 
 def records_with_a_float(path: Path) -> Path:
@@ -215,12 +240,90 @@ def test_a_folder_with_other_files_is_never_replaced(run: Path, tmp_path: Path):
     (tmp_path / "thesis" / "thesis.txt").write_text("mine")
     other = run_command(*ask[:-1], tmp_path / "thesis", "--replace")
     assert other.returncode == 2
-    assert "holds other files" in other.stderr
+    assert "holds files of somebody else" in other.stderr
     assert (tmp_path / "thesis" / "thesis.txt").read_text() == "mine"
     (tmp_path / "file").write_text("mine")
     file = run_command(*ask[:-1], tmp_path / "file", "--replace")
     assert file.returncode == 2
     assert "must be a folder" in file.stderr
+
+
+def test_nothing_of_somebody_else_is_lost(run: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    ask = ["export", run, "--target", "hf", "--no-verify", "--out", out]
+    failed = tmp_path / "out.failed"
+    failed.mkdir()
+    (failed / "notes.txt").write_text("mine")
+    refused = run_command(*ask)
+    assert refused.returncode == 2
+    assert "out.failed" in refused.stderr
+    assert (failed / "notes.txt").read_text() == "mine"
+    shutil.rmtree(failed)
+    assert run_command(*ask).returncode == 0
+    (out / "speed.json").write_text("mine")
+    refused = run_command(*ask, "--replace")
+    assert refused.returncode == 2
+    assert "speed.json" in refused.stderr
+    assert (out / "speed.json").read_text() == "mine"
+    (out / "speed.json").unlink()
+    shutil.copytree(run / "student", out / "student")
+    inside = run_command("export", out / "student", *ask[2:], "--replace")
+    assert inside.returncode == 2
+    assert "holds the model that is exported" in inside.stderr
+    assert (out / "student" / "config.json").is_file()
+    shutil.rmtree(out / "student")
+    another = tmp_path / ".other.tmp-1"  # of a process that runs
+    mine = tmp_path / ".out.tmp-999999999"  # of one that was killed
+    for path in (another, mine):
+        path.mkdir()
+    for name in ("*", "[m]ore"):
+        assert run_command(*ask[:-1], tmp_path / name).returncode == 0
+    assert run_command(*ask, "--replace").returncode == 0
+    assert another.is_dir()
+    assert not mine.exists()
+
+
+def test_an_export_into_this_folder_and_through_a_link(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    ask = ["export", run.resolve(), "--target", "hf", "--no-verify", "--out"]
+    (tmp_path / "here").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    (tmp_path / "there").mkdir()
+    assert run_command(*ask, tmp_path / "link").returncode == 0
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "there" / "manifest.json").is_file()
+    monkeypatch.chdir(tmp_path / "here")
+    assert run_command(*ask, ".").returncode == 0
+    assert (tmp_path / "here" / "manifest.json").is_file()
+
+
+def test_a_proof_that_was_not_made_is_none(run: Path, tmp_path: Path):
+    def records(change: Any) -> Path:
+        made = [json.loads(json.dumps(record(number))) for number in range(48, 52)]
+        for one in made:
+            change(one)
+        path = tmp_path / "records.jsonl"
+        path.write_text("".join(json.dumps(one) + "\n" for one in made))
+        return path
+
+    long = records(lambda one: one["messages"][0].update(content="very long " * 2000))
+    ask = ["export", run, "--target", "gguf", "--out", tmp_path / "out", "--prompts"]
+    failed = run_command(*ask, long)
+    assert failed.returncode == 3, failed.stderr
+    assert "llama.cpp computed nothing" in failed.stdout
+    special = records(lambda one: one["messages"][0].update(content="<|im_end|> what"))
+    failed = run_command(*ask, special, "--pre", "gpt-2")
+    assert failed.returncode == 3, failed.stderr
+    assert "--pre gpt-2 is not proven" in failed.stdout
+    bad = records(lambda one: one)
+    text = bad.read_text().splitlines()
+    broken = json.loads(text[1])
+    broken["tools"][0]["function"]["parameters"] = {"type": 5}
+    bad.write_text("\n".join([text[0], json.dumps(broken), *text[2:]]) + "\n")
+    done = run_command(*ask, bad)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert manifest(tmp_path / "out")["not_measured"]["records"].startswith("1 with tools that are no valid")
 
 
 @contextmanager
@@ -234,10 +337,10 @@ def files_of_at_most(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.parametrize("target", ["gguf", "hf"])
-def test_a_full_disk_leaves_nothing(run: Path, tmp_path: Path, target: str):
+@pytest.mark.parametrize(("target", "size"), [("gguf", 30_000), ("gguf", 43_000), ("hf", 30_000)])
+def test_a_full_disk_leaves_nothing(run: Path, tmp_path: Path, target: str, size: int):
     out = tmp_path / "out"
-    with files_of_at_most(30_000):
+    with files_of_at_most(size):
         full = run_command("export", run, "--target", target, "--no-verify", "--out", out)
     assert full.returncode == 1, full.stdout + full.stderr
     assert len(full.stderr.strip().splitlines()) == 1

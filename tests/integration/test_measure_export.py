@@ -34,6 +34,18 @@ measure = partial(run_on_model, "measure")
 evaluate = partial(run_on_model, "eval")
 
 
+EQUAL = {name: {"status": "passed"} for name in ("weights", "logits", "prompt", "calls")}
+
+
+def with_parity(export: Path, folder: Path, **statuses: str) -> Path:
+    """A copy of an export, whose checks ended so."""
+    copy = shutil.copytree(export, folder)
+    parity = EQUAL | {name: {"status": status} for name, status in statuses.items()}
+    document = read(copy / "manifest.json") | {"parity": parity}
+    (copy / "manifest.json").write_text(json.dumps(document))
+    return copy
+
+
 def read(path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text()))
 
@@ -136,10 +148,50 @@ def test_what_users_get_wrong(folder: Path, tmp_path: Path, capsys: pytest.Captu
     refused(
         measure(folder, out, model=broken), "manifest.json: not a readable export manifest", "kdfast export"
     )
+    bare = shutil.copytree(export, tmp_path / "bare")
+    (bare / "manifest.json").unlink()
+    refused(
+        measure(folder, out, model=bare), "has a .gguf file and no manifest.json", "kdfast export", "bare"
+    )
     cut = shutil.copytree(export, tmp_path / "cut")
     (cut / "student-f32.gguf").write_bytes((cut / "student-f32.gguf").read_bytes()[:5000])
     refused(measure(folder, out, model=cut), "student-f32.gguf: not as it was exported", "got 5000")
     assert not out.exists()
+
+
+def test_an_export_that_failed_takes_nobodys_place(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed = with_parity(folder / "f32", tmp_path / "f32.failed", prompt="failed")
+    named = "this export differs from what was trained: prompt; mend the cause and export again"
+    prompts = ("--prompts", folder / "validation.jsonl")
+    out = tmp_path / "out.json"
+    fails(capsys, exit_code("bless", failed, *prompts, "--out", out, *RUN), named, str(failed))
+    fails(capsys, gate(folder, str(failed), "f16"), f"candidate: {named}", str(failed))
+    fails(capsys, gate(folder, "f16", str(failed)), f"blessed: {named}", str(failed))
+    assert not out.exists()
+
+
+def test_an_export_that_failed_or_was_not_compared_says_so_when_it_runs(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed = with_parity(folder / "f32", tmp_path / "f32.failed", prompt="failed")
+    equal = with_parity(folder / "f32", tmp_path / "f32")
+    told = {
+        failed: ["this export differs from what was trained: prompt; do not ship it"],
+        folder / "f32": [
+            "this export was not compared with what was trained: weights, logits, prompt, calls"
+        ],
+        equal: [],
+        folder / "teacher": [],
+    }
+    for model, lines in told.items():
+        for number, run in enumerate((measure, evaluate)):
+            capsys.readouterr()
+            assert run(folder, tmp_path / f"{number}.json", "--limit=1", model=model) == 0
+            out = capsys.readouterr().out
+            found = [line.split(maxsplit=1) for line in out.splitlines() if "warning" in line]
+            assert found == [["warning", line] for line in lines]
 
 
 def test_an_export_for_hugging_face_runs_in_pytorch(folder: Path, tmp_path: Path) -> None:

@@ -76,18 +76,25 @@ def _front_matter(manifest: Manifest, license_name: str | None, base_model: str 
     head["pipeline_tag"] = "text-generation"
     if manifest.target == "hf":
         head["library_name"] = "transformers"
-    head["tags"] = ["tool-calling", "function-calling", "knowledge-distillation", "kdfast"]
+    distilled = ["knowledge-distillation"] if _is_run(manifest) else []
+    head["tags"] = ["tool-calling", "function-calling", *distilled, "kdfast"]
     head["tags"] += ["gguf", "llama.cpp"] if manifest.target == "gguf" else ["safetensors"]
     text: str = yaml.safe_dump(head, sort_keys=False, allow_unicode=True)
     return text
 
 
+def _is_run(manifest: Manifest) -> bool:
+    """Whether kdfast trained it. Of another directory nobody knows how it was trained."""
+    return bool(manifest.source["kind"] == "run")
+
+
 def _intro(manifest: Manifest, base_model: str | None) -> str:
     source = manifest.source
     step = f", step {source['step']:,}" if "step" in source else ""
+    trained = " trained by knowledge distillation and" if _is_run(manifest) else ""
     lines = [
-        "A small language model that calls tools, trained by knowledge distillation and exported by"
-        f" kdfast from the {cell(source['kind'])} `{cell(source['name'])}`{step}."
+        f"A small language model that calls tools,{trained} exported by kdfast from the {cell(source['kind'])} "
+        f"`{cell(source['name'])}`{step}."
     ]
     if base_model is not None:
         lines.append(f"It started from {cell(base_model)}.")
@@ -155,9 +162,10 @@ def _parity(manifest: Manifest) -> str:
 
 def _limits(manifest: Manifest, run: RunFiles | None) -> str:
     lines = [f"- Not measured: {cell(what)}: {cell(why)}" for what, why in manifest.gaps.items()]
+    trained = "It was trained on prompts with tools, rendered" if _is_run(manifest) else "Its prompts are rendered"
     lines += [
-        "- It was trained on prompts with tools, rendered by the chat template that ships with it. Another template, or"
-        " none, is another prompt: nothing here holds for it.",
+        f"- {trained} by the chat template that ships with it. Another template, or none, is another prompt: nothing"
+        " here holds for it.",
         "- A call that is valid by its schema may still be the wrong one. Check calls before you run them.",
         "- Languages, bias and safety were not evaluated.",
     ]

@@ -48,7 +48,8 @@ def tool_grammar(tools: Sequence[Mapping[str, Any]], tool_call_format: str = "he
     r"""The grammar of an answer: prose with any number of valid calls of these tools, maybe none.
 
     After the opening mark (`<tool_call>`) only a whole call is possible: its name, then its arguments in the order of
-    the schema's properties. A keyword that no grammar can hold is named in a comment at the top.
+    the schema's properties. A keyword that no grammar can hold is named in a comment at the top. A call has no other
+    keys than these two, so not the `id` that Mistral's templates write. What else is lost: see `gbnf_schema`.
 
     Args:
         tools: the tool definitions, plain or in OpenAI's form; at least one.

@@ -1,8 +1,15 @@
-"""Writes JSON Schema as rules of GBNF, llama.cpp's grammar notation.
+r"""Writes JSON Schema as rules of GBNF, llama.cpp's grammar notation.
 
 A grammar cannot hold every keyword. One that is not held is left out, so that the rule allows more than the schema, and
-it is reported with its place. Nothing that the schema allows is lost, with two exceptions, both as in llama.cpp's own
-converter: properties come in the order of the schema, and an object with named properties has no others.
+it is reported with its place. What the schema allows and the rule does not:
+
+- an object's properties in another order than the schema's, and others beside those that it names or requires (both as
+  in llama.cpp's own converter);
+- a value of another type, where a schema has keywords of one type and no `type`;
+- names, and values of `enum` and `const`, in another spelling than that of `json.dumps` (`\u00e9` for `é`, `1.0` for
+  `1`, keys in another order);
+- numbers of more than 16 digits before or after the point or 3 in the exponent, and an integer written as `1.0`;
+- other white space than up to two blanks or line feeds in one place, so most indented JSON.
 """
 
 from __future__ import annotations
@@ -37,6 +44,7 @@ _HELD = {
     "object": {"properties", "required", "additionalProperties"},
     "array": {"items", "minItems", "maxItems"},
 }
+_COMBINERS = ("anyOf", "oneOf", "allOf")
 
 
 def literal(text: str) -> str:
@@ -101,7 +109,7 @@ class SchemaRules:
         for keyword, read in (("$ref", self._reference), ("const", self._const), ("enum", self._enum)):
             if keyword in schema:
                 return read(schema, place)
-        for keyword in ("anyOf", "oneOf", "allOf"):
+        for keyword in _COMBINERS:
             if keyword in schema:
                 return self._choice(schema, keyword, place)
         return self._typed(schema, place)
@@ -113,7 +121,14 @@ class SchemaRules:
         """Reports every keyword that is neither held nor a mere note."""
         self._loosen(place, *(key for key in schema if key not in held and key not in _SILENT))
 
+    def _without(self, schema: Mapping[str, Any], keyword: str, place: str) -> str:
+        """The rule of what stands beside a keyword, which is reported."""
+        self._loosen(place, keyword)
+        return self._typed({key: value for key, value in schema.items() if key != keyword}, place)
+
     def _reference(self, schema: Mapping[str, Any], place: str) -> str:
+        if _has_siblings(schema, "$ref"):
+            return self._without(schema, "$ref", place)
         self._others(schema, place, "$ref")
         reference = schema["$ref"]
         target = _at(self._root, reference)
@@ -142,9 +157,9 @@ class SchemaRules:
 
     def _choice(self, schema: Mapping[str, Any], keyword: str, place: str) -> str:
         branches = schema[keyword]
-        if not isinstance(branches, list) or not branches or (keyword == "allOf" and len(branches) > 1):
-            self._loosen(place, keyword)
-            return self._typed({key: value for key, value in schema.items() if key != keyword}, place)
+        unheld = not isinstance(branches, list) or not branches or (keyword == "allOf" and len(branches) > 1)
+        if unheld or _has_siblings(schema, keyword):
+            return self._without(schema, keyword, place)
         self._others(schema, place, keyword)
         if keyword == "oneOf" and len(branches) > 1:
             self._loosen(place, "oneOf (read as anyOf)")
@@ -209,7 +224,11 @@ class SchemaRules:
     def _object(self, schema: Mapping[str, Any], place: str) -> str:
         properties = schema.get("properties") or {}
         named = dict(properties) if isinstance(properties, Mapping) else {}
-        required = [name for name in schema.get("required") or () if isinstance(name, str)]
+        listed = schema.get("required") or []
+        if not isinstance(listed, list):
+            self._loosen(place, "required")
+            listed = []
+        required = [name for name in listed if isinstance(name, str)]
         more = schema.get("additionalProperties")
         if not named and not required:
             return self._map(more, place)
@@ -253,6 +272,15 @@ class SchemaRules:
             later = name
         self.rules.pop(later)  # nothing comes before the first member
         return first
+
+
+def _has_siblings(schema: Mapping[str, Any], keyword: str) -> bool:
+    """Whether keywords that rules hold stand beside a reference or combiner. No grammar can hold both at once.
+
+    The rule of a branch is a closed object: it would forbid the properties that stand beside it.
+    """
+    others = schema.keys() - {keyword}
+    return bool(others & set(_COMBINERS).union(*_HELD.values()))
 
 
 def _types(schema: Mapping[str, Any]) -> list[str] | None:

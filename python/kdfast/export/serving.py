@@ -83,7 +83,8 @@ def _gguf_parts(serving: Serving) -> list[str]:
     if serving.grammar:
         parts += [
             f"`{serving.grammar}` is a grammar of the tool set: with it every call is whole and fits its schema. "
-            "llama-server refuses a grammar beside `tools`, so let it render the prompt first:",
+            "llama-server refuses a grammar beside `tools`, so let it render the prompt first. Its text leaves special "
+            "tokens out, and the mark of a call may be one, so decode the ids:",
             _code("python", _GRAMMAR.format(grammar=serving.grammar)),
         ]
     warning = " ".join(_OLLAMA)
@@ -137,6 +138,7 @@ def _stop(text: str) -> str:
 
 _GRAMMAR = """
 import json, pathlib, urllib.request
+from tokenizers import Tokenizer
 
 
 def post(path, body):
@@ -147,7 +149,10 @@ def post(path, body):
 
 prompt = post("/apply-template", {{"messages": messages, "tools": tools}})["prompt"]
 grammar = pathlib.Path("{grammar}").read_text()
-answer = post("/completion", {{"prompt": prompt, "grammar": grammar, "temperature": 0, "n_predict": 256}})["content"]
+options = {{"grammar": grammar, "temperature": 0, "n_predict": 256, "return_tokens": True}}
+reply = post("/completion", {{"prompt": prompt, **options}})
+ids = reply["tokens"][:-1] if reply["stop_type"] == "eos" else reply["tokens"]
+answer = Tokenizer.from_file("tokenizer.json").decode(ids, skip_special_tokens=False)
 """
 
 _TRANSFORMERS = """
@@ -159,5 +164,9 @@ inputs = tokenizer.apply_chat_template(
     messages, tools=tools, add_generation_prompt=True, return_dict=True, return_tensors="pt"
 )
 output = model.generate(**inputs, do_sample=False, max_new_tokens=256)
-answer = tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+ids = output[0, inputs["input_ids"].shape[1] :].tolist()
+ends = model.generation_config.eos_token_id
+if ids[-1] in (ends if isinstance(ends, list) else [ends]):
+    ids.pop()
+answer = tokenizer.decode(ids, skip_special_tokens=False)
 """

@@ -73,8 +73,8 @@ def shipped_weights(model: nn.Module, table: QuantizedTable | None, type_: GgufT
         type_: the type asked for; None = the table's own, `q8_0` without a table.
 
     Raises:
-        ConfigError: the student's table is asked for as another type, a block does not divide a tensor's width, or a
-            weight cannot be stored as float16.
+        ConfigError: the student's table is asked for as another type, a block does not divide a tensor's width, a
+            weight is NaN or infinite, or it cannot be stored as float16.
         QATError: the table and the model have other tensors, or a weight is too large for its format.
 
     Example:
@@ -95,7 +95,7 @@ def shipped_weights(model: nn.Module, table: QuantizedTable | None, type_: GgufT
         if name not in formats:
             tensors[name] = _as_float(name, weight)
             continue
-        made = quantize(weight.to(device="cpu", dtype=torch.float32), formats[name])
+        made = quantize(_numbers(name, weight), formats[name])
         check_finite(name, made)
         tensors[name] = made
     return Shipped(tensors=tensors, type=wanted, origin="post-training")
@@ -134,13 +134,30 @@ def _formats(model: nn.Module, type_: Literal["q8_0", "q4_0"]) -> dict[str, Form
 
 def _as_float(name: str, weight: Tensor) -> Tensor:
     """Matrices as float16, the rest as float32, as llama.cpp reads them."""
-    kept = weight.to(device="cpu", dtype=torch.float32)
+    kept = _numbers(name, weight)
     stored = kept.clone() if kept.dim() < 2 else kept.to(torch.float16)
-    bad = ~torch.isfinite(stored)
-    if bool(bad.any()):
-        place = torch.nonzero(bad)[0].tolist()
+    place = _not_finite(stored)
+    if place is not None:
         raise ConfigError(
-            f"--type: a weight is too large for float16, or no number; train the student again, or export it as q8_0: "
-            f"{name} {place} is {float(kept[tuple(place)])}"
+            f"--type: a weight is too large for float16; export the student as q8_0: {name} {place} is "
+            f"{float(kept[tuple(place)])}"
         )
     return stored
+
+
+def _numbers(name: str, weight: Tensor) -> Tensor:
+    """The weight in float32 on the CPU, every element a finite number."""
+    kept = weight.to(device="cpu", dtype=torch.float32)
+    place = _not_finite(kept)
+    if place is not None:
+        raise ConfigError(
+            f"model: a weight is no finite number, and no type can hold it; train the student again: {name} {place} "
+            f"is {float(kept[tuple(place)])}"
+        )
+    return kept
+
+
+def _not_finite(values: Tensor) -> list[int] | None:
+    """Where the first element is that is NaN or infinite; None = nowhere."""
+    bad = ~torch.isfinite(values)
+    return torch.nonzero(bad)[0].tolist() if bool(bad.any()) else None

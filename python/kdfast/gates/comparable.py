@@ -28,9 +28,14 @@ def why_times_differ(evidence: Evidence) -> str | None:
         keys = [_distinct(side, "hardware", "key") for side in (evidence.current, evidence.baseline)]
         if len({*keys[0], *keys[1]}) > 1 or None in keys[0]:
             return f"hardware_mismatch: {_shown(keys[0])} against {_shown(keys[1])}"
-    exports = {report.get("export") for report in (*evidence.current, *evidence.baseline)} - {None}
-    if len(exports) > 1:
+    reports = (*evidence.current, *evidence.baseline)
+    if (
+        len({bool(report.get("export")) for report in reports}) > 1
+    ):  # a report that does not say is older: a proxy
         return "export_mismatch: one side is an exported model, the other a proxy"
+    engines = [list(dict.fromkeys(map(_engine, side))) for side in (evidence.current, evidence.baseline)]
+    if len({*engines[0], *engines[1]}) > 1:
+        return f"export_mismatch: {_shown(engines[0])} against {_shown(engines[1])}"
     return why_prompts_differ(evidence)
 
 
@@ -84,6 +89,12 @@ def why_not_alternating(evidence: Evidence) -> str | None:
     if max(current) < min(baseline) or max(baseline) < min(current):
         return "one side was measured after the other: the machine may have changed between them"
     return None
+
+
+def _engine(report: Report) -> str:
+    """What computed the answers; of a report that does not say, what it was then."""
+    stated = (report.get("hardware") or {}).get("engine")
+    return str(stated or ("llama.cpp" if report.get("export") else "torch"))
 
 
 def _distinct(reports: Sequence[Report], section: str, key: str) -> list[Any]:

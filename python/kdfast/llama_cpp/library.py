@@ -125,7 +125,12 @@ def load_library() -> Library:
     """
     lacking = ""
     for file in _libraries():
-        functions = ctypes.CDLL(str(file))
+        try:
+            functions = ctypes.CDLL(str(file))
+        except OSError as error:
+            raise ConfigError(
+                f"llama.cpp's library does not load on this machine ({error}); {INSTALL} installs it again: {file.name}"
+            ) from None
         lacking = next((name for name in _SIGNATURES if not hasattr(functions, name)), "")
         if not lacking:
             return _prepare(functions)

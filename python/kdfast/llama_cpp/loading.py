@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from pathlib import Path
 from typing import Any
 
 from kdfast.errors import ConfigError, DataError
-from kdfast.llama_cpp.library import Library, version
+from kdfast.llama_cpp.library import Library, Params, version
 
 MAGIC = b"GGUF"
 BATCH = 512  # tokens that llama.cpp gets at once
 _STEP = 256  # it rounds a context up to a multiple of this
+
+# `llama_model_params` begins with two pointers, null by default, then n_gpu_layers. A wheel with a GPU backend puts all
+# layers (-1, formerly 999) on the GPU, and big products too where no layer is there. Exports run on the CPU everywhere.
+_DEVICES, _GPU_LAYERS = 0, 4  # words
+_POINTERS = 4  # words of both
+_GPU_LAYERS_DEFAULTS = (0, 999, 2**32 - 1)
+_NO_DEVICES = ctypes.c_void_p()  # a list of GPUs that holds its end only
 
 
 def check_gguf(path: Path) -> None:
@@ -37,13 +45,13 @@ def load_model(library: Library, gguf: Path) -> int:
     """llama.cpp's model of a file; `llama_model_free` frees it.
 
     Raises:
+        ConfigError: another version of llama.cpp lays its parameters out in another way.
         DataError: llama.cpp cannot load it; with its reason.
     """
     functions: Any = library.functions
+    params = on_cpu(functions.llama_model_default_params())
     library.complaints.clear()
-    model: int | None = functions.llama_model_load_from_file(
-        os.fsencode(gguf), functions.llama_model_default_params()
-    )
+    model: int | None = functions.llama_model_load_from_file(os.fsencode(gguf), params)
     if model is None:
         raise DataError(
             f"llama.cpp cannot load the model; export it again, or take another version of xllamacpp: "
@@ -51,6 +59,24 @@ def load_model(library: Library, gguf: Path) -> int:
             source=str(gguf),
         )
     return model
+
+
+def on_cpu(params: Params) -> Params:
+    """llama.cpp's default parameters of a model, changed so that no GPU is used.
+
+    Raises:
+        ConfigError: the fields are not where they are known to be.
+    """
+    begin = list(params.words[: _GPU_LAYERS + 1])
+    if any(begin[:_POINTERS]) or begin[_GPU_LAYERS] not in _GPU_LAYERS_DEFAULTS:
+        raise ConfigError(
+            f"this version of xllamacpp has other parameters than kdfast knows; a model's begin with {begin}: "
+            f"{version()}"
+        )
+    address = ctypes.addressof(_NO_DEVICES)
+    params.words[_DEVICES], params.words[_DEVICES + 1] = address & 0xFFFFFFFF, address >> 32
+    params.words[_GPU_LAYERS] = 0
+    return params
 
 
 def create_context(library: Library, model: int, size: int, gguf: Path) -> int:

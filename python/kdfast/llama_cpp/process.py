@@ -29,6 +29,7 @@ params.model.path = sys.argv[1]
 params.hostnames, params.port = ["127.0.0.1"], 0
 params.n_ctx, params.n_parallel = int(sys.argv[2]), 1
 params.cpuparams.n_threads = params.cpuparams_batch.n_threads = int(sys.argv[3])
+params.n_gpu_layers, params.no_kv_offload, params.no_op_offload = 0, True, True  # exports run on the CPU
 params.use_jinja, params.ui, params.cache_ram_mib, params.verbosity = True, False, 0, 1
 server = xllamacpp.Server(params)
 print(server.listening_address, file=address, flush=True)

@@ -7,11 +7,29 @@ from dataclasses import dataclass
 
 from kdfast.page.checks import Check
 from kdfast.page.wording import number
+from kdfast.runs.export_folder import ExportFolder
 from kdfast.runs.node import Node
 from kdfast.runs.reading import RunFiles
 
-STATUSES = {"passed": "passed", "waived": "passed", "failed": "failed", "not_measured": "skipped"}
+STATUSES = {"passed": "passed", "waived": "inconclusive", "failed": "failed", "not_measured": "skipped"}
 """The status of a check -> the style in which the page shows it."""
+
+_FIGURES = {
+    "weights": [("{:.0f} tensors", ("tensors",))],
+    "logits": [
+        ("mean KL {:.2g} nats at {:.0f} positions", ("mean_kl", "positions")),
+        ("the likeliest token equal at {:.1%} of {:.0f}", ("top1_equal", "top1_positions")),
+    ],
+    "prompt": [("{:.0f} of {:.0f} equal", ("equal", "compared"))],
+    "calls": [
+        ("{:.0f} of {:.0f} right answers parsed alike", ("forced_equal", "forced_answers")),
+        ("{:.0f} of {:.0f} answers end rightly", ("stopped_right", "ended")),
+    ],
+}
+"""A check -> its figures in words, and the keys of each; left out where the first key is."""
+
+_EQUAL = {"hf": "weights and prompts equal; logits and calls are not measured"}
+"""What is known of a target whose checks are not all measured."""
 
 _ORIGINS = {
     "trained": "with the codes and scales of training",
@@ -48,16 +66,22 @@ class Export:
         file: the folder, below the run's.
         size: megabytes of its largest file, in words.
         checks: its checks.
-        failed: whether it differs from what was trained.
+        failed: the checks in which it differs from what was trained.
+        waived: those in which it differs, and the user accepted that by name.
+        missing: those that its target asks for, and that were not measured or only in part.
         verified: whether anything was compared.
+        equal: what is equal if no check is named above.
     """
 
     title: str
     file: str
     size: str
     checks: Sequence[Parity]
-    failed: bool
+    failed: Sequence[str]
+    waived: Sequence[str]
+    missing: Sequence[str]
     verified: bool
+    equal: str
 
 
 def export_section(files: RunFiles) -> list[Export]:
@@ -65,8 +89,9 @@ def export_section(files: RunFiles) -> list[Export]:
 
     Raises:
         DataError: a manifest is not as `kdfast export` writes it; the message names file and key.
+        OSError: it cannot be read.
     """
-    return [_export(folder, manifest) for folder, manifest in files.exports.items()]
+    return [_export(place, folder) for place, folder in files.exports.items()]
 
 
 def export_check(exports: Sequence[Export], files: RunFiles) -> Check | None:
@@ -74,25 +99,32 @@ def export_check(exports: Sequence[Export], files: RunFiles) -> Check | None:
     question, link = "Exported as trained", "exports"
     failed = [one for one in exports if one.failed]
     if failed:
-        names = ", ".join(check.name for check in failed[0].checks if check.style == "failed")
-        return Check(
-            question=question, answer="bad", because=f"{failed[0].title} differs: {names}", link=link
-        )
+        because = f"{failed[0].title} differs: {', '.join(failed[0].failed)}"
+        return Check(question=question, answer="bad", because=because, link=link)
     if exports:
-        unproven = [one.title for one in exports if not one.verified]
-        because = (
-            f"{', '.join(unproven)} was not compared"
-            if unproven
-            else f"{', '.join(one.title for one in exports)}: equal to what was trained"
-        )
-        return Check(question=question, answer="look" if unproven else "good", because=because, link=link)
+        doubts = [doubt for doubt in map(_doubt, exports) if doubt]
+        because = "; ".join(doubts or [f"{one.title}: {one.equal}" for one in exports])
+        return Check(question=question, answer="look" if doubts else "good", because=because, link=link)
     if not files.config.export.targets:
         return None
     return Check(question=question, answer="unknown", because="the student has not left yet", link=link)
 
 
-def _export(folder: str, manifest: Node) -> Export:
-    target, gguf = manifest["target"].text(), manifest.find("gguf")
+def _doubt(export: Export) -> str:
+    """Why an export that did not fail is not known to be what was trained; "" = it is."""
+    if not export.verified:
+        return f"{export.title} was not compared"
+    parts = []
+    if export.waived:
+        parts.append(f"differs in {', '.join(export.waived)}, which was accepted by name")
+    if export.missing:
+        parts.append(f"not compared: {', '.join(export.missing)}")
+    return f"{export.title}: {'; '.join(parts)}" if parts else ""
+
+
+def _export(place: str, folder: ExportFolder) -> Export:
+    manifest, target = folder.node, folder.target
+    gguf = manifest.find("gguf")
     kind = ""
     if gguf is not None:
         origin = gguf["origin"].text()
@@ -101,11 +133,14 @@ def _export(folder: str, manifest: Node) -> Export:
     size = max((one["bytes"].count() for one in manifest["files"].list()), default=0)
     return Export(
         title=f"{target}{kind}",
-        file=folder,
+        file=place,
         size=f"{number(size / 1e6)} MB",
         checks=checks,
-        failed=any(check.style == "failed" for check in checks),
+        failed=folder.failed_checks,
+        waived=[check.name for check in checks if check.status == "waived"],
+        missing=folder.unverified,
         verified=any(check.style != "skipped" for check in checks),
+        equal=_EQUAL.get(target, "equal to what was trained"),
     )
 
 
@@ -124,17 +159,8 @@ def _parity(name: str, check: Node) -> Parity:
 
 
 def _measured(name: str, figures: Node) -> str:
-    values = {key: node.number() for key, node in figures.items() if isinstance(node.value, int | float)}
-    parts = {
-        "weights": [("{tensors:.0f} tensors", "tensors")],
-        "logits": [
-            ("mean KL {mean_kl:.2g} nats at {positions:.0f} positions", "mean_kl"),
-            ("the likeliest token equal at {top1_equal:.1%} of {top1_positions:.0f}", "top1_equal"),
-        ],
-        "prompt": [("{equal:.0f} of {compared:.0f} equal", "equal")],
-        "calls": [
-            ("{forced_equal:.0f} of {forced_answers:.0f} right answers parsed alike", "forced_answers"),
-            ("{stopped_right:.0f} of {ended:.0f} answers end rightly", "ended"),
-        ],
-    }
-    return "; ".join(text.format(**values) for text, key in parts.get(name, []) if key in values)
+    return "; ".join(
+        text.format(*(figures[key].number() for key in keys))
+        for text, keys in _FIGURES.get(name, [])
+        if figures.find(keys[0]) is not None
+    )

@@ -24,7 +24,7 @@ from kdfast.evaluate.prompts import schema_notes
 from kdfast.evaluate.table import category_table, evaluation_table, not_counted_text, wrong_answers_table
 from kdfast.files import check_file, write_document
 from kdfast.recipes import loaded_model
-from kdfast.recipes.first_look.of_model import check_unconstrained
+from kdfast.recipes.first_look.of_model import check_unconstrained, export_warning
 from kdfast.recipes.loaded_model import LoadedModel, model_folder
 from kdfast.recipes.requests import EvaluateRequest
 from kdfast.runs.csv_files import csv_path, write_evaluation_csv
@@ -63,6 +63,8 @@ def _run(request: EvaluateRequest, loaded: LoadedModel) -> None:
     prompts = eval_prompts(loaded.dataset, request.limit)
     constraint = _constraint(loaded, prompts) if request.constrained else None
     display = Display()
+    warning = export_warning(request.model)
+    _warn(display.console, [warning] if warning else [])
     head = _head(request, loaded) | {"schema_notes": schema_notes(prompts)}
     _warn(display.console, [f"line {one.line} is left out: {one.error}" for one in loaded.left_out])
     _warn(display.console, head["schema_notes"])

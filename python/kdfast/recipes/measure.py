@@ -12,6 +12,7 @@ from kdfast.errors import DataError
 from kdfast.evaluate.table import not_counted_text, number_text
 from kdfast.files import check_file
 from kdfast.recipes import loaded_model
+from kdfast.recipes.first_look.of_model import export_warning
 from kdfast.recipes.loaded_model import LoadedModel, model_folder
 from kdfast.recipes.requests import MeasureRequest
 from kdfast.scoring import quality
@@ -50,6 +51,9 @@ def run(request: MeasureRequest) -> int:
 
 def _run(request: MeasureRequest, loaded: LoadedModel) -> None:
     display = Display()
+    warning = export_warning(request.model)
+    if warning:
+        _line(display.console, "warning", warning)
     samples = _measure(display, loaded)
     provenance = loaded.provenance()
     scores = [sample.score(loaded.formats) for sample in samples]

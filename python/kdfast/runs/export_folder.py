@@ -10,9 +10,16 @@ from typing import Any
 
 from kdfast.errors import DataError
 from kdfast.files import parse_json, read_document
+from kdfast.runs.node import Node
 
 EXPORT_KIND = "kdfast.export"
 SCHEMA_VERSION = "1.0"
+CHECKS = {"gguf": ("weights", "logits", "prompt", "calls"), "hf": ("weights", "prompt")}
+"""A target -> the checks that an export must pass. For `hf`, logits and calls are never measured."""
+
+STATUSES = ("passed", "waived", "failed", "not_measured")
+"""How a check can end."""
+
 _REMEDY = "export again (`kdfast export`)"
 
 
@@ -79,6 +86,47 @@ class ExportFolder:
             kinds=(EXPORT_KIND,),
             version=SCHEMA_VERSION,
         )
+
+    @property
+    def node(self) -> Node:
+        """The manifest, whose values know their place.
+
+        Raises:
+            DataError, OSError: as for `document`.
+        """
+        return Node(self.document, str(self.manifest), _REMEDY)
+
+    @property
+    def failed_checks(self) -> tuple[str, ...]:
+        """The checks that failed: in these the export differs from what was trained.
+
+        Raises:
+            DataError, OSError: as for `document`; or a check is not as `kdfast export` writes it.
+        """
+        return tuple(name for name, status in self._statuses().items() if status == "failed")
+
+    @property
+    def unverified(self) -> tuple[str, ...]:
+        """The checks that the target asks for, and that were not measured or only in part; () = none.
+
+        Raises:
+            DataError, OSError: as for `failed_checks`.
+        """
+        statuses = self._statuses()
+        asked = CHECKS.get(self.target, CHECKS["gguf"])
+        return tuple(name for name in asked if statuses.get(name, "not_measured") == "not_measured")
+
+    def _statuses(self) -> dict[str, str]:
+        """A check -> how it ended; one that was measured in part, and did not fail, counts as not measured."""
+        parity = self.node.find("parity")
+        found = {}
+        for name, check in parity.items() if parity is not None else ():
+            status = check["status"].text()
+            if status not in STATUSES:
+                raise check["status"].wrong(f"one of {', '.join(STATUSES)}")
+            in_part = check.find("reason") is not None and status != "failed"
+            found[name] = "not_measured" if in_part else status
+        return found
 
     @property
     def target(self) -> str:
@@ -151,10 +199,15 @@ class ExportFolder:
         return value if isinstance(value, str) and value else None
 
     def _entry(self, file: Path) -> dict[str, Any]:
-        """What the manifest's list of files says of a file; empty = nothing."""
+        """What the manifest's list of files says of a file; empty = nothing.
+
+        Raises:
+            ValueError: the file is not in the folder.
+        """
+        name = file.relative_to(self.path).as_posix()
         files = self.document.get("files")
         entries = files if isinstance(files, list) else []
-        found = (one for one in entries if isinstance(one, dict) and one.get("file") == file.name)
+        found = (one for one in entries if isinstance(one, dict) and one.get("file") == name)
         return next(found, {})
 
     def _text(self, value: Any, key: str) -> str:

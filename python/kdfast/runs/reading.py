@@ -46,7 +46,8 @@ class RunFiles:
         speed: `speed.json`.
         gates: `gates.json`.
         quantization: `quantization.json`.
-        exports: folder below the run's -> the manifest of the export there; one that failed ends with `.failed`.
+        exports: folder below the run's -> the export there; one that failed ends with `.failed`. No manifest is read
+            yet: an export must not keep its own successor from being made.
         written_at: when the newest of the files was written, in Unix seconds.
         student_step: the step of the student's weights, see `kdfast.runs.student`; None = not known.
         stale: why `speed.json` is about another student than the folder's; None = it is about this one, or missing.
@@ -64,7 +65,7 @@ class RunFiles:
     written_at: float
     student_step: int | None = None
     stale: Stale | None = None
-    exports: Mapping[str, Node] = field(default_factory=dict)
+    exports: Mapping[str, ExportFolder] = field(default_factory=dict)
 
 
 def there(file: T | Missing) -> T | None:
@@ -118,16 +119,9 @@ def read_run(path: Path) -> RunFiles:
     )
 
 
-def _exports(folder: RunFolder) -> dict[str, Node]:
-    places = sorted(folder.export("gguf").parent.glob("[!.]*"))
-    found = {
-        place: _read(ExportFolder(place).manifest, "", "export again (`kdfast export`)") for place in places
-    }
-    return {
-        place.relative_to(folder.path).as_posix(): manifest
-        for place, manifest in found.items()
-        if not isinstance(manifest, Missing)
-    }
+def _exports(folder: RunFolder) -> dict[str, ExportFolder]:
+    found = map(ExportFolder, sorted(folder.export("gguf").parent.glob("[!.]*")))
+    return {one.path.relative_to(folder.path).as_posix(): one for one in found if one.manifest.is_file()}
 
 
 def _no_evaluation(file: Path, config: Config, when: str) -> str:

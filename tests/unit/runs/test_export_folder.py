@@ -102,3 +102,57 @@ def test_a_manifest_without_sizes_asks_for_none(tmp_path: Path, files: Any) -> N
     folder.check_size(tmp_path / "m.gguf")
     assert folder.checked_hash(tmp_path / "m.gguf") == hashlib.sha256(MODEL).hexdigest()
     assert folder.fingerprint("config") is None
+
+
+def test_the_entry_of_a_file_is_found_by_its_whole_path(tmp_path: Path) -> None:
+    """A file of the same name in a folder of the export is another file."""
+    nested = {"file": "more/m.gguf", "bytes": 3, "sha256": hashlib.sha256(b"abc").hexdigest()}
+    own = {"file": "m.gguf", "bytes": len(MODEL), "sha256": hashlib.sha256(MODEL).hexdigest()}
+    folder = write(tmp_path, files=[nested, own])
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "m.gguf").write_bytes(b"abc")
+    for file, content in ((tmp_path / "m.gguf", MODEL), (tmp_path / "more" / "m.gguf", b"abc")):
+        folder.check_size(file)
+        assert folder.checked_hash(file) == hashlib.sha256(content).hexdigest()
+
+
+def statuses(**found: str) -> dict[str, Any]:
+    checks = {"weights": "passed", "logits": "passed", "prompt": "passed", "calls": "passed"} | found
+    return {name: {"status": status} for name, status in checks.items()}
+
+
+@pytest.mark.parametrize(
+    ("changes", "failed", "unverified"),
+    [
+        ({"parity": statuses()}, (), ()),
+        ({"parity": statuses(prompt="waived")}, (), ()),
+        ({"parity": statuses(prompt="failed", calls="failed")}, ("prompt", "calls"), ()),
+        ({"parity": statuses(logits="not_measured")}, (), ("logits",)),
+        ({"parity": statuses() | {"calls": {"status": "passed", "reason": "refused"}}}, (), ("calls",)),
+        ({"parity": statuses() | {"calls": {"status": "failed", "reason": "refused"}}}, ("calls",), ()),
+        ({"parity": {"weights": {"status": "passed"}}}, (), ("logits", "prompt", "calls")),
+        ({"parity": {}}, (), ("weights", "logits", "prompt", "calls")),
+        ({}, (), ("weights", "logits", "prompt", "calls")),
+        ({"target": "hf", "parity": statuses(logits="not_measured", calls="not_measured")}, (), ()),
+        ({"target": "hf", "parity": statuses(prompt="not_measured")}, (), ("prompt",)),
+    ],
+)
+def test_what_failed_and_what_was_not_compared(
+    tmp_path: Path, changes: Any, failed: tuple[str, ...], unverified: tuple[str, ...]
+) -> None:
+    folder = write(tmp_path, **changes)
+    assert (folder.failed_checks, folder.unverified) == (failed, unverified)
+
+
+@pytest.mark.parametrize(
+    ("parity", "message"),
+    [
+        ([], "parity must be an object"),
+        ({"prompt": "passed"}, r"parity\.prompt must be an object"),
+        ({"prompt": {}}, r"parity\.prompt\.status is missing"),
+        ({"prompt": {"status": "Failed"}}, r"parity\.prompt\.status must be one of passed.*got 'Failed'"),
+    ],
+)
+def test_checks_that_nobody_can_read_are_refused(tmp_path: Path, parity: Any, message: str) -> None:
+    with pytest.raises(DataError, match=rf"manifest\.json: {message}"):
+        _ = write(tmp_path, parity=parity).failed_checks

@@ -26,6 +26,9 @@ NAME = "general.name"
 TEMPLATE = "tokenizer.chat_template"
 PRE = "tokenizer.ggml.pre"
 
+_NO_MERGE = "ĠĠ ĠĠ"
+"""Of a tokenizer without merges: llama.cpp wants one. Each part has two signs, so without another merge neither arises."""
+
 Value = int | float | bool | str | tuple[str, ...] | tuple[int, ...]
 
 
@@ -109,9 +112,8 @@ def _tokenizer(vocabulary: Vocabulary, directory: Path) -> dict[str, Entry]:
         PRE: Entry("string", vocabulary.pre),
         f"{prefix}tokens": Entry("strings", vocabulary.tokens),
         f"{prefix}token_type": Entry("int32s", vocabulary.types),
+        f"{prefix}merges": Entry("strings", vocabulary.merges or (_NO_MERGE,)),
     }
-    if vocabulary.merges:
-        entries[f"{prefix}merges"] = Entry("strings", vocabulary.merges)
     ends = end_keys(end_ids(directory), vocabulary)
     names = {"bos": "bos_token", "unknown": "unk_token", "padding": "pad_token"}
     ids = ends | {key: vocabulary.named[name] for key, name in names.items() if name in vocabulary.named}

@@ -57,6 +57,35 @@ class Rope:
         )
         return np.asarray(factors, dtype=np.float32)
 
+    @property
+    def attention_factor(self) -> float:
+        """What queries and keys are multiplied by; llama.cpp computes it from the factor."""
+        return 0.1 * math.log(self.factor) + 1.0 if self.kind == "yarn" and self.factor > 1 else 1.0
+
+    def frequencies(self, head_width: int) -> NDArray[np.float64]:
+        """[head_width/2] the angle of each pair of a head at position 1, as llama.cpp turns it.
+
+        Example:
+            >>> Rope(kind="linear", theta=1e4, factor=2.0).frequencies(4).tolist()
+            [0.5, 0.005]
+        """
+        powers = np.arange(0, head_width, 2, dtype=np.float64) / head_width
+        plain: NDArray[np.float64] = self.theta**-powers
+        factors = self.frequency_factors(head_width)
+        if factors is not None:
+            return plain / factors
+        if self.kind != "yarn":
+            return plain / self.factor
+        low, high = (math.floor(self._turns(32, head_width)), math.ceil(self._turns(1, head_width)))
+        low, high = max(low, 0), min(high, head_width - 1)
+        ramp = np.clip((np.arange(head_width // 2) - low) / max(0.001, high - low), 0, 1)
+        scaled: NDArray[np.float64] = plain / self.factor * ramp + plain * (1 - ramp)
+        return scaled
+
+    def _turns(self, turns: float, head_width: int) -> float:
+        """The pair of a head that turns so often over the original context."""
+        return head_width * math.log(self.original / (turns * 2 * math.pi)) / (2 * math.log(self.theta))
+
 
 def read_rope(config: Mapping[str, Any], head_width: int, *, needs_theta: bool) -> Rope:
     """The positions of a config.json, as transformers 5 (`rope_parameters`) or older ones write them.
@@ -76,6 +105,7 @@ def read_rope(config: Mapping[str, Any], head_width: int, *, needs_theta: bool) 
         True
     """
     said = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    _check_one_word(config)
     if not isinstance(said, Mapping) or any(isinstance(value, Mapping) for value in said.values()):
         raise ConfigError(f"gguf: llama.cpp has one kind of positions for all layers; {_REMEDY}: {said!r}")
     kind = said.get("rope_type") or said.get("type") or "default"
@@ -95,11 +125,29 @@ def read_rope(config: Mapping[str, Any], head_width: int, *, needs_theta: bool) 
     factor = _number(said, "factor")
     if kind == "linear":
         return Rope(kind=kind, theta=base, factor=factor)
-    original = int(_number({**config, **said}, "original_max_position_embeddings"))
+    # transformers takes the outer number first.
+    outer = config.get("original_max_position_embeddings")
+    original = int(_number(said if outer is None else config, "original_max_position_embeddings"))
     if kind == "yarn":
         _check_yarn(said, factor)
     figures = _llama3_figures(said) if kind == "llama3" else {}
     return Rope(kind=kind, theta=base, factor=factor, original=original, figures=figures)
+
+
+def _check_one_word(config: Mapping[str, Any]) -> None:
+    """Both dialects may stand in one file, but transformers and llama.cpp would each believe another one."""
+    new, old = config.get("rope_parameters"), config.get("rope_scaling")
+    if not isinstance(new, Mapping) or not isinstance(old, Mapping) or not new or not old:
+        return
+    kinds = [one.get("rope_type") or one.get("type") or "default" for one in (new, old)]
+    other = [
+        key for key in new.keys() & old.keys() if key not in ("type", "rope_type") and new[key] != old[key]
+    ]
+    if kinds[0] != kinds[1] or other:
+        raise ConfigError(
+            "gguf: config.json says two things of positions, in rope_parameters and in rope_scaling; remove the wrong "
+            f"one: {dict(new)}, {dict(old)}"
+        )
 
 
 def _number(said: Mapping[str, Any], key: str) -> float:
@@ -126,7 +174,7 @@ def _check_yarn(said: Mapping[str, Any], factor: float) -> None:
     own = {"attention_factor": usual, "beta_fast": 32.0, "beta_slow": 1.0}
     for key, value in own.items():
         given = said.get(key)
-        if given and not math.isclose(given, value, rel_tol=1e-6):
+        if given is not None and not math.isclose(given, value, rel_tol=1e-6):
             raise ConfigError(f"gguf: llama.cpp runs yarn with {key} {value:g} only; {_REMEDY}: {given}")
     if said.get("mscale") and said.get("mscale_all_dim"):
         raise ConfigError(f"gguf: llama.cpp reads no mscale of this family; {_REMEDY}: {said['mscale']}")

@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kdfast.errors import ConfigError
+from kdfast.errors import ConfigError, DataError
 from kdfast.export.gguf.blocks import BLOCK, BLOCK_BYTES, block_type, pack
 from kdfast.export.gguf.families import StudentShape, read_config, read_shape
 from kdfast.export.gguf.metadata import ARCHITECTURE, Entry, metadata
+from kdfast.export.gguf.read import read_gguf
 from kdfast.export.gguf.tensor_map import ROPE_FACTORS, gguf_name, row_order
 from kdfast.export.gguf.vocabulary import read_vocabulary
 from kdfast.export.shipped import Shipped
@@ -86,6 +87,7 @@ def write_gguf(path: Path, shipped: Shipped, directory: Path, *, name: str, pre:
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         _write(beside, shipped, shape, tensors, entries)
+        _check_whole(beside)
         with beside.open("rb") as file:
             os.fsync(file.fileno())
         beside.replace(path)
@@ -95,6 +97,16 @@ def write_gguf(path: Path, shipped: Shipped, directory: Path, *, name: str, pre:
         raise OSError(error.errno or errno.ENOSPC, why, str(path)) from error
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _check_whole(path: Path) -> None:
+    """Raises OSError where the file is shorter than its header says: numpy loses the error of a last small write."""
+    try:
+        read_gguf(path)
+    except DataError as error:
+        raise OSError(
+            errno.ENOSPC, f"not all of it could be written, the disk may be full ({error.message})"
+        ) from None
 
 
 def _rows(shipped: Shipped) -> int:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kdfast._rust import find_tool_calls
+from kdfast.errors import DataError
 from kdfast.export.parity.conversation import api_messages, api_tools
-from kdfast.export.parity.difference import CALLS, check_waivers
+from kdfast.export.parity.difference import CALLS, REFUSED, check_waivers
 from kdfast.export.parity.forced import parse_answer
 from kdfast.export.parity.records import ParityRecord
 from kdfast.export.parity.result import ParityCheck, Status
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 RECORDS = 12
 """Records that are answered at most, a quarter of them without a call in the right answer. One takes 1 to 3 s."""
+
+MARGIN = 0.2
+"""How far, in nats, the token that the server wrote must be below the runtime's own choice to count as changed by the
+grammar. Tokens decoded together are rounded otherwise than one by one: below, that decides."""
 
 Calls = tuple[tuple[str, str], ...]
 
@@ -57,8 +62,12 @@ class _Found:
         forced: right answers that were parsed.
         forced_with_calls: those in which kdfast finds calls.
         forced_equal: those in which both find the same.
+        forced_refused: right answers that the server does not take, so that its parser is not asked.
+        forced_refusal: why, of the first one.
         missed: answers and right answers with calls in which the server finds none.
-        refused: why the server does not parse given answers; "" = it does.
+        first_missed: the first of them: what it is, and its begin.
+        refused: records whose messages or tools the server refuses.
+        refusal: the line of the first one, and why.
         problems: what is wrong.
     """
 
@@ -72,8 +81,12 @@ class _Found:
     forced: int = 0
     forced_with_calls: int = 0
     forced_equal: int = 0
+    forced_refused: int = 0
+    forced_refusal: str = ""
     missed: int = 0
-    refused: str = ""
+    first_missed: str = ""
+    refused: int = 0
+    refusal: str = ""
     problems: list[str] = field(default_factory=list)
 
 
@@ -95,7 +108,8 @@ def check_calls(
         runtime: the same file; it tells how many answers the server's grammar changes. None = not counted.
         records: held-out records; some of them are used.
         answering: formats, end tokens and limits.
-        waivers: "calls" accepts that llama.cpp does not parse the format at all. Wrong calls are never accepted.
+        waivers: "calls" accepts that llama.cpp does not parse the format at all, "refused" that the server refuses
+            some records' messages. Wrong calls are never accepted.
         on_progress: called after every record with (records done, records in all).
 
     Raises:
@@ -126,13 +140,28 @@ def check_calls(
             max_tokens=answering.max_tokens,
             template_kwargs=answering.template_kwargs,
         )
-        _read_answer(answer, record, answering, found)
-        if runtime is not None and found.constrained is not None:
-            found.constrained += _is_constrained(runtime, record, answer.tokens or ())
-        _read_right_answer(server.url, record, answering, end_id, found)
+        if answer.error is not None and _refuses(server, record, answering):
+            found.refused += 1
+            found.refusal = found.refusal or f"line {record.line}: {answer.error[:200]}"
+        else:
+            _read_answer(answer, record, answering, found)
+            if runtime is not None and found.constrained is not None:
+                found.constrained += is_constrained(runtime, record, answer.tokens or ())
+            _read_right_answer(server.url, record, answering, end_id, found)
         if on_progress is not None:
             on_progress(done, len(chosen))
-    return _judge(found, waivers)
+    return _judge(found, answering, waivers)
+
+
+def _refuses(server: LlamaCppServer, record: ParityRecord, answering: Answering) -> bool:
+    """Whether it is the messages or the tools that the server refuses, and not the answer that its parser fails at."""
+    tools = api_tools(record.tools) or None
+    try:
+        server.apply_template(api_messages(record.messages), tools, answering.template_kwargs)
+    except DataError:
+        server.tokenize("")  # raises if the server is gone: that is no refusal
+        return True
+    return False
 
 
 def _fits(record: ParityRecord, runtime: LlamaCppModel, answering: Answering) -> bool:
@@ -168,15 +197,21 @@ def _read_answer(answer: ChatAnswer, record: ParityRecord, answering: Answering,
     if answer.error is not None:
         found.problems.append(f"the server gives no answer to line {record.line}: {answer.error[:200]}")
         return
+    if answer.raw_text is None or answer.tokens is None:
+        found.problems.append(
+            f"the server does not say what the model wrote for line {record.line}, so that nothing is compared; take "
+            "another version of xllamacpp"
+        )
+        return
     found.answers += 1
-    if answer.tokens is not None:
-        _read_end(answer, record, answering, found)
+    _read_end(answer, record, answering, found)
     if answer.finish_reason == "length":
         found.cut += 1
-    elif answer.raw_text is not None:
+    else:
         ours = _calls(answer.raw_text, record, answering)
         found.with_calls += bool(ours)
-        found.equal += _compare(ours, answer.tool_calls, f"the answer to line {record.line}", found)
+        what = f"the answer to line {record.line}"
+        found.equal += _compare(ours, answer.tool_calls, what, answer.raw_text, found)
 
 
 def _read_end(answer: ChatAnswer, record: ParityRecord, answering: Answering, found: _Found) -> None:
@@ -199,22 +234,27 @@ def _read_end(answer: ChatAnswer, record: ParityRecord, answering: Answering, fo
         found.stopped_right += stopped
 
 
-def _is_constrained(runtime: LlamaCppModel, record: ParityRecord, tokens: Sequence[int]) -> bool:
-    """Whether the runtime would choose another token somewhere in the server's answer, without the server."""
+def is_constrained(runtime: LlamaCppModel, record: ParityRecord, tokens: Sequence[int]) -> bool:
+    """Whether the runtime by itself would clearly choose another token somewhere in the server's answer.
+
+    Args:
+        runtime: the served file.
+        record: what was answered.
+        tokens: the ids of the answer.
+    """
     if not tokens:
         return False
     runtime.clear()
     rows = [runtime.decode(record.prompt_ids)]  # [1,V]
     if tokens[1:]:
         rows.append(runtime.decode(tokens[:-1], every=True))  # [n-1,V]
-    return [int(token) for part in rows for token in part.argmax(axis=1)] != list(tokens)
+    pairs = zip((row for part in rows for row in part), tokens, strict=True)
+    return any(row.max() - row[token] > MARGIN for row, token in pairs)
 
 
 def _read_right_answer(
     url: str, record: ParityRecord, answering: Answering, end_id: int, found: _Found
 ) -> None:
-    if found.refused:
-        return
     parsed = parse_answer(
         url,
         api_messages(record.messages),
@@ -224,7 +264,8 @@ def _read_right_answer(
         template_kwargs=answering.template_kwargs,
     )
     if parsed.refused:
-        found.refused = parsed.error or "the server gives no reason"
+        found.forced_refused += 1
+        found.forced_refusal = found.forced_refusal or parsed.error or "the server gives no reason"
         return
     ours = _calls(record.answer, record, answering)
     found.forced += 1
@@ -233,15 +274,16 @@ def _read_right_answer(
     if parsed.error is not None and not ours:
         found.problems.append(f"the server's parser fails at {what}: {parsed.error[:200]}")
         return
-    found.forced_equal += _compare(ours, parsed.calls, what, found)
+    found.forced_equal += _compare(ours, parsed.calls, what, record.answer, found)
 
 
-def _compare(ours: Calls, theirs: Calls, what: str, found: _Found) -> bool:
+def _compare(ours: Calls, theirs: Calls, what: str, text: str, found: _Found) -> bool:
     """Whether both found the same calls. Where the server finds none, it is counted apart."""
     if same_calls(ours, theirs):
         return True
     if not theirs:
         found.missed += 1
+        found.first_missed = found.first_missed or f"{what}: {text[:80]!r}"
         return False
     found.problems.append(f"other calls in {what}: kdfast finds {_shown(ours)}, llama.cpp {_shown(theirs)}")
     return False
@@ -263,7 +305,7 @@ def _value(name: str, arguments: str) -> tuple[str, str]:
     """A call in one form for all ways to write it. Arguments that are no JSON stay text."""
     try:
         value = json.loads(arguments, parse_float=lambda text: _whole(float(text)))
-    except ValueError:
+    except (ValueError, RecursionError):
         return name, arguments
     return name, json.dumps(value, sort_keys=True)
 
@@ -276,42 +318,73 @@ def _shown(calls: Calls) -> str:
     return ", ".join(f"{name}({arguments})" for name, arguments in calls)[:200] or "none"
 
 
-def _judge(found: _Found, waivers: Collection[str]) -> ParityCheck:
+def _judge(found: _Found, answering: Answering, waivers: Collection[str]) -> ParityCheck:
     figures: dict[str, Any] = {
         name: getattr(found, name)
         for name in ("answers", "with_calls", "equal", "cut", "ended", "stopped_right")
     }
     figures |= {"forced_answers": found.forced, "forced_with_calls": found.forced_with_calls}
-    figures |= {"forced_equal": found.forced_equal, "missed": found.missed}
+    figures |= {"forced_equal": found.forced_equal, "forced_refused": found.forced_refused}
+    figures |= {"missed": found.missed, "refused": found.refused}
     if found.constrained is not None:
         figures["constrained"] = found.constrained
-    problems = list(found.problems)
-    status: Status = "passed"
-    compared = found.with_calls + found.forced_with_calls
-    if found.missed and found.missed < compared:
-        problems.append(
-            f"llama.cpp finds no call in {found.missed} of {compared} answers in which kdfast finds some"
-        )
-    elif found.missed:
-        unparsed = (
-            "llama.cpp does not parse this format of calls: it finds none in any right answer. A client must take the "
-            "answer's text and find the calls itself, with kdfast.find_tool_calls"
-        )
-        status = "waived" if CALLS in waivers else "failed"
-        if status == "failed":
-            problems.append(f"{unparsed}; accept that with the waiver {CALLS}")
-    return _check(figures, problems, status, found.refused)
-
-
-def _check(figures: dict[str, Any], problems: list[str], status: Status, refused: str) -> ParityCheck:
-    reason = f"right answers are not measured: {refused[:200]}" if refused else ""
-    if not problems and not figures["with_calls"] and not figures["forced_with_calls"]:
-        none = "the calls are not measured: no answer has one"
-        return ParityCheck(name="calls", status="not_measured", figures=figures, reason=reason or none)
+    accepted = {REFUSED: _refused(found), CALLS: _unparsed(found)}
+    problems = [*found.problems, *_missed(found)]
+    problems += [
+        f"{text}; accept that with the waiver {name}"
+        for name, text in accepted.items()
+        if text and name not in waivers
+    ]
+    status: Status = "waived" if any(accepted.values()) else "passed"
+    measured = found.with_calls or found.forced_with_calls
     return ParityCheck(
         name="calls",
-        status="failed" if problems else status,
+        status="failed" if problems else (status if measured else "not_measured"),
         figures=figures,
         problems=tuple(problems),
-        reason=reason,
+        reason="; ".join(_reasons(found, answering)),
     )
+
+
+def _refused(found: _Found) -> str:
+    """That the server refuses records; "" = it takes all."""
+    if not found.refused:
+        return ""
+    count = "1 record" if found.refused == 1 else f"{found.refused} records"
+    return f"the server refuses the messages or the tools of {count}; the first is {found.refusal}"
+
+
+def _missed(found: _Found) -> list[str]:
+    """That the server finds some calls and not others."""
+    compared = found.with_calls + found.forced_with_calls
+    if not 0 < found.missed < compared:
+        return []
+    return [
+        f"llama.cpp finds no call in {found.missed} of {compared} answers in which kdfast finds some; the first is "
+        f"{found.first_missed}"
+    ]
+
+
+def _unparsed(found: _Found) -> str:
+    """That the server finds no call anywhere; "" = it finds some, or there is none."""
+    if not found.missed or found.missed < found.with_calls + found.forced_with_calls:
+        return ""
+    return (
+        "llama.cpp does not parse this format of calls: it finds none in any answer. A client must take the answer's "
+        f"text and find the calls itself, with kdfast.find_tool_calls; the first is {found.first_missed}"
+    )
+
+
+def _reasons(found: _Found, answering: Answering) -> list[str]:
+    """What could not be measured, and why."""
+    reasons = []
+    if found.refused and not found.answers:
+        reasons.append(f"the answers are not measured: {_refused(found)}")
+    elif not found.problems and not found.with_calls and not found.forced_with_calls:
+        reasons.append("the calls are not measured: no answer has one")
+    if found.forced_refused and not found.forced:
+        reasons.append(f"right answers are not measured: {found.forced_refusal[:200]}")
+    if found.answers and found.cut == found.answers:
+        many = f"all {found.cut} were" if found.cut > 1 else "the only one was"
+        reasons.append(f"where answers end is not measured: {many} cut at {answering.max_tokens} tokens")
+    return reasons

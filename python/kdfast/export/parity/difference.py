@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from decimal import Decimal
+from math import isfinite
 from typing import Any
 
 from kdfast.errors import ConfigError
-from kdfast.export.parity.json_pieces import join, split, with_shared_keys, with_sorted_keys
+from kdfast.export.parity.json_pieces import join, split, with_sorted_keys, without_empty_extras
 
 WAIVABLE: dict[str, str] = {
     "number": "a number is printed otherwise: 1.0 as 1, 1e-5 as 1e-05",
-    "rounding": "a number is rounded: llama.cpp prints a schema's numbers with six digits",
+    "rounding": "a number is rounded: llama.cpp prints numbers with six digits, and garbles integers beyond 64 bits",
     "key-order": "the keys of an object stand in another order",
-    "keys": "a key is added or left out: llama.cpp adds an empty description to a tool that has none",
+    "keys": "a key with an empty value is added or left out: llama.cpp adds an empty description to a tool that has none",
     "white-space": "only blanks and line ends differ",
     "escape": "a character is escaped otherwise: \\u00e9 for é, \\/ for /",
     "date": "another date: the template asks for today's",
@@ -23,6 +23,9 @@ WAIVABLE: dict[str, str] = {
     "refused": "the server refuses the messages or the tools",
 }
 """Causes that a user may accept, by name."""
+
+REFUSED = "refused"
+"""The cause that the check `calls` knows too: it leaves such records out."""
 
 TOKENIZER = "tokenizer"
 """The texts are equal and the ids differ: the file's tokenizer is not the student's. Never accepted."""
@@ -34,7 +37,8 @@ AROUND = 40
 """Characters that a difference shows before and after its place."""
 
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
-_NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?(?![\w.])")
+_NUMBER = re.compile(r"(?<![\w.])(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?(?![\w.])", re.ASCII)
+_LONG = 20  # digits of a number that are worth a calculation: Python refuses to read thousands
 _MONTHS = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
 _DATE = re.compile(
     rf"\d{{4}}-\d\d-\d\d|\d{{1,2}} (?:{_MONTHS})[a-z]* \d{{4}}|(?:{_MONTHS})[a-z]* \d{{1,2}}, \d{{4}}"
@@ -170,7 +174,7 @@ def _drop_keys(one: str, other: str) -> tuple[str, str]:
         return one, other
     for at, (a, b) in enumerate(zip(ours, theirs, strict=True)):
         if not isinstance(a, str) and not isinstance(b, str):
-            ours[at], theirs[at] = with_shared_keys(a, b)
+            ours[at], theirs[at] = without_empty_extras(a, b)
     return join(ours), join(theirs)
 
 
@@ -186,8 +190,22 @@ def _unescape(text: str) -> str:
 
 def _exact(found: re.Match[str]) -> str:
     """A number's value in one form for all ways to write it."""
-    value = Decimal(found[0]).normalize()
-    return str(value if value else Decimal(0))
+    sign, whole, fraction, exponent = found[1], found[2], found[3] or "", found[4] or "0"
+    digits = (whole + fraction).lstrip("0")
+    if not digits:
+        return "0"
+    if len(exponent) > _LONG:
+        return found[0]
+    plain = digits.rstrip("0")
+    return f"{sign}{plain}e{int(exponent) - len(fraction) + len(digits) - len(plain)}"
+
+
+def _rounded(found: re.Match[str]) -> str:
+    """A number with six digits. An integer of 64 bits stays: llama.cpp prints it whole."""
+    if found[3] is None and found[4] is None and len(found[2]) <= _LONG and abs(int(found[0])) < 1 << 63:
+        return found[0]
+    value = float(found[0])
+    return f"{value:.6g}" if isfinite(value) else found[0]
 
 
 # Last to first, a change must not hide what an earlier one needs: JSON is read before numbers and blanks are changed.
@@ -197,7 +215,7 @@ _CHANGES: dict[str, _Change] = {
     "key-order": _each(_sort_keys),
     "escape": _each(_unescape),
     "date": _each(lambda text: _DATE.sub("DATE", text)),
-    "rounding": _each(lambda text: _NUMBER.sub(lambda found: f"{float(found[0]):.6g}", text)),
+    "rounding": _each(lambda text: _NUMBER.sub(_rounded, text)),
     "number": _each(lambda text: _NUMBER.sub(_exact, text)),
     "white-space": _each(lambda text: re.sub(r"\s+", "", text)),
 }

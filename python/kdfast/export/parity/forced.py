@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from http.client import HTTPException
 from typing import Any
 
 from kdfast.errors import DataError
@@ -81,7 +82,7 @@ def parse_answer(
             words = error.read().decode(errors="replace")
         # The server answers 400 to a request that it does not take, 500 to a text that its parser does not.
         return Parsed(error=_message(words), refused=error.code < 500)
-    except OSError as error:
+    except (OSError, HTTPException) as error:
         raise DataError(f"llama.cpp's server ended ({error})", source=url) from None
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise DataError(

@@ -7,8 +7,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-_DECODER = json.JSONDecoder()
+MOST_DEEP = 100
+"""A value that is nested deeper is read as plain text: pieces are read by recursion."""
+
+_DECODER = json.JSONDecoder(parse_int=str, parse_float=str)  # Python refuses to read thousands of digits
 _SPACE = re.compile(r"[ \t\n\r]*")
+_STRUCTURE = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
 _SCALAR = re.compile(r'"(?:[^"\\]|\\.)*"|[^\s,\]\}]+')
 
 
@@ -35,6 +39,8 @@ class Piece:
 def split(text: str) -> list[str | Piece]:
     """A text, cut at the objects and arrays in it: plain text and pieces take turns.
 
+    A value that is nested deeper than `MOST_DEEP` is plain text.
+
     Example:
         >>> [piece if isinstance(piece, str) else piece.text for piece in split('a {"b": [1]} c {...}')]
         ['a ', '{"b": [1]}', ' c {...}']
@@ -47,14 +53,28 @@ def split(text: str) -> list[str | Piece]:
         except (json.JSONDecodeError, RecursionError):
             at += 1
             continue
-        parts += [text[plain:at], _read(text[at:end])]
-        plain = at = end
+        if _depth(text[at:end]) <= MOST_DEEP:
+            parts += [text[plain:at], _read(text[at:end])]
+            plain = end
+        at = end
     return [*parts, text[plain:]]
 
 
 def _bracket(text: str, at: int) -> int:
     found = [place for place in (text.find("{", at), text.find("[", at)) if place >= 0]
     return min(found, default=-1)
+
+
+def _depth(text: str) -> int:
+    """How deep a JSON value is nested: 1 for `[]`."""
+    depth = deepest = 0
+    for found in _STRUCTURE.finditer(text):
+        if found[0] in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif found[0] in "]}":
+            depth -= 1
+    return deepest
 
 
 def _read(text: str) -> Piece:
@@ -108,23 +128,37 @@ def with_sorted_keys(piece: Piece) -> str:
     )
 
 
-def with_shared_keys(one: Piece, other: Piece) -> tuple[str, str]:
-    """Both values without the members that the other lacks.
+def without_empty_extras(one: Piece, other: Piece) -> tuple[str, str]:
+    """Both values without the members that the other lacks and that say nothing: "", {}, [] or null.
 
-    Example:
-        >>> with_shared_keys(split('{"a": 1}')[1], split('{"a": 2, "b": ""}')[1])
+    Examples:
+        >>> without_empty_extras(split('{"a": 1}')[1], split('{"a": 2, "b": ""}')[1])
         ('{"a": 1}', '{"a": 2}')
+        >>> without_empty_extras(split('{"a": 1}')[1], split('{"a": 1, "b": 0}')[1])
+        ('{"a": 1}', '{"a": 1, "b": 0}')
     """
     if one.members is None or other.members is None or one.text[0] != other.text[0]:
         return one.text, other.text
     first, second = ({key: value for key, value, _ in _of(piece)} for piece in (one, other))
-    shared = {key: with_shared_keys(first[key], second[key]) for key in first if key in second}
     # An array's elements are told apart by their place alone: one more or less is another content.
     if one.text[0] == "[" and len(first) != len(second):
         return one.text, other.text
-    kept = [(key, _led(text, value, shared[key][0])) for key, value, text in _of(one) if key in shared]
-    theirs = [(key, _led(text, value, shared[key][1])) for key, value, text in _of(other) if key in shared]
-    return _rebuilt(one, kept, keep_order=True), _rebuilt(other, theirs, keep_order=True)
+    if len(first) < len(one.members) or len(second) < len(other.members):  # a key stands twice
+        return one.text, other.text
+    shared = {key: without_empty_extras(first[key], second[key]) for key in first if key in second}
+    made = [
+        [
+            (key, _led(text, value, shared[key][number]) if key in shared else text)
+            for key, value, text in _of(piece)
+            if key in shared or not _is_empty(value)
+        ]
+        for number, piece in enumerate((one, other))
+    ]
+    return _rebuilt(one, made[0], keep_order=True), _rebuilt(other, made[1], keep_order=True)
+
+
+def _is_empty(piece: Piece) -> bool:
+    return piece.members == () or piece.text in ('""', "null")
 
 
 def _of(piece: Piece) -> Iterator[tuple[str, Piece, str]]:
@@ -140,5 +174,5 @@ def _rebuilt(piece: Piece, members: list[tuple[str, str]], *, keep_order: bool =
     if piece.members is None:
         return piece.text
     if piece.text[0] == "{" and not keep_order:
-        members = sorted(members)
+        members = sorted(members, key=lambda member: member[0])  # a key that stands twice: in its order
     return piece.opening + piece.between.join(text for _, text in members) + piece.closing

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from kdfast.errors import DataError
 from kdfast.export.parity.conversation import api_messages, api_tools
-from kdfast.export.parity.difference import TOKENIZER, WAIVABLE, Difference, check_waivers, describe
+from kdfast.export.parity.difference import REFUSED, TOKENIZER, WAIVABLE, Difference, check_waivers, describe
 from kdfast.export.parity.records import ParityRecord
 from kdfast.export.parity.result import ParityCheck, Status
 
@@ -96,7 +96,14 @@ def check_prompts(
     }
     open_ = [one for one in differences if not set(one.causes) <= set(waivers)]
     status: Status = "failed" if open_ else ("waived" if differences else "passed")
-    return ParityCheck(name="prompt", status=status, figures=figures, problems=_problems(open_, waivers))
+    untemplated = figures["plain"] == len(compared)
+    return ParityCheck(
+        name="prompt",
+        status=status,
+        figures=figures,
+        problems=_problems(open_, waivers),
+        reason="the chat template is not measured: each record's prompt is plain text" if untemplated else "",
+    )
 
 
 def _compare(
@@ -110,7 +117,7 @@ def _compare(
             text = server.apply_template(api_messages(record.messages), tools, template_kwargs)
         except DataError as error:
             server.tokenize("")  # raises if the server is gone: that is no refusal
-            return Difference(line=record.line, causes=("refused",), message=_shortened(error.message))
+            return Difference(line=record.line, causes=(REFUSED,), message=_shortened(error.message))
     ids = server.tokenize(text)
     if ids == record.prompt_ids:
         return None

@@ -18,7 +18,7 @@ class ParityCheck:
         status: `waived` = it differs, and the user accepted every difference by name.
         figures: what was measured; JSON values. A figure that could not be measured is absent.
         problems: what is wrong, one sentence each, that names tensor, record or token.
-        reason: why it was not measured; "" = it was.
+        reason: why it, or a part of it, was not measured; "" = all of it was.
 
     Example:
         >>> ParityCheck(name="weights", status="passed", figures={"tensors": 12}).failed

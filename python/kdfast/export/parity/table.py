@@ -86,13 +86,20 @@ def _calls(figures: Mapping[str, Any]) -> list[str]:
     if "answers" not in figures:
         return []
     compared = figures["answers"] - figures["cut"]
-    parts = [
-        f"{figures['equal']} of {compared} answers and {figures['forced_equal']} of {figures['forced_answers']} right"
-    ]
-    parts[0] += " answers parsed as by kdfast"
-    parts.append(f"{figures['stopped_right']} of {figures['ended']} ends right")
+    parsed = [f"{figures['equal']} of {compared} answers"] if compared else []
+    if figures["forced_answers"]:
+        parsed.append(f"{figures['forced_equal']} of {figures['forced_answers']} right answers")
+    parts = [f"{' and '.join(parsed)} parsed as by kdfast"] if parsed else []
+    if figures["ended"]:
+        parts.append(f"{figures['stopped_right']} of {figures['ended']} ends right")
+    else:
+        parts.append("ends of answers not measured")
     if figures["cut"]:
         parts.append(f"{figures['cut']} cut off")
+    if figures.get("refused"):
+        parts.append(f"{figures['refused']} left out (refused by the server)")
+    if figures.get("forced_refused"):
+        parts.append(f"{figures['forced_refused']} right answers refused by the server")
     if figures.get("constrained"):
         parts.append(f"{figures['constrained']} changed by the server's grammar")
     return parts

@@ -15,7 +15,7 @@ from kdfast.config import DataConfig
 from kdfast.config.choices import Thinking
 from kdfast.data import load_template
 from kdfast.data.call_format import call_format
-from kdfast.data.token_rows import Reader, TokenRows, write_lines
+from kdfast.data.token_rows import TOO_LONG, Reader, TokenRows, write_lines
 from kdfast.errors import DataError
 from kdfast.recipes.requests import ModelSettings
 from kdfast.scoring import thinking_after
@@ -25,6 +25,20 @@ Json = dict[str, Any]
 _STAND_IN = "ok"
 """A record needs an answer; this one is not read."""
 _LONGEST = 2**20
+
+
+class TooLong(DataError):
+    """A conversation that is longer than any model's context; the exact length is not known.
+
+    Args:
+        at_least: how long it is, with the unit.
+    """
+
+    def __init__(self, at_least: str) -> None:
+        super().__init__(
+            f"the conversation is too long for the context; shorten it, or start again with /new: more than {at_least}"
+        )
+        self.at_least = at_least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +106,7 @@ class PromptMaker:
             messages: as in a record; the last one is the user's or a tool's.
 
         Raises:
+            TooLong: it is longer than 2**20 tokens, or than a line of records may be.
             DataError: the template refuses such messages or tools, or the reader of records does.
             OSError: the temporary folder cannot be written.
         """
@@ -101,6 +116,9 @@ class PromptMaker:
         with tempfile.TemporaryDirectory(prefix="kdfast-chat-") as folder:
             path = Path(folder) / "chat.jsonl"
             write_lines(path, [record])
+            most = self.reader.data.max_line_bytes
+            if path.stat().st_size > most:
+                raise TooLong(f"{most} bytes")
             rows = self._rows(path)
             ids = rows.prompt_ids(1)
             ends = [int(token) for token in rows.store.header()["kdfast.turn_end_ids"].split()]
@@ -111,6 +129,8 @@ class PromptMaker:
             rows = self.reader.rows(path)
         except DataError as error:
             raise DataError(f"the chat template cannot take this conversation: {error.message}") from None
+        if rows.refused.get(1) == TOO_LONG:
+            raise TooLong(f"{_LONGEST} tokens")
         if 1 in rows.refused:
             raise DataError(f"the chat template cannot take this conversation: {rows.refused[1]}")
         return rows

@@ -66,7 +66,7 @@ class Session:
             except _Refused as error:
                 if not self.interactive:
                     raise error.cause from None
-                self._say(f"  {error.cause}")
+                self.say(f"  {error.cause}")
             if self._over:
                 return
 
@@ -83,9 +83,9 @@ class Session:
         match name:
             case "new":
                 self.conversation.start_again()
-                self._say("  a new conversation")
+                self.say("  a new conversation")
             case "help":
-                self._say(HELP)
+                self.say(HELP)
             case "quit" | "exit":
                 self._over = True
             case "result":
@@ -100,13 +100,14 @@ class Session:
                 ConfigError("/result: no call waits for a result; ask for something that needs one")
             )
         if not text:
+            name = printable(waiting[0][1])
             raise _Refused(
-                ConfigError(f"/result: give the result, such as '/result 21 degrees': {waiting[0][1]} waits")
+                ConfigError(f"/result: give the result, such as '/result 21 degrees': {name} waits")
             )
         length = len(self.conversation.messages)
         self.conversation.give_result(text)
         if self.conversation.waiting:
-            self._say(f"  {self.conversation.waiting[0][1]} waits for its result")
+            self.say(f"  {self.conversation.waiting[0][1]} waits for its result")
         else:
             self._answer(length, waiting)
 
@@ -126,7 +127,7 @@ class Session:
         self._show(answer, len(prompt.ids), free)
         self.conversation.answer(answer.text, answer.calls, begun_thinking=prompt.thinking == "open")
         if answer.calls:
-            self._say(f"  /result TEXT answers in the place of {answer.calls[0].name}")
+            self.say(f"  /result TEXT answers in the place of {answer.calls[0].name}")
 
     def _generate(self, prompt: ChatPrompt, most: int) -> Answer:
         rules = AnswerRules(
@@ -142,27 +143,28 @@ class Session:
                     prompt,
                     self.maker.tokenizer,
                     rules,
-                    on_text=lambda text: self._say(printable(text), end=""),
+                    on_text=lambda text: self.say(text, end=""),
                     stop=lambda: pressed.asked,
                 )
             except FloatingPointError as error:
                 raise DataError(f"cannot answer: {error}", self.name) from error
-        self._say("")
+        self.say("")
         return answer
 
     def _show(self, answer: Answer, prompt_tokens: int, free: int) -> None:
         for line in call_lines(answer, self.maker):
-            self._say(line)
+            self.say(line)
         if answer.stopped:
-            self._say("  stopped")
+            self.say("  stopped")
         elif not answer.ended and len(answer.ids) == free:
-            self._say(f"  cut: the conversation is full ({self.room} tokens); /new starts again")
+            self.say(f"  cut: the conversation is full ({self.room} tokens); /new starts again")
         elif not answer.ended:
-            self._say(f"  cut after {len(answer.ids)} tokens; --max-new-tokens allows more")
-        self._say(time_line(answer, prompt_tokens, with_tools=bool(self.maker.tools)))
+            self.say(f"  cut after {len(answer.ids)} tokens; --max-new-tokens allows more")
+        self.say(time_line(answer, prompt_tokens, with_tools=bool(self.maker.tools)))
 
-    def _say(self, text: str, end: str = "\n") -> None:
-        self.console.out(text, end=end, highlight=False)
+    def say(self, text: str, end: str = "\n") -> None:
+        """Shows text. Whoever wrote it, a user, a tool's author or the model: it does not steer the terminal."""
+        self.console.out(printable(text), end=end, highlight=False)
 
 
 def call_lines(answer: Answer, maker: PromptMaker) -> list[str]:
@@ -174,8 +176,8 @@ def call_lines(answer: Answer, maker: PromptMaker) -> list[str]:
         if maker.schema is not None:
             issues = maker.schema.issues(call)
             verdict = "not valid" if issues else "valid"
-        lines.append(printable(f"  call: {call.name} {shown_arguments(call.arguments)}  ({verdict})"))
-        lines += [printable(f"    {issue['instance_path'] or '/'}: {issue['message']}") for issue in issues]
+        lines.append(f"  call: {call.name} {shown_arguments(call.arguments)}  ({verdict})")
+        lines += [f"    {issue['instance_path'] or '/'}: {issue['message']}" for issue in issues]
     lines += [f"  no call: one was begun ({reason})" for reason in answer.attempts]
     return lines
 

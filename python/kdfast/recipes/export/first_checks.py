@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 from dataclasses import replace
+from pathlib import Path
 
 from kdfast.config import load_config
 from kdfast.errors import ConfigError
+from kdfast.files import put_back
 from kdfast.recipes.export.request import ExportRequest
 from kdfast.recipes.first_look.files import check_tokenizer
 from kdfast.recipes.first_look.of_model import check_model, check_prompts
@@ -29,11 +32,12 @@ def look_before_exporting(request: ExportRequest) -> ExportRequest:
         DataError: the records or the tools are damaged.
         OSError: a file cannot be read.
     """
+    request = replace(request, out=request.out.resolve())
     if ExportFolder(request.model).holds_export:
         raise ConfigError(f"model: is an export already; name the run that it came from: {request.model}")
     directory = check_model(request.model)
     check_tokenizer(directory)
-    _check_free(request)
+    check_free(request)
     request = _with_records(request)
     if request.pre is not None and not request.verify:
         raise ConfigError(f"--pre: must be proven on records; leave out --no-verify: {request.pre}")
@@ -50,18 +54,62 @@ def look_before_exporting(request: ExportRequest) -> ExportRequest:
     return request
 
 
-def _check_free(request: ExportRequest) -> None:
-    out = request.out
-    if not out.exists() and not out.is_symlink():
-        return
-    if not out.is_dir():
-        raise ConfigError(f"--out: must be a folder, this is a file; name another path: {out}")
-    if not any(out.iterdir()):
-        return
-    if not ExportFolder(out).holds_export:
-        raise ConfigError(f"--out: holds other files, which would be lost; name a new folder: {out}")
-    if not request.replace:
+def check_free(request: ExportRequest) -> None:
+    """Checks that nothing but an older export is in the way, where the export and a failed one would be.
+
+    Args:
+        request: the request; `out` is resolved.
+
+    Raises:
+        ConfigError: files of somebody else are there, or an export that may not be replaced.
+        OSError: a folder cannot be read.
+    """
+    out, model = request.out, request.model.resolve()
+    if model == out or model.is_relative_to(out):
+        raise ConfigError(f"--out: holds the model that is exported; name a new folder: {out}")
+    # A kill may have taken the former export's name away.
+    put_back(out.parent, glob.escape(out.name))
+    if _holds_only_an_export(out, "--out") and not request.replace:
         raise ConfigError(f"--out: holds an export already; name a new folder, or add --replace: {out}")
+    _holds_only_an_export(failed_folder(out), "--out: where a failed export is left")
+
+
+def failed_folder(out: Path) -> Path:
+    """Where an export is left that differs from what was trained.
+
+    Example:
+        >>> failed_folder(Path("exports/small")).name
+        'small.failed'
+    """
+    return out.with_name(f"{out.name}.failed")
+
+
+def _holds_only_an_export(out: Path, name: str) -> bool:
+    """Whether an export is there, and nothing else; False = the place is free."""
+    if not out.exists():
+        return False
+    if not out.is_dir():
+        raise ConfigError(f"{name}: must be a folder, this is a file; name another path: {out}")
+    there = {path.relative_to(out).as_posix() for path in out.rglob("*") if not path.is_dir()}
+    if not there and not any(out.iterdir()):
+        return False
+    export = ExportFolder(out)
+    own = _own_files(export) if export.holds_export else set()
+    other = sorted(there - own) or ([] if own else [path.name for path in out.iterdir()])
+    if other:
+        raise ConfigError(
+            f"{name}: holds files of somebody else, which would be lost ({other[0]}); name a new folder: {out}"
+        )
+    return True
+
+
+def _own_files(export: ExportFolder) -> set[str]:
+    entries = export.document.get("files")
+    listed = entries if isinstance(entries, list) else []
+    return {
+        export.manifest.name,
+        *(str(one["file"]) for one in listed if isinstance(one, dict) and "file" in one),
+    }
 
 
 def _with_records(request: ExportRequest) -> ExportRequest:

@@ -68,8 +68,9 @@ def _write_grammar(student: Student, path: Path) -> dict[str, str]:
     """Writes the grammar of the tools; what is missing, and why."""
     tools = student.tools
     if not tools:
-        why = "the records do not share one set of tools; name one with --tools"
-        return {"grammar": why}
+        differ = "the records do not share one set of tools; name one with --tools"
+        known = any(record.tools for record in student.records)
+        return {"grammar": differ if known else "no tools are known: name them with --tools"}
     try:
         grammar = tool_grammar(tools, student.call_format or "")
     except (ConfigError, SchemaError) as error:

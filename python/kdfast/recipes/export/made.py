@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kdfast._rust import Tokenizer
-from kdfast.export.gguf import end_ids
+from kdfast.export.gguf.families import read_shape
 from kdfast.export.manifest import Manifest, describe_tensors, not_verified
 from kdfast.export.origin import data_of, fingerprints_of, source_of, teacher_of
 from kdfast.export.parity.result import ParityCheck
 from kdfast.export.serving import Serving
+from kdfast.model_files import written_context, written_end_ids
 from kdfast.recipes.export.request import NOT_ASKED
 from kdfast.recipes.export.student import Student
 
@@ -63,7 +63,7 @@ def manifest_of(
         teacher=teacher_of(student.config),
         data=data_of(student.config),
         parity=not_verified(NOT_ASKED) if parity is None else parity,
-        not_measured=not_measured or {},
+        not_measured={**(not_measured or {}), **student.left_out},
         gguf=gguf,
         asked=request.asked,
     )
@@ -77,14 +77,14 @@ def serving_of(student: Student, *, file: str = "", grammar: str = "") -> Servin
         file: the GGUF file's name.
         grammar: the file name of the grammar; "" = there is none.
     """
-    tokenizer = Tokenizer.from_file(student.directory / "tokenizer.json")
-    settings = json.loads((student.directory / "config.json").read_bytes())
+    directory, target = student.directory, student.request.target
+    tokenizer = Tokenizer.from_file(directory / "tokenizer.json")
     return Serving(
-        target=student.request.target,
+        target=target,
         file=file,
         call_format=student.call_format,
-        context=int(settings["max_position_embeddings"]),
-        stops=tuple(tokenizer.decode([end]) for end in end_ids(student.directory)),
+        context=read_shape(directory).context if target == "gguf" else written_context(directory),
+        stops=tuple(tokenizer.decode([end]) for end in written_end_ids(directory)),
         grammar=grammar,
     )
 

@@ -8,7 +8,7 @@ from kdfast.config import Config
 from kdfast.errors import ConfigError, DataError
 from kdfast.exit_codes import DONE
 from kdfast.model_files import converted_directory
-from kdfast.recipes.export.first_checks import look_before_exporting
+from kdfast.recipes.export.first_checks import check_free, look_before_exporting
 from kdfast.recipes.export.request import ExportRequest
 from kdfast.runs.export_folder import ExportFolder
 from kdfast.runs.folder import RunFolder
@@ -33,6 +33,8 @@ def look_before_training(config: Config) -> None:
         raise ConfigError(
             "export.verify: needs data.validation, held-out records to compare on; set that, or export.verify=false"
         )
+    for request in _requests(config):
+        check_free(request)
     if "gguf" not in export.targets:
         return
     if export.verify:
@@ -41,7 +43,9 @@ def look_before_training(config: Config) -> None:
         require_llama_cpp()
     from kdfast.export.gguf import check_parts
 
-    check_parts(_first_model(config), config.data.tokenizer)
+    check_parts(
+        _first_model(config), config.data.tokenizer
+    )  # the finished student's own files: `check_export`
 
 
 def _first_model(config: Config) -> Path | None:
@@ -98,14 +102,19 @@ def is_current(request: ExportRequest) -> bool:
     folder = ExportFolder(request.out)
     if not folder.holds_export:
         return False
+    student = RunFolder(request.model).student
     try:
         manifest = folder.document
-        if folder.gguf is not None:
-            folder.checked_hash(folder.gguf)
-    except (DataError, FileNotFoundError):
+        for entry in manifest["files"]:
+            folder.checked_hash(folder.path / entry["file"])
+        template = (student / "chat_template.jinja").read_bytes()
+    except (DataError, FileNotFoundError, KeyError, TypeError):
         return False  # a damaged one is made again
-    fingerprint = weights_fingerprint(RunFolder(request.model).student)
-    return manifest.get("asked") == request.asked and folder.fingerprint("model") == fingerprint
+    return (
+        manifest.get("asked") == request.asked
+        and folder.fingerprint("model") == weights_fingerprint(student)
+        and (folder.path / "chat_template.jinja").read_bytes() == template
+    )
 
 
 def _requests(config: Config) -> list[ExportRequest]:
@@ -119,7 +128,7 @@ def _requests(config: Config) -> list[ExportRequest]:
         ExportRequest(
             model=folder.path,
             target=target,
-            out=folder.export(target),
+            out=folder.export(target).resolve(),
             gguf_type=export.gguf_type if target == "gguf" else None,
             prompts=config.data.validation if export.verify else None,
             template_kwargs=config.data.template_kwargs,

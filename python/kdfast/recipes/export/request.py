@@ -57,7 +57,9 @@ class ExportRequest:
             >>> ExportRequest(model=Path("runs/first"), target="gguf", out=Path("out")).student_name
             'first'
         """
-        return self.name or self.model.resolve().name
+        from kdfast.export.origin import public_name
+
+        return self.name or public_name(self.model.resolve())
 
     @property
     def asked(self) -> dict[str, Any]:

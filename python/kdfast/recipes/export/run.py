@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import os
 import shutil
 from pathlib import Path
 
@@ -11,7 +13,8 @@ from kdfast.display import Display
 from kdfast.exit_codes import DONE, GATE_FAILED
 from kdfast.export.card import model_card
 from kdfast.export.manifest import write_manifest
-from kdfast.files import remove_leftovers, write_text_whole, written_whole
+from kdfast.files import write_text_whole, written_whole
+from kdfast.recipes.export.first_checks import failed_folder
 from kdfast.recipes.export.gguf import make_gguf
 from kdfast.recipes.export.hf import make_hf
 from kdfast.recipes.export.made import Made
@@ -50,7 +53,7 @@ def export(request: ExportRequest, display: Display | None = None) -> int:
     """
     display = display or Display()
     failed = failed_folder(request.out)
-    remove_leftovers(request.out.parent, request.out.name)
+    _remove_leftovers(request.out)
     try:
         with written_whole(request.out) as beside:
             made = _make(request, beside, display)
@@ -67,14 +70,24 @@ def export(request: ExportRequest, display: Display | None = None) -> int:
     return DONE
 
 
-def failed_folder(out: Path) -> Path:
-    """Where an export is left that differs from what was trained.
+def _remove_leftovers(out: Path) -> None:
+    """Removes what killed exports left beside their folder; those that other processes make now are theirs."""
+    for kind in ("tmp", "old"):
+        for path in out.parent.glob(f".{glob.escape(out.name)}.{kind}-*"):
+            if not _runs(path.name.rpartition("-")[2]):
+                shutil.rmtree(path, ignore_errors=True)
 
-    Example:
-        >>> failed_folder(Path("exports/small")).name
-        'small.failed'
-    """
-    return out.with_name(f"{out.name}.failed")
+
+def _runs(pid: str) -> bool:
+    if not pid.isdecimal() or int(pid) == os.getpid():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 def _make(request: ExportRequest, folder: Path, display: Display) -> Made:

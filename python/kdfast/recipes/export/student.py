@@ -16,6 +16,7 @@ from kdfast.data import KDDataset
 from kdfast.data.call_format import call_format
 from kdfast.data.template import load_template
 from kdfast.errors import ConfigError
+from kdfast.evaluate.left_out import LeftOut
 from kdfast.export.parity.records import ParityRecord, read_records
 from kdfast.pretrained import load_causal_lm
 from kdfast.quantized import TABLE_FILE, QuantizedTable, check_saved
@@ -25,6 +26,9 @@ from kdfast.recipes.first_look.of_tools import read_tools
 from kdfast.recipes.loaded_model import read_records as read_dataset
 from kdfast.recipes.requests import Settings
 from kdfast.runs.folder import RunFolder
+
+_LINES = 5
+"""Lines of records that are left out which are named."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +82,29 @@ class Student:
         Raises:
             DataError: bad records.
         """
-        request = self.request
-        if request.prompts is None:
+        if self.request.prompts is None:
             return None
-        settings = Settings(prompts=request.prompts, template_kwargs=request.template_kwargs)
-        return read_dataset(request.model, self.directory, settings, leave_out_bad_tools=True)[0]
+        return self._opened[0]
+
+    @cached_property
+    def _opened(self) -> tuple[KDDataset, list[LeftOut]]:
+        assert self.request.prompts is not None  # noqa: S101 - for the type checker
+        settings = Settings(prompts=self.request.prompts, template_kwargs=self.request.template_kwargs)
+        return read_dataset(self.request.model, self.directory, settings, leave_out_bad_tools=True)
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Which held-out records are not compared, and why; {} = all are."""
+        if self.dataset is None:
+            return {}
+        found = {}
+        bad, total = self._opened[1], len(self.dataset.one_row_a_record())
+        if bad:
+            lines = ", ".join(str(one.line) for one in bad[:_LINES])
+            found["records"] = f"{len(bad)} with tools that are no valid JSON Schema (line {lines})"
+        if total > len(self.records):
+            found["further records"] = f"{total - len(self.records)} after the first {len(self.records)}"
+        return found
 
     @cached_property
     def records(self) -> list[ParityRecord]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from kdfast.display import Display
 from kdfast.errors import ConfigError
 from kdfast.export.gguf import end_ids
+from kdfast.export.gguf.families import read_shape
 from kdfast.export.hf import check_hf
 from kdfast.export.parity.calls import Answering, check_calls
 from kdfast.export.parity.logits import check_logits
+from kdfast.export.parity.positions import position_problems
 from kdfast.export.parity.prompts import check_prompts
 from kdfast.export.parity.result import ParityCheck
 from kdfast.export.parity.weights import check_weights
@@ -49,7 +51,7 @@ def verify_gguf(student: Student, file: Path, shipped: Shipped, display: Display
     if dataset is None:
         raise ConfigError("--prompts: needed to compare the export on (held-out records, JSONL)")
     with display.working("verify", 4) as on_progress:
-        checks = [check_weights(file, shipped, student.directory, pre=request.pre)]
+        checks = [_weights(student, file, shipped)]
         shipped.put_into(student.model)
         records = student.records
         context = _context(student)
@@ -87,7 +89,29 @@ def verify_gguf(student: Student, file: Path, shipped: Shipped, display: Display
                     on_progress=_noted(on_progress, 3, "calls"),
                 )
         on_progress(4, "")
-    return {check.name: check for check in (*checks, logits, prompts, calls)}
+    found = {check.name: check for check in (*checks, logits, prompts, calls)}
+    return _proven(found, pre=request.pre)
+
+
+def _weights(student: Student, file: Path, shipped: Shipped) -> ParityCheck:
+    """Weights and keys of the file, and the positions that they make."""
+    found = check_weights(file, shipped, student.directory, pre=student.request.pre)
+    problems = position_problems(student.model, student.directory)
+    if not problems:
+        return found
+    return replace(found, status="failed", problems=(*found.problems, *problems))
+
+
+def _proven(checks: Checks, *, pre: str | None) -> Checks:
+    """The checks, of which some failed if they could not be made: nothing leaves by a proof that was not made."""
+    logits, prompts = checks["logits"], checks["prompt"]
+    if "positions" not in logits.figures:
+        why = f"llama.cpp computed nothing: {logits.reason}; name other records with --prompts"
+        checks["logits"] = replace(logits, status="failed", problems=(*logits.problems, why))
+    if pre is not None and prompts.status != "passed" and not prompts.failed:
+        why = f"--pre {pre} is not proven: no record's prompt was compared and equal"
+        checks["prompt"] = replace(prompts, status="failed", problems=(*prompts.problems, why))
+    return checks
 
 
 def verify_hf(student: Student, directory: Path) -> Checks:
@@ -126,6 +150,5 @@ def _noted(on_progress: Callable[[int, str], None], part: int, what: str) -> Cal
 
 def _context(student: Student) -> int:
     """Tokens that the longest record and an answer take, within what the student was made for."""
-    settings = json.loads((student.directory / "config.json").read_bytes())
     longest = max((len(record.ids) for record in student.records), default=0)
-    return int(min(settings["max_position_embeddings"], longest + ANSWER_TOKENS))
+    return min(read_shape(student.directory).context, longest + ANSWER_TOKENS)

@@ -76,7 +76,8 @@ def check_model(path: Path, *, name: str = "model") -> Path:
         the directory of its files, see `model_folder`.
 
     Raises:
-        ConfigError: there is no model, or it has no tokenizer.json; or it is an export, and llama.cpp is not installed.
+        ConfigError: there is no model, or it has no tokenizer.json; or it is an export, and llama.cpp is not installed,
+            or its manifest is gone.
         DataError: it is an export, and its manifest is damaged or its GGUF file not what was exported.
         OSError: its config.json cannot be read.
     """
@@ -86,9 +87,60 @@ def check_model(path: Path, *, name: str = "model") -> Path:
         _check_export(export, name)
         return directory
     check_model_directory(directory, error=ConfigError, name=name)
+    _check_manifest(directory, name)
     if not (directory / "tokenizer.json").is_file():
         raise ConfigError(f"{name}: has no tokenizer.json; give a Hugging Face model directory: {directory}")
     return directory
+
+
+def _check_manifest(directory: Path, name: str) -> None:
+    """An export for llama.cpp whose manifest is gone looks like a model directory without weights."""
+    if ExportFolder(directory).holds_export or not any(directory.glob("*.gguf")):
+        return
+    if not any(any(directory.glob(pattern)) for pattern in ("model*.safetensors", "*.bin")):
+        raise ConfigError(
+            f"{name}: this folder has a .gguf file and no manifest.json of an export; export again (`kdfast export`): "
+            f"{directory}"
+        )
+
+
+def check_not_failed(path: Path, *, name: str = "model") -> None:
+    """Refuses an export that is not what was trained, whatever its target.
+
+    Args:
+        path: what the user named.
+        name: how messages call the model.
+
+    Raises:
+        ConfigError: it is such an export, or there is no model.
+        DataError: the export's manifest is damaged.
+        OSError: it cannot be read.
+    """
+    folder = ExportFolder(model_folder(path, name=name))
+    if folder.holds_export and folder.failed_checks:
+        raise ConfigError(
+            f"{name}: this export differs from what was trained: {', '.join(folder.failed_checks)}; mend the cause and "
+            f"export again (`kdfast export`): {path}"
+        )
+
+
+def export_warning(path: Path) -> str | None:
+    """What to say before an export answers that failed its checks, or was not compared; None = nothing.
+
+    Args:
+        path: what the user named: a Hugging Face directory, a run folder, or the folder of an export.
+
+    Raises:
+        ConfigError, DataError, OSError: as for `check_not_failed`.
+    """
+    folder = ExportFolder(model_folder(path))
+    if not folder.holds_export:
+        return None
+    if folder.failed_checks:
+        return f"this export differs from what was trained: {', '.join(folder.failed_checks)}; do not ship it"
+    if folder.unverified:
+        return f"this export was not compared with what was trained: {', '.join(folder.unverified)}"
+    return None
 
 
 def _check_export(export: ExportFolder, name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ def read_tools(file: Path, *, name: str = "--tools") -> list[dict[str, Any]]:
 
     Raises:
         ConfigError: there is no such file.
-        DataError: it is no JSON, holds no list of tools, or a tool's parameters are no valid JSON Schema.
+        DataError: it is no JSON, holds no list of tools, or a tool's parameters are no valid JSON Schema; a tool's name
+            is empty, or another tool's.
         OSError: it cannot be read.
 
     Example:
@@ -48,4 +50,18 @@ def read_tools(file: Path, *, name: str = "--tools") -> list[dict[str, Any]]:
         ToolSchema(tools)
     except SchemaError as error:
         raise DataError(f"{name}: {error}; give {_FORM}", str(file)) from None
+    _check_names([ToolSchema([tool]).names[0] for tool in tools], file, name)
     return tools
+
+
+def _check_names(names: Sequence[str], file: Path, option: str) -> None:
+    """Refuses what the core accepts in a record: a tool that is there twice, word for word, or has an empty name."""
+    place: dict[str, int] = {}
+    for at, name in enumerate(names):
+        if not name.strip():
+            raise DataError(
+                f"{option}: tools[{at}]: the name is empty; give the tool one: {name!r}", str(file)
+            )
+        first = place.setdefault(name, at)
+        if first != at:
+            raise DataError(f"{option}: tools[{at}] repeats tools[{first}]; remove one: {name!r}", str(file))

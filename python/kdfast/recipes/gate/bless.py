@@ -11,6 +11,7 @@ from kdfast.display import Display
 from kdfast.files import check_file
 from kdfast.gates import PairedDecision, baseline_bundle, noise_floor, write_baseline
 from kdfast.recipes import loaded_model
+from kdfast.recipes.first_look.of_model import check_not_failed, export_warning
 from kdfast.recipes.gate.contest import Contest, Side
 from kdfast.recipes.gate.run import report_of
 from kdfast.recipes.gate.trial import check_prompts, decide
@@ -30,13 +31,17 @@ def bless(request: BlessRequest) -> int:
         0.
 
     Raises:
-        ConfigError: there is no such model or device.
+        ConfigError: there is no such model or device; or it is an export that is not what was trained.
         DataError: bad records, or fewer than ten; a prompt that is too long; logits that are NaN; an answer whose
             times cannot be measured.
         OSError: a file cannot be read or written.
     """
+    check_not_failed(request.model)
     check_file(request.out)
     display = Display()
+    warning = export_warning(request.model)
+    if warning:
+        display.console.print(f"  {'warning':<12} {warning}", highlight=False, soft_wrap=True, markup=False)
     with ExitStack() as opened:
         model = opened.enter_context(loaded_model.load(request.model, request))
         check_prompts(model)

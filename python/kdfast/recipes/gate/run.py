@@ -11,7 +11,7 @@ from kdfast.display import Display
 from kdfast.errors import ConfigError
 from kdfast.gates.evidence import Report
 from kdfast.recipes import loaded_model
-from kdfast.recipes.first_look.of_model import check_same_engine
+from kdfast.recipes.first_look.of_model import check_not_failed, check_same_engine, export_warning
 from kdfast.recipes.gate.contest import Contest, Side
 from kdfast.recipes.gate.judging import Judging
 from kdfast.recipes.gate.reports import check_runs
@@ -44,19 +44,23 @@ def gate(
         The exit code: 0, or 3 when a gate failed.
 
     Raises:
-        ConfigError: there is no such model or device; one model is an export and the other is not; the models do not
-            read the same prompts; the baseline is of another model than the blessed one.
+        ConfigError: there is no such model or device; one model is an export and the other is not; an export is not
+            what was trained; the models do not read the same prompts; the baseline is of another model than the
+            blessed one.
         DataError: bad records, or none; fewer than ten for the gates of time; a prompt that is too long; a damaged
             baseline; logits that are NaN.
         OSError: a file cannot be read or written.
     """
+    check_not_failed(request.candidate, name="candidate")
     if request.blessed is not None:
+        check_not_failed(request.blessed, name="blessed")
         check_same_engine(request.candidate, request.blessed)
     judging.check()
     if request.reports is not None:
         request.reports.mkdir(parents=True, exist_ok=True)
     baseline = judging.baseline()
     display = Display()
+    _warn(request, display)
     with ExitStack() as opened:
         candidate = opened.enter_context(loaded_model.load(request.candidate, request, name="candidate"))
         if request.blessed is None:
@@ -67,6 +71,15 @@ def gate(
         _check_alike(candidate, blessed, judging)
         _check_blessed(blessed, baseline)
         return _against(request, judging, (candidate, blessed), display, candidate_engine)
+
+
+def _warn(request: GateRequest, display: Display) -> None:
+    for name, path in (("candidate", request.candidate), ("blessed", request.blessed)):
+        warning = None if path is None else export_warning(path)
+        if warning:
+            display.console.print(
+                f"  {'warning':<12} {name}: {warning}", highlight=False, soft_wrap=True, markup=False
+            )
 
 
 def _against(

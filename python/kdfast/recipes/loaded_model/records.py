@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from kdfast.config import load_config
 from kdfast.data import DEFAULT_SHAPES, KDDataset, load_template
@@ -18,6 +19,15 @@ from kdfast.runs.folder import RunFolder
 _LONGEST_SHAPE = (
     2**20
 )  # so that no record is too long for the dataset; the model's own limit is checked later
+
+_AS_IN_TRAINING = (
+    "allow_reasoning",
+    "on_error",
+    "max_rejected_fraction",
+    "max_line_bytes",
+    "content_tokens",
+)
+"""How a run's lines are read: what training accepted is accepted here, too."""
 
 
 def read_records(
@@ -36,7 +46,11 @@ def read_records(
         OSError: a file cannot be read.
     """
     folder = RunFolder(named)
-    shapes = load_config(folder.config).data.shapes if folder.holds_run else DEFAULT_SHAPES
+    run = load_config(folder.config).data if folder.holds_run else None
+    shapes = DEFAULT_SHAPES if run is None else run.shapes
+    as_in_training: dict[str, Any] = (
+        {} if run is None else {name: getattr(run, name) for name in _AS_IN_TRAINING}
+    )
     # The records are read in the format that the template writes; `settings.formats` is about answers.
     template = load_template(settings.template, directory, settings.template_kwargs, key="--template")
     written = call_format(template.compile())
@@ -49,6 +63,7 @@ def read_records(
         template_kwargs=settings.template_kwargs,
         tool_call_format=written or named_format,
         invalid_calls="keep",  # a right answer is shown and compared here, not learned
+        **as_in_training,
     )
     try:
         return opened(settings.prompts), []

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from kdfast.config import Config
+from kdfast.config import Config, QuantConfig
 from kdfast.distributed.ranks import Ranks
 from kdfast.errors import ConfigError
+from kdfast.export.gguf import check_supported
 from kdfast.pretrained import check_sizes
 from kdfast.quantized import plan_model
 from kdfast.recipes.train.data import RunData
@@ -65,3 +68,31 @@ def check_student(
         note = save(student, optimizer, keep_last=kept, terms=terms)
     ranks.wait()
     return note
+
+
+def check_export(config: Config, student: Any, write_student: Callable[..., None]) -> None:
+    """Checks on the student's own files that llama.cpp can run it, if the run shall export it so.
+
+    Args:
+        config: the run's config.
+        student: the bare model.
+        write_student: `write_student(model, directory, weights=False)` writes all its files but the weights.
+
+    Raises:
+        ConfigError: it cannot, or the type of weights that is asked for does not divide a tensor; says the remedy.
+        OSError: the temporary folder cannot be written.
+    """
+    if "gguf" not in config.export.targets:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        write_student(student, Path(folder), weights=False)
+        check_supported(Path(folder))
+    kind = config.export.gguf_type or "q8_0"
+    if kind == "f16" or config.quant.enabled:
+        return
+    try:
+        plan_model(student, QuantConfig(format=kind))
+    except ConfigError as error:
+        raise ConfigError(
+            f"export.gguf_type: {kind} cannot hold this student ({error}); set export.gguf_type=f16"
+        ) from None

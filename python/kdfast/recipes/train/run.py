@@ -28,7 +28,7 @@ from kdfast.recipes.train.final import (
     take_final_weights,
     write_origin,
 )
-from kdfast.recipes.train.first_checks import check_student
+from kdfast.recipes.train.first_checks import check_export, check_student
 from kdfast.recipes.train.gates import FinalGates, blessed_reports, gates_without_prompts
 from kdfast.recipes.train.live_teacher import FrozenTeacher, load_live_teacher, with_layers
 from kdfast.recipes.train.loop import Loop
@@ -152,6 +152,7 @@ class Run:
         )
         if note:
             self.warn(note)
+        check_export(config, self.student, self._write_student)
 
     def warn(self, text: str) -> None:
         """Prints a warning."""

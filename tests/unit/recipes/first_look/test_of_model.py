@@ -16,10 +16,12 @@ from kdfast.llama_cpp.library import load_library
 from kdfast.recipes.first_look.of_model import (
     check_export_settings,
     check_model,
+    check_not_failed,
     check_prompts,
     check_same_engine,
     check_unconstrained,
     export_of,
+    export_warning,
     model_folder,
 )
 from kdfast.recipes.requests import ModelSettings
@@ -107,6 +109,54 @@ def test_an_export_for_hugging_face_is_a_model_directory(export: Path) -> None:
     assert check_model(export) == export
     assert export_of(export) is None
     check_export_settings(export, ModelSettings(dtype="bf16"))
+
+
+def test_an_export_whose_manifest_is_gone_says_so(export: Path) -> None:
+    told = rf"^candidate: this folder has a \.gguf file and no manifest\.json.*kdfast export.*: {export}$"
+    for content in (None, '{"kind": "web_app"}'):
+        (export / "manifest.json").unlink()
+        if content is not None:
+            (export / "manifest.json").write_text(content, encoding="utf-8")
+        with pytest.raises(ConfigError, match=told):
+            check_model(export, name="candidate")
+    (export / "model.safetensors").touch()  # a model directory that also has a GGUF file
+    assert check_model(export) == export
+
+
+def with_parity(export: Path, target: str = "gguf", **statuses: str) -> Path:
+    document = json.loads((export / "manifest.json").read_text())
+    document |= {"target": target, "parity": {name: {"status": one} for name, one in statuses.items()}}
+    (export / "manifest.json").write_text(json.dumps(document), encoding="utf-8")
+    return export
+
+
+PASSED = dict.fromkeys(("weights", "logits", "prompt", "calls"), "passed")
+
+
+def test_an_export_that_failed_is_refused_and_warned_of(model: Path, export: Path) -> None:
+    for target in ("gguf", "hf"):
+        with_parity(export, target, **PASSED | {"prompt": "failed", "calls": "failed"})
+        told = rf"^blessed: this export differs from what was trained: prompt, calls; .*kdfast export.*: {export}$"
+        with pytest.raises(ConfigError, match=told):
+            check_not_failed(export, name="blessed")
+        assert (
+            export_warning(export)
+            == "this export differs from what was trained: prompt, calls; do not ship it"
+        )
+    with_parity(export, **PASSED | {"prompt": "waived"})
+    for fine in (export, model):
+        check_not_failed(fine)
+        assert export_warning(fine) is None
+
+
+def test_an_export_that_was_not_compared_is_warned_of(export: Path) -> None:
+    told = "this export was not compared with what was trained: "
+    assert export_warning(export) == told + "weights, logits, prompt, calls"
+    with_parity(export, **PASSED | {"logits": "not_measured"})
+    check_not_failed(export)
+    assert export_warning(export) == told + "logits"
+    with_parity(export, "hf", **PASSED | {"logits": "not_measured", "calls": "not_measured"})
+    assert export_warning(export) is None
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "m.gguf"])
