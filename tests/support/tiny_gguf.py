@@ -138,7 +138,7 @@ def _add_tokenizer(writer, config, directory, pre):
     writer.add_token_list(pieces)
     writer.add_token_types([int(_token_type(id_, names, added)) for id_ in range(config.vocab_size)])
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in document["model"]["merges"]]
-    writer.add_token_merges(merges or ["Ġ Ġ"])  # an empty list has no type; this one makes no known piece
+    writer.add_token_merges(merges or ["ĠĠ ĠĠ"])  # an empty list has no type; this one makes no known piece
     writer.add_eos_token_id(config.eos_token_id)
     writer.add_add_bos_token(False)
 

@@ -162,7 +162,9 @@ def _parity(manifest: Manifest) -> str:
 
 def _limits(manifest: Manifest, run: RunFiles | None) -> str:
     lines = [f"- Not measured: {cell(what)}: {cell(why)}" for what, why in manifest.gaps.items()]
-    trained = "It was trained on prompts with tools, rendered" if _is_run(manifest) else "Its prompts are rendered"
+    trained = (
+        "It was trained on prompts with tools, rendered" if _is_run(manifest) else "Its prompts are rendered"
+    )
     lines += [
         f"- {trained} by the chat template that ships with it. Another template, or none, is another prompt: nothing"
         " here holds for it.",

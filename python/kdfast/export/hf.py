@@ -126,6 +126,9 @@ def check_hf(directory: Path, source: Path) -> ParityCheck:
     problems = [problem for file in files for problem in _differences(file, directory, source)]
     strange = sorted({path.relative_to(directory) for path in directory.rglob("*.safetensors")} - set(files))
     problems += [f"{path}: the student has no such file of weights" for path in strange]
+    problems += [
+        problem for file in files if file.suffix == ".safetensors" for problem in _not_finite(source / file)
+    ]
     loads = not problems and _loads(directory, problems)
     tensors = [name for file in files if file.suffix == ".safetensors" for name in _names(source / file)]
     return ParityCheck(
@@ -221,6 +224,14 @@ def _names(path: Path) -> list[str]:
             return list(file.keys())
     except SafetensorError as error:
         raise DataError(f"the weights are damaged ({error}); {_SAVE_AGAIN}", str(path)) from error
+
+
+def _not_finite(path: Path) -> Iterator[str]:
+    with safe_open(path, framework="pt") as file:
+        for name in list(file.keys()):
+            tensor = file.get_tensor(name)
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                yield f"{path.name}: tensor {name} has a weight that is no finite number; train the student again"
 
 
 def _differing_tensors(copy: Path, original: Path) -> list[str]:

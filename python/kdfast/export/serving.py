@@ -32,7 +32,7 @@ class Serving:
         target: the export's target.
         file: the GGUF file's name; "" for the target `hf`.
         call_format: the format in which the template writes calls; None = in none that kdfast reads.
-        context: the most tokens that the model reads (`max_position_embeddings`).
+        context: the most tokens that the model reads (`max_position_embeddings`); None = its files do not say.
         stops: the texts of the tokens that end an answer.
         grammar: the file name of the tool set's grammar; "" = there is none.
     """
@@ -40,7 +40,7 @@ class Serving:
     target: Literal["gguf", "hf"]
     file: str
     call_format: str | None
-    context: int
+    context: int | None
     stops: tuple[str, ...]
     grammar: str = ""
 
@@ -60,7 +60,8 @@ def modelfile(serving: Serving) -> str:
         PARAMETER stop "<|im_end|>"
     """
     lines = [f"# {line}" for line in _OLLAMA]
-    lines += [f"FROM ./{serving.file}", "TEMPLATE {{ .Prompt }}", f"PARAMETER num_ctx {serving.context}"]
+    lines += [f"FROM ./{serving.file}", "TEMPLATE {{ .Prompt }}"]
+    lines += [f"PARAMETER num_ctx {serving.context}"] if serving.context is not None else []
     lines += ["PARAMETER temperature 0", *(_stop(stop) for stop in dict.fromkeys(serving.stops) if stop)]
     return "\n".join([*lines, ""])
 
@@ -74,9 +75,9 @@ def serving_text(serving: Serving) -> str:
 def _gguf_parts(serving: Serving) -> list[str]:
     parts = [
         "**llama-server** (llama.cpp) renders the chat template that is in the file; `--jinja` lets it:",
-        _code("bash", f"llama-server -m {serving.file} --jinja -c {serving.context} --temp 0"),
-        "Send `messages` and `tools` to `/v1/chat/completions`, with `temperature` 0. Whether its parser finds the"
-        " calls that kdfast finds is the check `calls` under Parity.",
+        _code("bash", f"llama-server -m {serving.file} --jinja{_context(serving, '-c')} --temp 0"),
+        "Send `messages` and `tools` (in OpenAI's form) to `/v1/chat/completions`, with `temperature` 0. Whether its"
+        " parser finds the calls that kdfast finds is the check `calls` under Parity.",
     ]
     if serving.call_format is None:
         parts.append(_own_reading(serving))
@@ -104,7 +105,7 @@ def _hf_parts(serving: Serving) -> list[str]:
 
 
 def _vllm(serving: Serving) -> list[str]:
-    command = f"vllm serve DIR --max-model-len {serving.context}"
+    command = f"vllm serve DIR{_context(serving, '--max-model-len')}"
     parser = VLLM_PARSERS.get(serving.call_format or "")
     if parser is None:
         return [_code("bash", command), f"vLLM has no parser for this format. {_own_reading(serving)}"]
@@ -114,6 +115,11 @@ def _vllm(serving: Serving) -> list[str]:
             "This parser needs `[TOOL_CALLS]` as one token of the tokenizer; without it vLLM does not start."
         )
     return [*parts, "vLLM was not run by the export: its parser was not compared with kdfast's."]
+
+
+def _context(serving: Serving, option: str) -> str:
+    """The option that names the context, with a blank before it; without a known one the server's own rule holds."""
+    return "" if serving.context is None else f" {option} {serving.context}"
 
 
 def _own_reading(serving: Serving) -> str:

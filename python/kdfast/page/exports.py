@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kdfast.page.checks import Check
@@ -14,7 +14,7 @@ from kdfast.runs.reading import RunFiles
 STATUSES = {"passed": "passed", "waived": "inconclusive", "failed": "failed", "not_measured": "skipped"}
 """The status of a check -> the style in which the page shows it."""
 
-_FIGURES = {
+_FIGURES: Mapping[str, Sequence[tuple[str, Sequence[str]]]] = {
     "weights": [("{:.0f} tensors", ("tensors",))],
     "logits": [
         ("mean KL {:.2g} nats at {:.0f} positions", ("mean_kl", "positions")),

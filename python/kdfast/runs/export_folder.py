@@ -14,7 +14,7 @@ from kdfast.runs.node import Node
 
 EXPORT_KIND = "kdfast.export"
 SCHEMA_VERSION = "1.0"
-CHECKS = {"gguf": ("weights", "logits", "prompt", "calls"), "hf": ("weights", "prompt")}
+TARGET_CHECKS = {"gguf": ("weights", "logits", "prompt", "calls"), "hf": ("weights", "prompt")}
 """A target -> the checks that an export must pass. For `hf`, logits and calls are never measured."""
 
 STATUSES = ("passed", "waived", "failed", "not_measured")
@@ -113,20 +113,8 @@ class ExportFolder:
             DataError, OSError: as for `failed_checks`.
         """
         statuses = self._statuses()
-        asked = CHECKS.get(self.target, CHECKS["gguf"])
+        asked = TARGET_CHECKS.get(self.target, TARGET_CHECKS["gguf"])
         return tuple(name for name in asked if statuses.get(name, "not_measured") == "not_measured")
-
-    def _statuses(self) -> dict[str, str]:
-        """A check -> how it ended; one that was measured in part, and did not fail, counts as not measured."""
-        parity = self.node.find("parity")
-        found = {}
-        for name, check in parity.items() if parity is not None else ():
-            status = check["status"].text()
-            if status not in STATUSES:
-                raise check["status"].wrong(f"one of {', '.join(STATUSES)}")
-            in_part = check.find("reason") is not None and status != "failed"
-            found[name] = "not_measured" if in_part else status
-        return found
 
     @property
     def target(self) -> str:
@@ -197,6 +185,18 @@ class ExportFolder:
         known = self.document.get("fingerprints")
         value = known.get(name) if isinstance(known, dict) else None
         return value if isinstance(value, str) and value else None
+
+    def _statuses(self) -> dict[str, str]:
+        """A check -> how it ended; one that was measured in part, and did not fail, counts as not measured."""
+        parity = self.node.find("parity")
+        found = {}
+        for name, check in parity.items() if parity is not None else ():
+            status = check["status"].text()
+            if status not in STATUSES:
+                raise check["status"].wrong(f"one of {', '.join(STATUSES)}")
+            in_part = check.find("reason") is not None and status != "failed"
+            found[name] = "not_measured" if in_part else status
+        return found
 
     def _entry(self, file: Path) -> dict[str, Any]:
         """What the manifest's list of files says of a file; empty = nothing.

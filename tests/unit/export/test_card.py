@@ -152,3 +152,13 @@ def test_a_name_cannot_write_markup():
     text = card(source={"kind": "model", "name": "<img src=x>\n## Gates"})
     assert "<img" not in text
     assert text.count("\n## Gates\n") == 1
+
+
+def test_a_model_that_is_no_run_is_not_said_to_be_distilled():
+    text = card(source={"kind": "model", "name": "SmolLM2"}, data={})
+    head, _, intro = parts(text)
+    assert head["tags"] == ["tool-calling", "function-calling", "kdfast", "gguf", "llama.cpp"]
+    assert "calls tools, exported by kdfast from the model `SmolLM2`." in intro
+    assert "distillation" not in text
+    assert "It was trained on" not in text
+    assert "trained by knowledge distillation and exported by kdfast from the run `first`" in card()

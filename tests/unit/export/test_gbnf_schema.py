@@ -101,3 +101,57 @@ def test_what_no_grammar_holds_is_said_and_still_parses(schema, said):
 def test_a_schema_that_is_no_object_is_loosened():
     rules = SchemaRules("t", {"properties": {"a": "string"}, "required": ["a"]})
     assert rules.loosened == ["arguments.a: a schema that is no object"]
+
+
+NAMED = {"a": {"type": "string"}, "b": {"type": "string"}, "c": {"type": "integer"}}
+EITHER = [{"required": ["a"]}, {"required": ["b"]}]
+VALID = [{"a": "x"}, {"a": "x", "c": 1}, {"a": "x", "b": "y"}, {"b": "y"}]
+
+
+@pytest.mark.parametrize(
+    ("beside", "said"),
+    [
+        ({"anyOf": EITHER}, ["anyOf"]),
+        ({"oneOf": EITHER}, ["oneOf"]),
+        ({"allOf": [{"minProperties": 1}]}, ["allOf"]),
+        ({"anyOf": EITHER, "allOf": [{"minProperties": 1}]}, ["anyOf", "allOf"]),
+        ({"$ref": "#/$defs/some", "$defs": {"some": {"required": ["a"]}}}, ["$ref"]),
+        ({"$ref": "#/$defs/some", "anyOf": EITHER}, ["$ref", "anyOf"]),
+    ],
+)
+@pytest.mark.parametrize("where", ["top", "inner"])
+def test_a_combiner_beside_properties_forbids_no_valid_call(beside, said, where):
+    whole = {"type": "object", "properties": NAMED, **beside}
+    place = "f: arguments" if where == "top" else "f: arguments.a"
+    parameters = whole if where == "top" else {"properties": {"a": whole}, "required": ["a"]}
+    text = tool_grammar([{"name": "f", "parameters": parameters}])
+    grammar = LlamaGrammar(text)
+    for value in VALID:
+        assert grammar.accepts(text_of("f", value if where == "top" else {"a": value})), value
+    wrong = {"c": "1"}
+    assert not grammar.begins(text_of("f", wrong if where == "top" else {"a": wrong}))
+    noted = [line for line in text.splitlines() if line.startswith("#   ")]
+    assert noted == [f"#   {json.dumps(f'{place}: {keyword}')}" for keyword in said]
+
+
+def test_two_combiners_alone_forbid_nothing():
+    schema = {"anyOf": EITHER, "allOf": [{"properties": NAMED}]}
+    for value in VALID:
+        assert holds(schema, value)
+
+
+@pytest.mark.parametrize(
+    "note", [{"description": "d", "title": "t"}, {"type": "object"}, {"minProperties": 1}]
+)
+def test_notes_and_what_no_rule_holds_leave_the_branches(note):
+    branches = [{"properties": {"x": {"type": "integer"}}, "required": ["x"]}]
+    for schema in ({"anyOf": branches, **note}, {"allOf": branches, **note}):
+        assert holds(schema, {"x": 1})
+        assert not holds(schema, {"x": "1"})
+
+
+@pytest.mark.parametrize("required", [True, "ab"])
+def test_required_that_is_no_list_is_loosened(required):
+    rules = SchemaRules("t", {"properties": {"a": {"type": "integer"}}, "required": required})
+    assert rules.loosened == ["arguments: required"]
+    assert holds({"properties": {"a": {"type": "integer"}}, "required": required}, {})

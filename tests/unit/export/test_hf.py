@@ -252,3 +252,16 @@ def test_a_damaged_index_is_named(student, tmp_path, text):
     (student / "model.safetensors.index.json").write_text(text)
     with pytest.raises(DataError, match=r"index.json: .*save the model again"):
         export_hf(student, out(tmp_path))
+
+
+def test_a_weight_that_is_no_number_fails(tmp_path, student):
+    path = student / "model.safetensors"
+    tensors = load_file(path)
+    tensors["model.norm.weight"][3] = float("nan")
+    save_file(tensors, path, metadata={"format": "pt"})
+    out = tmp_path / "out"
+    out.mkdir()
+    export_hf(student, out)
+    found = check_hf(out, student)
+    assert found.failed
+    assert "tensor model.norm.weight has a weight that is no finite number" in found.problems[0]

@@ -5,10 +5,13 @@ import re
 import runpy
 
 import pytest
-from tiny_models import TEMPLATE, TURN_END, write_model
+import torch
+from tiny_models import TEMPLATE, TURN_END, byte_pieces, tiny_llama, write_model, write_tokenizer
 
 from kdfast._rust import tool_call_formats
 from kdfast.export.serving import VLLM_PARSERS, Serving, modelfile, serving_text
+
+MARK, MARK_ID = "<|im_start|>", 257  # a special token
 
 
 def serving(**changes):
@@ -89,8 +92,74 @@ def test_the_snippet_for_transformers_answers(tmp_path, monkeypatch):
     assert prompt.endswith("<|im_start|>assistant\n")
 
 
+@pytest.mark.parametrize(("most", "written"), [(256, MARK + "ab"), (2, MARK + "a")])
+def test_the_snippet_for_transformers_keeps_the_mark_of_a_call(tmp_path, monkeypatch, most, written):
+    """Answers that end with an end token, and answers that are cut."""
+    directory = write_tokenizer(tmp_path / "DIR")
+    model = tiny_llama(layers=1)
+    line_feed, *said = [byte_pieces().index(sign) for sign in "Ċab"]
+    answer = [line_feed, MARK_ID, *said, 258]
+    with torch.no_grad():
+        layer, embedding = model.model.layers[0], model.model.embed_tokens.weight
+        layer.self_attn.o_proj.weight.zero_()
+        layer.mlp.down_proj.weight.zero_()  # the last state is the last token's embedding
+        embedding.div_(embedding.norm(dim=1, keepdim=True))
+        model.lm_head.weight.zero_()
+        model.lm_head.weight[answer[1:]] = 10 * embedding[answer[:-1]]
+    model.generation_config.eos_token_id = [256, 258]
+    model.save_pretrained(directory)
+    (directory / "chat_template.jinja").write_text(TEMPLATE)
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": TURN_END, "pad_token": TURN_END}
+    (directory / "tokenizer_config.json").write_text(json.dumps(settings))
+    monkeypatch.chdir(tmp_path)
+    code = python_of(serving_text(serving(target="hf")))
+    (tmp_path / "snippet.py").write_text(code.replace("max_new_tokens=256", f"max_new_tokens={most}"))
+    names = {"messages": [{"role": "user", "content": "Hi"}], "tools": [{"name": "f"}]}
+    assert runpy.run_path("snippet.py", init_globals=names)["answer"] == written
+
+
 def test_the_snippet_for_a_grammar_is_valid_python():
     code = python_of(serving_text(serving(grammar="tools.gbnf")))
     compile(code, "snippet", "exec")
     assert 'pathlib.Path("tools.gbnf")' in code
     assert "{{" not in code
+
+
+@pytest.mark.slow
+def test_the_snippet_for_a_grammar_keeps_the_mark_of_a_call(tmp_path, monkeypatch):
+    pytest.importorskip("xllamacpp")
+    from gguf import GGUFReader, TokenType
+    from tiny_gguf import write_scripted
+
+    from kdfast.export.gbnf import tool_grammar
+    from kdfast.llama_cpp import serve
+
+    pieces = ("[TOOL_CALLS]", '[{"name": "f", "arguments": ', "{}}]")
+    file = write_scripted(tmp_path / "x.gguf", pieces, TEMPLATE)
+    # The mark becomes a special token, in both files.
+    types = GGUFReader(file, "r+").fields["tokenizer.ggml.token_type"]
+    types.parts[types.data[259]][0] = TokenType.CONTROL
+    document = json.loads((tmp_path / "tokenizer.json").read_text())
+    next(one for one in document["added_tokens"] if one["id"] == 259)["special"] = True
+    (tmp_path / "tokenizer.json").write_text(json.dumps(document))
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+    names = {"messages": [{"role": "user", "content": "Hi"}], "tools": tools}
+    (tmp_path / "tools.gbnf").write_text(tool_grammar(names["tools"], "mistral"))
+    monkeypatch.chdir(tmp_path)
+    code = python_of(serving_text(serving(grammar="tools.gbnf", call_format="mistral")))
+    with serve(file, context=512, threads=1) as server:
+        code = code.replace("http://127.0.0.1:8080", server.url)
+        for most, written in ((256, "".join(pieces)), (2, "".join(pieces[:2]))):
+            (tmp_path / "snippet.py").write_text(code.replace('"n_predict": 256', f'"n_predict": {most}'))
+            found = runpy.run_path("snippet.py", init_globals=names)
+            assert found["answer"] == written
+            assert pieces[0] not in found["reply"]["content"]  # else the ids would not be needed
+
+
+@pytest.mark.parametrize("target", ["gguf", "hf"])
+def test_a_context_that_is_not_known_is_not_named(target):
+    text = serving_text(serving(target=target, context=None))
+    assert "None" not in text
+    assert ("-m student-q4_0.gguf --jinja --temp 0" in text) == (target == "gguf")
+    assert ("vllm serve DIR --enable-auto-tool-choice" in text) == (target == "hf")
+    assert "num_ctx" not in modelfile(serving(context=None))

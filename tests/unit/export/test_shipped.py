@@ -99,13 +99,31 @@ def test_another_model_is_refused():
         made.put_into(nn.Linear(32, 2).double())
 
 
-@pytest.mark.parametrize(("value", "said"), [(70000.0, "70000.0"), (float("nan"), "nan")])
-def test_a_weight_that_float16_cannot_hold_is_named(value, said):
+def test_a_weight_that_float16_cannot_hold_is_named():
     layer = nn.Linear(32, 2)
     with torch.no_grad():
-        layer.weight[1, 3] = value
-    with pytest.raises(ConfigError, match=rf"weight \[1, 3\] is {said}$"):
+        layer.weight[1, 3] = 70000.0
+    with pytest.raises(
+        ConfigError, match=r"too large for float16; export the student as q8_0: weight \[1, 3\] is 70000\.0$"
+    ):
         shipped_weights(layer, None, "f16")
+    assert shipped_weights(layer, None, "q8_0").type == "q8_0"
+
+
+@pytest.mark.parametrize("type_", ["f16", "q8_0", "q4_0"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize(("name", "place"), [("weight", (1, 3)), ("bias", (1,))])
+def test_a_weight_that_is_no_number_is_named_and_no_other_type_advised(type_, value, name, place):
+    layer = nn.Linear(32, 2)
+    with torch.no_grad():
+        getattr(layer, name)[place] = value
+    with pytest.raises(ConfigError) as caught:
+        shipped_weights(layer, None, type_)
+    said = str(caught.value)
+    assert said.startswith(
+        "model: a weight is no finite number, and no type can hold it; train the student again: "
+    )
+    assert said.endswith(f"{name} {list(place)} is {value}")
 
 
 def test_a_scale_that_float16_cannot_hold_is_named():

@@ -1,5 +1,6 @@
 """llama.cpp's functions are found in the installed wheel, and a wheel that does not serve is refused by name."""
 
+import ctypes
 import os
 import sys
 
@@ -8,7 +9,8 @@ import pytest
 import kdfast._rust
 from kdfast.errors import ConfigError
 from kdfast.llama_cpp import require_llama_cpp, version
-from kdfast.llama_cpp.library import Library, load_library, usable_cores
+from kdfast.llama_cpp.library import Library, Params, load_library, usable_cores
+from kdfast.llama_cpp.loading import on_cpu
 
 load_anew = load_library.__wrapped__
 
@@ -64,3 +66,27 @@ def _package(directory, monkeypatch):
     monkeypatch.delitem(sys.modules, "xllamacpp", raising=False)
     monkeypatch.syspath_prepend(directory)
     return package
+
+
+def test_a_model_is_kept_off_every_gpu():
+    params = on_cpu(load_library().functions.llama_model_default_params())
+    assert params.words[4] == 0  # layers on a GPU
+    devices = params.words[0] | params.words[1] << 32
+    assert not ctypes.c_void_p.from_address(
+        devices
+    ).value  # a list that ends at once: no GPU may be used at all
+
+
+@pytest.mark.parametrize("layers", [0, 999, 2**32 - 1])
+def test_every_known_default_of_layers_is_taken(layers):
+    params = Params()
+    params.words[4] = layers
+    assert on_cpu(params).words[4] == 0
+
+
+@pytest.mark.parametrize(("word", "value"), [(4, 1), (0, 2**32 - 1), (3, 7)])
+def test_parameters_in_another_order_are_refused(word, value):
+    params = Params()
+    params.words[word] = value
+    with pytest.raises(ConfigError, match=rf"other parameters than kdfast knows.*{value}.*: {version()}$"):
+        on_cpu(params)

@@ -166,7 +166,7 @@ def test_a_run_that_exports_nothing_has_no_section(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("damaged", "named"),
     [
-        ("{", "not readable JSON"),
+        ("{", "not a readable export manifest"),
         ("[]", "must be an object, got list"),
         ({key: value for key, value in manifest().items() if key != "parity"}, "parity is missing"),
         (manifest(calls="perhaps"), r"parity\.calls\.status must be one of"),

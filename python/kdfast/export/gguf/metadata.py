@@ -27,7 +27,7 @@ TEMPLATE = "tokenizer.chat_template"
 PRE = "tokenizer.ggml.pre"
 
 _NO_MERGE = "ĠĠ ĠĠ"
-"""Of a tokenizer without merges: llama.cpp wants one. Each part has two signs, so without another merge neither arises."""
+"""Stands for no merges: llama.cpp wants one. Text starts as single signs, so a merge of longer parts never happens."""
 
 Value = int | float | bool | str | tuple[str, ...] | tuple[int, ...]
 

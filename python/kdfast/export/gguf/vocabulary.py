@@ -134,7 +134,13 @@ def _tokens(
         )
     tokens = [f"[PAD{index}]" for index in range(rows)]
     types = [UNUSED] * rows
+    texts: dict[int, str] = {}
     for text, index, kind in pairs:
+        if texts.setdefault(index, text) != text:
+            raise DataError(
+                f"two tokens have one id; mend the tokenizer: {texts[index]!r} and {text!r} are both {index}",
+                str(path),
+            )
         tokens[index], types[index] = text, kind
     _check_distinct(tokens, path)
     return tokens, types

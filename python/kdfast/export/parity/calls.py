@@ -12,6 +12,7 @@ from kdfast.errors import DataError
 from kdfast.export.parity.conversation import api_messages, api_tools
 from kdfast.export.parity.difference import CALLS, REFUSED, check_waivers
 from kdfast.export.parity.forced import parse_answer
+from kdfast.export.parity.prompts import shortened
 from kdfast.export.parity.records import ParityRecord
 from kdfast.export.parity.result import ParityCheck, Status
 from kdfast.scoring import thinking_after
@@ -142,7 +143,7 @@ def check_calls(
         )
         if answer.error is not None and _refuses(server, record, answering):
             found.refused += 1
-            found.refusal = found.refusal or f"line {record.line}: {answer.error[:200]}"
+            found.refusal = found.refusal or f"line {record.line}: {shortened(answer.error)}"
         else:
             _read_answer(answer, record, answering, found)
             if runtime is not None and found.constrained is not None:
@@ -195,7 +196,7 @@ def _calls(text: str, record: ParityRecord, answering: Answering) -> Calls:
 
 def _read_answer(answer: ChatAnswer, record: ParityRecord, answering: Answering, found: _Found) -> None:
     if answer.error is not None:
-        found.problems.append(f"the server gives no answer to line {record.line}: {answer.error[:200]}")
+        found.problems.append(f"the server gives no answer to line {record.line}: {shortened(answer.error)}")
         return
     if answer.raw_text is None or answer.tokens is None:
         found.problems.append(
@@ -272,7 +273,7 @@ def _read_right_answer(
     found.forced_with_calls += bool(ours)
     what = f"the right answer of line {record.line}"
     if parsed.error is not None and not ours:
-        found.problems.append(f"the server's parser fails at {what}: {parsed.error[:200]}")
+        found.problems.append(f"the server's parser fails at {what}: {shortened(parsed.error)}")
         return
     found.forced_equal += _compare(ours, parsed.calls, what, record.answer, found)
 
@@ -383,7 +384,7 @@ def _reasons(found: _Found, answering: Answering) -> list[str]:
     elif not found.problems and not found.with_calls and not found.forced_with_calls:
         reasons.append("the calls are not measured: no answer has one")
     if found.forced_refused and not found.forced:
-        reasons.append(f"right answers are not measured: {found.forced_refusal[:200]}")
+        reasons.append(f"right answers are not measured: {shortened(found.forced_refusal)}")
     if found.answers and found.cut == found.answers:
         many = f"all {found.cut} were" if found.cut > 1 else "the only one was"
         reasons.append(f"where answers end is not measured: {many} cut at {answering.max_tokens} tokens")

@@ -15,7 +15,7 @@ WAIVABLE: dict[str, str] = {
     "number": "a number is printed otherwise: 1.0 as 1, 1e-5 as 1e-05",
     "rounding": "a number is rounded: llama.cpp prints numbers with six digits, and garbles integers beyond 64 bits",
     "key-order": "the keys of an object stand in another order",
-    "keys": "a key with an empty value is added or left out: llama.cpp adds an empty description to a tool that has none",
+    "keys": "a key without a value is added or left out: llama.cpp adds an empty description to a tool that has none",
     "white-space": "only blanks and line ends differ",
     "escape": "a character is escaped otherwise: \\u00e9 for é, \\/ for /",
     "date": "another date: the template asks for today's",
@@ -37,7 +37,7 @@ AROUND = 40
 """Characters that a difference shows before and after its place."""
 
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
-_NUMBER = re.compile(r"(?<![\w.])(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?(?![\w.])", re.ASCII)
+_NUMBER = re.compile(r"(?<![\w.])(-?)([0-9]+)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]+))?(?![\w.])")
 _LONG = 20  # digits of a number that are worth a calculation: Python refuses to read thousands
 _MONTHS = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
 _DATE = re.compile(

@@ -50,10 +50,13 @@ def split(text: str) -> list[str | Piece]:
     while (at := _bracket(text, at)) >= 0:
         try:
             _, end = _DECODER.raw_decode(text, at)
-        except (json.JSONDecodeError, RecursionError):
+        except json.JSONDecodeError:
             at += 1
             continue
-        if _depth(text[at:end]) <= MOST_DEEP:
+        except RecursionError:
+            _, at = _nest(text, at)
+            continue
+        if _nest(text, at)[0] <= MOST_DEEP:
             parts += [text[plain:at], _read(text[at:end])]
             plain = end
         at = end
@@ -65,16 +68,18 @@ def _bracket(text: str, at: int) -> int:
     return min(found, default=-1)
 
 
-def _depth(text: str) -> int:
-    """How deep a JSON value is nested: 1 for `[]`."""
+def _nest(text: str, at: int) -> tuple[int, int]:
+    """How deep the object or array at a place is nested (`[]`: 1), and where it ends; an open one: with the text."""
     depth = deepest = 0
-    for found in _STRUCTURE.finditer(text):
+    for found in _STRUCTURE.finditer(text, at):
         if found[0] in "[{":
             depth += 1
             deepest = max(deepest, depth)
         elif found[0] in "]}":
             depth -= 1
-    return deepest
+        if depth == 0:
+            return deepest, found.end()
+    return deepest, len(text)
 
 
 def _read(text: str) -> Piece:

@@ -117,7 +117,7 @@ def _compare(
             text = server.apply_template(api_messages(record.messages), tools, template_kwargs)
         except DataError as error:
             server.tokenize("")  # raises if the server is gone: that is no refusal
-            return Difference(line=record.line, causes=(REFUSED,), message=_shortened(error.message))
+            return Difference(line=record.line, causes=(REFUSED,), message=shortened(error.message))
     ids = server.tokenize(text)
     if ids == record.prompt_ids:
         return None
@@ -141,7 +141,13 @@ def _compare(
     )
 
 
-def _shortened(message: str) -> str:
+def shortened(message: str) -> str:
+    r"""A server's message in one line, without its middle if it is long.
+
+    Example:
+        >>> shortened("Unable to\n parse")
+        'Unable to parse'
+    """
     line = " ".join(message.split())
     return line if len(line) <= _HEAD + _TAIL else f"{line[:_HEAD]} ... {line[-_TAIL:]}"
 

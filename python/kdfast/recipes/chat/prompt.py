@@ -27,7 +27,7 @@ _STAND_IN = "ok"
 _LONGEST = 2**20
 
 
-class TooLong(DataError):
+class TooLongError(DataError):
     """A conversation that is longer than any model's context; the exact length is not known.
 
     Args:
@@ -106,7 +106,7 @@ class PromptMaker:
             messages: as in a record; the last one is the user's or a tool's.
 
         Raises:
-            TooLong: it is longer than 2**20 tokens, or than a line of records may be.
+            TooLongError: it is longer than 2**20 tokens, or than a line of records may be.
             DataError: the template refuses such messages or tools, or the reader of records does.
             OSError: the temporary folder cannot be written.
         """
@@ -118,7 +118,7 @@ class PromptMaker:
             write_lines(path, [record])
             most = self.reader.data.max_line_bytes
             if path.stat().st_size > most:
-                raise TooLong(f"{most} bytes")
+                raise TooLongError(f"{most} bytes")
             rows = self._rows(path)
             ids = rows.prompt_ids(1)
             ends = [int(token) for token in rows.store.header()["kdfast.turn_end_ids"].split()]
@@ -130,7 +130,7 @@ class PromptMaker:
         except DataError as error:
             raise DataError(f"the chat template cannot take this conversation: {error.message}") from None
         if rows.refused.get(1) == TOO_LONG:
-            raise TooLong(f"{_LONGEST} tokens")
+            raise TooLongError(f"{_LONGEST} tokens")
         if 1 in rows.refused:
             raise DataError(f"the chat template cannot take this conversation: {rows.refused[1]}")
         return rows

@@ -6,7 +6,7 @@ from kdfast.display import Display
 from kdfast.errors import DataError
 from kdfast.recipes.chat.conversation import Conversation
 from kdfast.recipes.chat.lines import person_types, piped_lines, typed_lines
-from kdfast.recipes.chat.prompt import PromptMaker, TooLong
+from kdfast.recipes.chat.prompt import PromptMaker, TooLongError
 from kdfast.recipes.chat.session import Session
 from kdfast.recipes.first_look.of_model import check_export_settings, check_model, export_warning
 from kdfast.recipes.first_look.of_tools import read_tools
@@ -57,7 +57,7 @@ def _try(maker: PromptMaker, conversation: Conversation, request: ChatRequest) -
     source = str(request.tools) if request.tools is not None else None
     try:
         maker.make([*conversation.messages, {"role": "user", "content": "hello"}])
-    except TooLong as error:
+    except TooLongError as error:
         raise DataError(
             f"the tools and the system prompt are too long for any context: more than {error.at_least}",
             source,

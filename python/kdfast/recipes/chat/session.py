@@ -163,8 +163,14 @@ class Session:
         self.say(time_line(answer, prompt_tokens, with_tools=bool(self.maker.tools)))
 
     def say(self, text: str, end: str = "\n") -> None:
-        """Shows text. Whoever wrote it, a user, a tool's author or the model: it does not steer the terminal."""
-        self.console.out(printable(text), end=end, highlight=False)
+        """Shows text. Whoever wrote it, a user, a tool's author or the model: it does not steer the terminal.
+
+        What the output's encoding lacks is spelled out.
+        """
+        known = (
+            printable(text).encode(self.console.encoding, "backslashreplace").decode(self.console.encoding)
+        )
+        self.console.out(known, end=end, highlight=False)
 
 
 def call_lines(answer: Answer, maker: PromptMaker) -> list[str]:

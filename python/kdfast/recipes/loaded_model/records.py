@@ -55,7 +55,7 @@ def read_records(
     template = load_template(settings.template, directory, settings.template_kwargs, key="--template")
     written = call_format(template.compile())
     named_format = settings.formats[0] if len(settings.formats) == 1 else "hermes"
-    opened = partial(
+    opened: Callable[..., KDDataset] = partial(
         KDDataset,
         tokenizer_path=directory,
         shapes=(*shapes, _LONGEST_SHAPE),

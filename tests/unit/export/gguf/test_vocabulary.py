@@ -122,3 +122,9 @@ def test_no_tokenizer(tmp_path):
     (tmp_path / "tokenizer.json").write_text("[]")
     with pytest.raises(DataError):
         read_vocabulary(tmp_path, 300)
+
+
+def test_two_tokens_of_one_id_are_refused(student):
+    change(student, lambda document: document["added_tokens"][0].update(id=5))
+    with pytest.raises(DataError, match="two tokens have one id"):
+        read_vocabulary(student, 300)

@@ -15,6 +15,7 @@ from export_students import (
     trained_student,
 )
 
+from kdfast._rust import Tokenizer
 from kdfast.errors import ConfigError, DataError
 from kdfast.export.gguf import check_supported, read_gguf, write_gguf
 from kdfast.export.shipped import Shipped, shipped_weights
@@ -284,3 +285,21 @@ def test_llama_cpp_computes_what_torch_does(tmp_path, family, tied, options):
         assert {258} <= loaded.end_ids
     # float16 activations and cache; a wrong row, a wrong position or a missing bias is off by more than 1
     assert np.abs(found - expected).max() < 0.05 * expected.std()
+
+
+def test_a_tokenizer_without_merges_gives_the_same_ids_in_llama_cpp(tmp_path):
+    pytest.importorskip("xllamacpp")
+    from kdfast.llama_cpp import LlamaCppModel
+
+    student = float_student(tmp_path / "student")
+    path = student.directory / "tokenizer.json"
+    document = json.loads(path.read_text())
+    document["model"]["merges"] = []
+    document["model"]["vocab"]["ĠĠĠĠ"] = 270
+    path.write_text(json.dumps(document))
+    check_supported(student.directory)
+    written(student, tmp_path / "x.gguf")
+    tokenizer = Tokenizer.from_file(path)
+    with LlamaCppModel(tmp_path / "x.gguf", context=64, threads=1) as model:
+        for text in ("", "the hen", *(" " * count for count in range(1, 12)), "a" + 9 * " " + "b", "ĠĠ ĠĠĠĠ"):
+            assert model.tokenize(text) == tokenizer.encode(text), text

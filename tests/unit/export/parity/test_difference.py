@@ -10,17 +10,17 @@ from hypothesis import strategies as st
 from kdfast.config.export import Waiver
 from kdfast.errors import ConfigError
 from kdfast.export.parity.difference import CALLS, WAIVABLE, check_waivers, describe, find_causes
-from kdfast.export.parity.json_pieces import join, split, with_sorted_keys
+from kdfast.export.parity.json_pieces import MOST_DEEP, join, split, with_sorted_keys
 
-TOOL = '{"name": "f", "description": "d", "parameters": {"minimum": 1.0, "title": "é/"}}'
+TOOL = '{"name": "f", "description": "", "parameters": {"minimum": 1.0, "title": "é/"}}'
 
 CASES = [
-    ('{"name": "f", "description": "d", "parameters": {"minimum": 1, "title": "é/"}}', ("number",)),
-    ('{"name": "f", "parameters": {"minimum": 1.0, "title": "é/"}, "description": "d"}', ("key-order",)),
-    ('{"name": "f", "description": "d", "parameters": {"minimum": 1.0, "title": "\\u00e9\\/"}}', ("escape",)),
-    ('{"name":"f","description":"d","parameters":{"minimum":1.0,"title":"é/"}}', ("white-space",)),
+    ('{"name": "f", "description": "", "parameters": {"minimum": 1, "title": "é/"}}', ("number",)),
+    ('{"name": "f", "parameters": {"minimum": 1.0, "title": "é/"}, "description": ""}', ("key-order",)),
+    ('{"name": "f", "description": "", "parameters": {"minimum": 1.0, "title": "\\u00e9\\/"}}', ("escape",)),
+    ('{"name":"f","description":"","parameters":{"minimum":1.0,"title":"é/"}}', ("white-space",)),
     ('{"name": "f", "parameters": {"minimum": 1.0, "title": "é/"}}', ("keys",)),
-    (TOOL.replace('"d"', '"e"'), ("content",)),
+    (TOOL.replace('"f"', '"e"'), ("content",)),
     (TOOL.replace("1.0", "2.0"), ("content",)),
     (TOOL.replace("1.0", '"1.0"'), ("content",)),
     ('{"parameters":{"title":"é/","minimum":1},"name":"f"}', ("number", "key-order", "keys", "white-space")),
@@ -46,6 +46,13 @@ def test_each_cause_is_named(other, causes, around):
         ("a 😀", "a \\ud83d\\ude00", ("escape",)),
         ("<|im_start|>user\na", "<|im_start|>user\n\na", ("white-space",)),
         ("a", "", ("content",)),
+        ("at most 12345678.9 m", "at most 1.23457e+07 m", ("rounding",)),
+        ("call 5551234567", "call 5551234568", ("content",)),  # llama.cpp prints such integers whole
+        (f"x {10**30} y", f"x {10**30 + 1} y", ("rounding",)),
+        (f"x {10**30} y", "x 1e30 y", ("number",)),
+        ("x 1.50e-2 y", "x 0.015 y", ("number",)),
+        ("x 1e99999999999999999999999 y", "x 1e99999999999999999999998 y", ("content",)),
+        (f"[{'9' * 5000}]", f"[{'9' * 5000}.0]", ("number",)),
         ("[1, 2]", "[2, 1]", ("content",)),
         ("[1, 2]", "[1, 2, 2]", ("content",)),
         ("12345678901234567890", "-6101065172474983726", ("content",)),
@@ -54,6 +61,50 @@ def test_each_cause_is_named(other, causes, around):
 )
 def test_causes_in_plain_text(ours, theirs, causes):
     assert find_causes(ours, theirs) == causes
+
+
+EMPTY = ['""', "{}", "[]", "null", "{ }"]
+
+
+@pytest.mark.parametrize("value", EMPTY)
+def test_a_key_that_says_nothing_may_come_or_go(value):
+    ours, theirs = f'{{"a": {{"b": 1, "c": {value}}}}}', '{"a": {"b": 1}}'
+    assert find_causes(ours, theirs) == find_causes(theirs, ours) == ("keys",)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ('{"a": {"type": "object", "properties": {}, "required": ["b"]}}', '{"a": {}}'),
+        ('{"a": {"b": {"c": 1}}}', '{"a": {}}'),
+        ('{"a": 0}', "{}"),
+        ('{"a": false}', "{}"),
+        ('{"a": " "}', "{}"),
+        ('{"a": [null]}', "{}"),
+        ('{"a": [""]}', '{"a": []}'),
+        ('{"a": 1, "a": 2}', '{"a": 9, "a": 2}'),
+        ('{"a": 1, "a": 2}', '{"a": 2, "a": 1}'),
+    ],
+)
+def test_a_key_that_says_something_is_content(ours, theirs):
+    assert find_causes(ours, theirs) == find_causes(theirs, ours) == ("content",)
+
+
+@pytest.mark.parametrize("depth", [MOST_DEEP + 1, 900, 3000])
+@pytest.mark.parametrize(("start", "end"), [("[", "]"), ('{"a": ', "}")])
+def test_deep_values_are_plain_text(depth, start, end):
+    deep = start * depth + "1" + end * depth
+    assert join(split(deep)) == deep
+    assert all(isinstance(part, str) for part in split(deep))
+    assert find_causes(deep + ' {"a": 1.0, "b": 2}', deep + ' {"b": 2, "a": 1}') == ("number", "key-order")
+    assert find_causes(deep, deep.replace("1", "2")) == ("content",)
+
+
+def test_the_deepest_value_is_read():
+    text = '{"b": 0, "a": ' * MOST_DEEP + "1" + "}" * MOST_DEEP
+    (piece,) = [part for part in split(text) if not isinstance(part, str)]
+    assert json.loads(with_sorted_keys(piece)) == json.loads(text)
+    assert find_causes(text, with_sorted_keys(piece)) == ("key-order",)
 
 
 VALUES = st.recursive(

@@ -132,6 +132,19 @@ def test_what_the_server_refuses_is_a_difference_with_its_words(check, tmp_path)
     assert check(record, template=loose, waivers=["refused"]).status == "waived"
 
 
+def test_plain_prompts_alone_do_not_measure_the_template(check):
+    found = check({"prompt": "Say it: "}, {"prompt": "Say that: "})
+    assert (found.status, found.figures["equal"]) == ("passed", 2)
+    assert found.reason == "the chat template is not measured: each record's prompt is plain text"
+
+
+def test_deep_brackets_in_a_message_are_text(check):
+    deep = '{"a": ' * 300 + "1" + "}" * 300
+    record = {"messages": [user(deep)], "tools": tool({"type": "object", "minimum": 1.0})}
+    found = check(record)
+    assert found.figures["differences"] == {"number": 1}
+
+
 def test_no_record_is_not_measured(server):
     found = check_prompts(server, [], None)
     assert found.status == "not_measured"

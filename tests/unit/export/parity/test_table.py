@@ -39,3 +39,18 @@ def test_what_was_not_measured_says_why():
     text = shown(ParityCheck(name="calls", status="not_measured", reason="no record [of 3] has messages"))
     assert "not measured" in text
     assert "no record [of 3] has messages" in text
+
+
+def test_what_nothing_ended_measures_is_not_called_right():
+    calls = {"answers": 12, "cut": 12, "equal": 0, "forced_answers": 12, "forced_equal": 12, "ended": 0}
+    calls |= {"stopped_right": 0, "constrained": 0, "refused": 2, "forced_refused": 1}
+    text = shown(ParityCheck(name="calls", status="passed", figures=calls, reason="all 12 were cut"))
+    assert "0 of 0" not in text
+    assert "12 of 12 right answers parsed as by kdfast; ends of answers not measured; 12 cut off" in text
+    assert "2 left out (refused by the server)" in text
+    assert "1 right answers refused by the server" in text
+    assert "all 12 were cut" in text
+    calls |= {"forced_answers": 0, "forced_equal": 0}
+    text = shown(ParityCheck(name="calls", status="not_measured", figures=calls))
+    assert "0 of 0" not in text
+    assert "parsed" not in text

@@ -79,8 +79,8 @@ def test_a_bad_line_of_a_terminal_is_told_and_the_chat_goes_on(
     assert capsys.readouterr().out == "> > > > \n"
 
 
-def test_ctrl_d_within_a_character_ends_the_chat(terminal: int) -> None:
+def test_an_end_within_a_character_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[str] = []
-    os.write(terminal, b"one\n\xc3\x04\x04\x04")
+    monkeypatch.setattr("sys.stdin", pipe(b"one\n\xc3"))
     assert list(typed_lines(shown.append)) == ["one"]
     assert shown == ["  not sent, type it again: the terminal must send utf-8, got the byte 0xc3"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from tiny_run import TOOL
 
 from kdfast.data import KDDataset
 from kdfast.errors import DataError
-from kdfast.recipes.chat.prompt import PromptMaker, shown_arguments
+from kdfast.recipes.chat.prompt import PromptMaker, TooLongError, shown_arguments
 from kdfast.recipes.requests import ModelSettings
 
 MCP = {"name": "get_weather", "inputSchema": TOOL["function"]["parameters"]}
@@ -76,3 +77,17 @@ def test_a_conversation_that_the_template_refuses(directory: Path, tmp_path: Pat
     maker = PromptMaker.of(directory, ModelSettings(template=str(tmp_path / "strict.jinja")), ())
     with pytest.raises(DataError, match=r"the chat template cannot take this conversation: .*no tool"):
         maker.make(CONVERSATION[:4])
+
+
+def test_a_conversation_too_long_for_any_context_says_new(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    says = "^the conversation is too long for the context; shorten it, or start again with /new: more than "
+    maker = PromptMaker.of(directory, ModelSettings(template="hermes"), (TOOL,))
+    short = replace(maker.reader, data=replace(maker.reader.data, max_line_bytes=100))
+    with pytest.raises(TooLongError, match=rf"{says}100 bytes$"):
+        replace(maker, reader=short).make(CONVERSATION[:2])
+    monkeypatch.setattr("kdfast.recipes.chat.prompt._LONGEST", 64)
+    maker = PromptMaker.of(directory, ModelSettings(template="hermes"), (TOOL,))
+    with pytest.raises(TooLongError, match=rf"{says}64 tokens$"):
+        maker.make(CONVERSATION[:2])

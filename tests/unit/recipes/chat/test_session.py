@@ -207,3 +207,24 @@ def test_a_refused_result_can_be_given_again(directory: Path, tmp_path: Path) ->
     assert chat.session.conversation.waiting == waiting
     chat.session.maker = maker
     assert "Done." in chat.type("/result 21")
+
+
+def test_names_that_the_model_writes_do_not_steer_the_terminal(directory: Path) -> None:
+    call = '<tool_call>\n{"name": "f\\u001b[31m", "arguments": {}}\n</tool_call>'
+    chat = Chat(directory, [call * 2], tools=())
+    shown = chat.type("a", "/result", "/result 1")
+    assert "  call: f\\x1b[31m {}  (not checked" in shown
+    assert "/result TEXT answers in the place of f\\x1b[31m\n" in shown
+    assert "'/result 21 degrees': f\\x1b[31m waits\n" in shown
+    assert "  f\\x1b[31m waits for its result\n" in shown
+    assert "\x1b" not in shown
+    with pytest.raises(ConfigError, match=r"f\\x1b\[31m waits"):
+        Chat(directory, [call], tools=(), interactive=False).type("a", "/result")
+
+
+def test_an_output_without_unicode_spells_it_out(directory: Path) -> None:
+    chat = Chat(directory, ["Warm, 21 🦀."])
+    written = io.BytesIO()
+    chat.session.console = Console(file=io.TextIOWrapper(written, encoding="ascii"), width=40)
+    chat.session.run(["Grüß Rom"])
+    assert b"Warm, 21 \\U0001f980.\n" in written.getvalue()

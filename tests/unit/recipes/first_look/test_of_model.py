@@ -114,8 +114,9 @@ def test_an_export_for_hugging_face_is_a_model_directory(export: Path) -> None:
 def test_an_export_whose_manifest_is_gone_says_so(export: Path) -> None:
     told = rf"^candidate: this folder has a \.gguf file and no manifest\.json.*kdfast export.*: {export}$"
     for content in (None, '{"kind": "web_app"}'):
-        (export / "manifest.json").unlink()
-        if content is not None:
+        if content is None:
+            (export / "manifest.json").unlink()
+        else:
             (export / "manifest.json").write_text(content, encoding="utf-8")
         with pytest.raises(ConfigError, match=told):
             check_model(export, name="candidate")

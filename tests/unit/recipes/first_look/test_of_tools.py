@@ -41,6 +41,14 @@ def test_dialects(tmp_path: Path, tools: Any) -> None:
             '[{"name": "f", "parameters": {"type": "dict"}}]',
             r'tool "f": parameters/type: not a valid JSON Schema',
         ),
+        (json.dumps(BARE + BARE), r"--tools: tools\[1\] repeats tools\[0\]; remove one: 'f'$"),
+        (json.dumps([*BARE, {"name": "g"}, *BARE]), r"tools\[2\] repeats tools\[0\]"),
+        (json.dumps([*BARE, *MCP]), r'tools\[1\]: a tool named "f" is already defined'),
+        (
+            json.dumps([*BARE, {"name": ""}]),
+            r"--tools: tools\[1\]: the name is empty; give the tool one: ''$",
+        ),
+        ('{"tools": [{"type": "function", "function": {"name": " "}}]}', r"tools\[0\]: the name is empty"),
     ],
 )
 def test_refused_with_the_file_and_the_reason(tmp_path: Path, content: str, message: str) -> None:
