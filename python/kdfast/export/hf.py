@@ -5,6 +5,7 @@ Nothing is loaded and saved again: a library that re-saves weights, settings or 
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,7 @@ _WHERE_THERE = (
 )
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _CHUNK = 1 << 20
+_NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _SAVE_AGAIN = "save the model again (`save_pretrained`)"
 _MOST_PROBLEMS = 20
 
@@ -193,7 +195,12 @@ def _shards(source: Path) -> set[str]:
 def _copy(files: list[Path], source: Path, directory: Path) -> list[Path]:
     for file in files:
         (directory / file).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source / file, directory / file)
+        try:
+            shutil.copyfile(source / file, directory / file)
+        except OSError as error:
+            if error.errno in _NO_ROOM:  # copyfile names the source, which is not at fault
+                raise OSError(error.errno, error.strerror, str(directory / file)) from None
+            raise
     return files
 
 
@@ -265,6 +272,7 @@ def _loads(directory: Path, problems: list[str]) -> bool:
             check_readable(directory, error=DataError, name="the export")
         load_causal_lm(directory, dtype=torch.float32, error=DataError, name="the export", families=None)
     except DataError as error:
-        problems.append(f"transformers does not load it: {error.message}")
+        said = error.message.replace(str(directory), "the export")  # the manifest leaves this machine
+        problems.append(f"transformers does not load it: {said}")
         return False
     return True
