@@ -357,4 +357,6 @@ def test_every_command_of_readme_is_walked_here() -> None:
     blocks = "".join(re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
     shown = set(re.findall(r"^kdfast[ -]((?:data |config )?[a-z]+)", blocks, re.MULTILINE))
     walked = {"data inspect", "data split", "config show", "teach", "train", "eval", "measure", "bless"}
-    assert {"data inspect", "teach", "train", "eval", "report"} <= shown <= walked | {"gate", "report"}
+    walked |= {"gate", "report"}
+    elsewhere = {"export", "chat"}  # tests/integration/test_export.py, tests/unit/recipes/chat
+    assert {"data inspect", "teach", "train", "eval", "report"} <= shown <= walked | elsewhere

@@ -78,12 +78,16 @@ def export_run(config: Config) -> int:
     # Heavy imports, which `look_before_training` must not need: `--help` is instant.
     from kdfast.display import Display
     from kdfast.recipes.export.run import export
+    from kdfast.recipes.export.summary import shown
 
     code, display = DONE, Display()
     for request in _requests(config):
         if is_current(request):
             display.console.print(
-                f"  {'export':<12} {request.out} (as before)", highlight=False, soft_wrap=True, markup=False
+                f"  {'export':<12} {shown(request.out)} (as before)",
+                highlight=False,
+                soft_wrap=True,
+                markup=False,
             )
             continue
         code = export(look_before_exporting(request), display) or code

@@ -20,7 +20,7 @@ from kdfast.recipes.export.hf import make_hf
 from kdfast.recipes.export.made import Made
 from kdfast.recipes.export.request import ExportRequest
 from kdfast.recipes.export.student import Student
-from kdfast.recipes.export.summary import print_export
+from kdfast.recipes.export.summary import print_export, shown
 from kdfast.runs.export_folder import ExportFolder
 from kdfast.runs.folder import RunFolder
 from kdfast.runs.reading import read_run
@@ -111,4 +111,4 @@ def _say_failed(console: Console, failed: Path) -> None:
         "difference, and which can be accepted by name (--waive, export.waive)",
         soft_wrap=True,
     )
-    console.print(f"  {'left in':<12} {failed}", highlight=False, soft_wrap=True, markup=False)
+    console.print(f"  {'left in':<12} {shown(failed)}", highlight=False, soft_wrap=True, markup=False)

@@ -42,7 +42,13 @@ def print_export(console: Console, made: Made, folder: Path) -> None:
         _line(console, "size", _size(made.model_bytes))
     for what, why in manifest.not_measured.items():
         _line(console, f"no {what}", why)
-    _line(console, "export", str(folder))
+    _line(console, "export", shown(folder))
+
+
+def shown(path: Path) -> str:
+    """The path as one would type it here."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) and path != here else str(path)
 
 
 def _line(console: Console, name: str, text: str) -> None:

@@ -181,7 +181,12 @@ def test_ctrl_c_stops_the_answer_and_keeps_what_was_said(directory: Path) -> Non
     assert "Fine." in chat.type("b")
 
 
-def test_a_second_ctrl_c_is_pythons_own_and_so_is_the_first_of_a_script() -> None:
+def test_a_second_ctrl_c_is_pythons_own_and_so_is_the_first_of_a_script(
+    request: pytest.FixtureRequest,
+) -> None:
+    # A process in the background starts with SIGINT ignored.
+    found = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, found))
     before = signal.getsignal(signal.SIGINT)
     with CtrlC(catch=True) as pressed:
         press()
