@@ -140,6 +140,15 @@ def load_library() -> Library:
     )
 
 
+def omp_threads() -> int:
+    """The threads that OMP_NUM_THREADS asks for, as torch reads it; 0 = it asks for none.
+
+    Two processes whose threads are more than the cores wait for each other by spinning, and nearly stand still.
+    """
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(first) if first.isdecimal() else 0
+
+
 def usable_cores() -> int:
     """The cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):

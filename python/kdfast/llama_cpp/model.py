@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from kdfast.llama_cpp.library import Batch, load_library, usable_cores
+from kdfast.llama_cpp.library import Batch, load_library, omp_threads, usable_cores
 from kdfast.llama_cpp.loading import BATCH, check_gguf, create_context, load_model
 
 DEFAULT_CONTEXT = 4096
@@ -26,7 +26,7 @@ class LlamaCppModel:
         gguf: the model.
         context: the most tokens in the cache; 0 = what the file says it was made for, at most 4096, because the
             cache's memory is taken at once. More than the file says is allowed, as in llama.cpp.
-        threads: threads that compute; 0 = one for each usable core.
+        threads: threads that compute; 0 = OMP_NUM_THREADS, else one for each usable core.
 
     Attributes:
         context: the most tokens in the cache.
@@ -55,7 +55,7 @@ class LlamaCppModel:
         finally:
             if self._context is None:
                 self.close()
-        threads = threads or usable_cores()
+        threads = threads or omp_threads() or usable_cores()
         self._functions.llama_set_n_threads(self._context, threads, threads)
         self._vocab = self._functions.llama_model_get_vocab(self._model)
         self.vocab_size = int(self._functions.llama_vocab_n_tokens(self._vocab))

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from kdfast.errors import DataError
-from kdfast.llama_cpp.library import require_llama_cpp, usable_cores
+from kdfast.llama_cpp.library import omp_threads, require_llama_cpp, usable_cores
 from kdfast.llama_cpp.loading import check_gguf
 from kdfast.llama_cpp.process import ServerProcess, server_process
 
@@ -215,7 +215,7 @@ def serve(gguf: Path, *, context: int = 4096, threads: int = 0) -> Iterator[Llam
         gguf: the model.
         context: the most tokens of a prompt and its answer. The server takes at most what the file says that the model
             was made for.
-        threads: threads that compute; 0 = one for each usable core.
+        threads: threads that compute; 0 = OMP_NUM_THREADS, else one for each usable core.
 
     Raises:
         ConfigError: xllamacpp is not installed.
@@ -228,7 +228,7 @@ def serve(gguf: Path, *, context: int = 4096, threads: int = 0) -> Iterator[Llam
         )
     require_llama_cpp()
     check_gguf(gguf)
-    with server_process(gguf, context, threads or usable_cores()) as process:
+    with server_process(gguf, context, threads or omp_threads() or usable_cores()) as process:
         server = LlamaCppServer(process)
         server.wait_until_ready()
         yield server

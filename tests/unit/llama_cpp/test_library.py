@@ -9,7 +9,7 @@ import pytest
 import kdfast._rust
 from kdfast.errors import ConfigError
 from kdfast.llama_cpp import require_llama_cpp, version
-from kdfast.llama_cpp.library import Library, Params, load_library, usable_cores
+from kdfast.llama_cpp.library import Library, Params, load_library, omp_threads, usable_cores
 from kdfast.llama_cpp.loading import on_cpu
 
 load_anew = load_library.__wrapped__
@@ -53,6 +53,14 @@ def test_the_reason_is_the_first_error(complaints, reason):
     library = Library(functions=load_library().functions)
     library.complaints.extend(complaints)
     assert library.reason() == reason
+
+
+@pytest.mark.parametrize(("said", "threads"), [("3", 3), ("2,4", 2), (" 1 ", 1), ("", 0), ("many", 0)])
+def test_omp_num_threads_is_read_as_torch_reads_it(monkeypatch, said, threads):
+    monkeypatch.setenv("OMP_NUM_THREADS", said)
+    assert omp_threads() == threads
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert omp_threads() == 0
 
 
 def test_only_usable_cores_count():

@@ -47,7 +47,10 @@ def print_export(console: Console, made: Made, folder: Path) -> None:
 
 def shown(path: Path) -> str:
     """The path as one would type it here."""
-    here = Path.cwd()
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # an export to `.` replaces the folder in which one stands
+        return str(path)
     return str(path.relative_to(here)) if path.is_relative_to(here) and path != here else str(path)
 
 

@@ -16,6 +16,7 @@ from torch import nn
 
 from kdfast._rust import Tokenizer
 from kdfast.errors import ConfigError
+from kdfast.llama_cpp.library import omp_threads
 from kdfast.model_files import written_context, written_end_ids
 from kdfast.pretrained import DTYPES, check_sizes, load_causal_lm, resolve_device
 from kdfast.recipes.first_look.of_model import check_export_settings, check_model, export_of
@@ -125,7 +126,7 @@ def _in_llama_cpp(
     model_hash = export.checked_hash(
         gguf
     )  # before llama.cpp reads another file than the one that was compared
-    threads = settings.threads or max(1, int(usable_cores()))
+    threads = settings.threads or omp_threads() or max(1, int(usable_cores()))
     most = written_context(export.path) or math.inf
     end_ids = written_end_ids(export.path)
     with ExitStack() as opened:
