@@ -55,7 +55,7 @@ from kdfast.recipes.export.request import ExportRequest
     type=click.IntRange(min=0, max=1024),
     default=ExportRequest.threads,
     show_default=True,
-    help="CPU threads; 0 = all.",
+    help="CPU threads; 0 = OMP_NUM_THREADS, else all.",
 )
 def export(no_verify: bool, **options: Any) -> int:
     """Export RUN_OR_MODEL_DIR, run the export, and compare it with what was trained.

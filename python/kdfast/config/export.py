@@ -10,6 +10,8 @@ from kdfast.config.section import Key, Section, invalid
 
 Target = Literal["gguf", "hf"]
 GgufType = Literal["f16", "q8_0", "q4_0"]
+"""What a GGUF file is called by: the format of most of its weights."""
+
 Waiver = Literal[
     "number", "rounding", "key-order", "keys", "white-space", "escape", "date", "content", "refused", "calls"
 ]

@@ -9,12 +9,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from kdfast.config.export import GgufType
 from kdfast.config.quant import FormatName, QuantConfig
 from kdfast.errors import ConfigError, QATError
 from kdfast.quantized import Quantized, QuantizedTable, check_finite, plan_model, quantize
-
-GgufType = Literal["f16", "q8_0", "q4_0"]
-"""What a GGUF file is called by: the format of most of its weights."""
 
 Origin = Literal["trained", "post-training", "float"]
 """Where codes come from: the student's own table, a quantisation at export, or there are none."""

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from kdfast.config.export import GgufType
 from kdfast.export.gguf.chat_templates import TOOL_USE, read_templates
 from kdfast.export.gguf.end_tokens import end_ids, end_keys
 from kdfast.export.gguf.families import StudentShape
 from kdfast.export.gguf.rope import Rope
 from kdfast.export.gguf.vocabulary import Vocabulary
-from kdfast.export.shipped import GgufType
 
 FILE_TYPES: dict[GgufType, int] = {"f16": 1, "q4_0": 2, "q8_0": 7}
 """GGUF's numbers for what most weights are."""

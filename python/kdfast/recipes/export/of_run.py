@@ -43,9 +43,8 @@ def look_before_training(config: Config) -> None:
         require_llama_cpp()
     from kdfast.export.gguf import check_parts
 
-    check_parts(
-        _first_model(config), config.data.tokenizer
-    )  # the finished student's own files: `check_export`
+    # What the built student's own files say is checked later, by `check_export`.
+    check_parts(_first_model(config), config.data.tokenizer)
 
 
 def _first_model(config: Config) -> Path | None:

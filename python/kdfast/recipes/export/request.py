@@ -9,7 +9,6 @@ from typing import Any
 
 from kdfast.config.export import GgufType, Target, Waiver
 
-NO_RECORDS = "there are no held-out records"
 NOT_ASKED = "not verified: --no-verify"
 
 
@@ -31,7 +30,7 @@ class ExportRequest:
         name: the student's name in the files; None = the folder's.
         license: the student's licence; None = not stated.
         replace: whether an older export in `out` is replaced.
-        threads: CPU threads; 0 = all.
+        threads: CPU threads; 0 = OMP_NUM_THREADS, else all.
     """
 
     model: Path
