@@ -8,7 +8,7 @@ BAD_INPUT = 2
 GATE_FAILED = 3
 """A gate failed, or a run has fewer valid calls than its config demands."""
 PREFLIGHT_FAILED = 4
-"""Reserved for `kdfast preflight`."""
+"""A check of `kdfast preflight` failed."""
 TEACHER_UNAVAILABLE = 5
 """The teacher could not be loaded or did not answer, or its budget is spent."""
 INTERRUPTED = 130

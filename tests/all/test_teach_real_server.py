@@ -180,7 +180,7 @@ def test_calls_become_a_dataset_and_a_student(
     }
     prompts = [question(number) for number in CALLS_DUE]
     config = write_config(tmp_path / "one", server, converted, prompts, **changes)
-    run("teach", config)
+    run("teach", "--no-preflight", config)
     learned = records(config)
     assert len(learned) >= 8
     schema = _rust.ToolSchema([tiny_run.TOOL])
@@ -200,14 +200,14 @@ def test_calls_become_a_dataset_and_a_student(
     assert money.in_flight_micro == 0
 
     first = (config.parent / "answers.jsonl").read_bytes()
-    run("teach", config)
+    run("teach", "--no-preflight", config)
     with Journal(journal_file, read_only=True) as journal:
         assert journal.stats() == stats, "a second run asks nothing"
     assert (config.parent / "answers.jsonl").read_bytes() == first
     run("journal", "verify", journal_file, "--dataset", config.parent / "answers.jsonl")
 
     other = write_config(tmp_path / "two", server, converted, prompts, **changes)
-    run("teach", other)
+    run("teach", "--no-preflight", other)
     assert [reply["choices"] for reply in replies(other)] == [reply["choices"] for reply in replies(config)]
     assert [record["teacher_message"] for record in records(other)] == [
         record["teacher_message"] for record in learned
@@ -224,7 +224,7 @@ def test_log_probabilities_of_plain_answers_reach_the_student(
     prompts: list[Json] = [{"messages": [{"role": "user", "content": text}]} for text in said]
     api = {"top_logprobs": 5, "extra_body": SAME_AGAIN | {"stop": ["\n"]}}
     config = write_config(tmp_path / "plain", server, converted, prompts, api=api, kd={"kl_weight": 0.5})
-    run("teach", config)
+    run("teach", "--no-preflight", config)
     learned = [record for record in records(config) if "teacher_topk" in record]
     assert learned, "an answer that ends, with tokens as data.tokenizer makes them"
     data = KDDataset.from_config(

@@ -63,7 +63,8 @@ class Folder:
         ]
 
     def teach(self, server: FakeServer, *more: str, options: tuple[str, ...] = ()) -> Finished:
-        return run_command("teach", ROOT / "configs/api_teacher.yaml", *options, *self.keys(server, *more))
+        arguments = ("--no-preflight", *options, *self.keys(server, *more))
+        return run_command("teach", ROOT / "configs/api_teacher.yaml", *arguments)
 
     def records(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.out.read_text(encoding="utf-8").splitlines()]
@@ -268,7 +269,7 @@ def test_the_api_teacher_imports_no_torch(folder: Folder) -> None:
             "heavy = [name for name in ('torch', 'transformers', 'pandas') if name in sys.modules]\n"
             "sys.exit(f'imported: {heavy}' if heavy else status)\n"
         )
-        arguments = ["teach", str(ROOT / "configs/api_teacher.yaml"), *folder.keys(server)]
+        arguments = ["teach", "--no-preflight", str(ROOT / "configs/api_teacher.yaml"), *folder.keys(server)]
         done = subprocess.run(
             [sys.executable, "-c", code, *arguments], check=False, capture_output=True, text=True
         )
@@ -287,7 +288,7 @@ def test_a_signal_drains_what_is_in_flight(folder: Folder) -> None:
     with FakeServer(answer_when_released) as server:
         config = ROOT / "configs/api_teacher.yaml"
         process = start_process(
-            "teach", config, *folder.keys(server), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            "teach", "--no-preflight", config, *folder.keys(server), stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         wait_until(lambda: server.seen.total() >= 1, process)
         process.send_signal(signal.SIGINT)

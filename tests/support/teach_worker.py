@@ -37,7 +37,7 @@ def work(arguments: list[str], kill_at: int = 0) -> int:
         sqlite3.connect = traced
     # standard output is how the starter talks
     with contextlib.redirect_stdout(io.StringIO()):
-        return main(["teach", *arguments])
+        return main(["teach", "--no-preflight", *arguments])
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from kdfast.cli.export import export
 from kdfast.cli.gate import gate
 from kdfast.cli.journal import journal
 from kdfast.cli.measure import measure
+from kdfast.cli.preflight import preflight
 from kdfast.cli.report import report
 from kdfast.cli.teach import teach
 from kdfast.cli.train import train
@@ -55,6 +56,7 @@ def kdfast() -> None:
       kdfast data import bfcl WHEEL --out data     real tool-calling records
       kdfast data inspect data/train.jsonl ...     look at them before paying for anything
       kdfast config show CONFIG                    every value of a run, and where it comes from
+      kdfast preflight CONFIG                      all that must hold before the teacher is paid
       kdfast teach CONFIG                          the teacher's answers and log-probabilities
       kdfast journal stats FILE                    what a teacher was asked, and what it cost
       kdfast train CONFIG                          the student
@@ -68,13 +70,14 @@ def kdfast() -> None:
 
     \b
     Exit codes: 0 done; 1 the machine failed (disk full, no permission) or a bug; 2 bad config,
-    data or arguments; 3 a gate failed; 5 teacher unavailable or its budget reached; 130 stopped, resumable.
-    KDFAST_TRACEBACK=1 shows where an error came from.
+    data or arguments; 3 a gate failed; 4 the preflight failed; 5 teacher unavailable or its budget
+    reached; 130 stopped, resumable. KDFAST_TRACEBACK=1 shows where an error came from.
     """
 
 
 for command in (
     train,
+    preflight,
     teach,
     journal,
     eval_,

@@ -9,8 +9,10 @@ from pathlib import Path
 import click
 
 from kdfast.cli.arguments import config_file, overrides
+from kdfast.cli.preflight import preflight_before
 from kdfast.config import load_config
 from kdfast.errors import ConfigError
+from kdfast.exit_codes import DONE
 from kdfast.recipes.first_look.of_teacher import look_before_teaching
 from kdfast.recipes.requests import TeachRequest
 
@@ -31,6 +33,7 @@ from kdfast.recipes.requests import TeachRequest
     type=click.IntRange(min=1),
     help="Ask at most N prompts: a sample with and without tools, in the shares of the file.",
 )
+@click.option("--no-preflight", is_flag=True, help="Ask a server without the preflight; that is recorded.")
 @click.option(
     "--json", "json_out", metavar="FILE", type=click.Path(path_type=Path), help="Write the result there, too."
 )
@@ -40,6 +43,7 @@ def teach(
     dry_run: bool,
     pilot: int | None,
     limit: int | None,
+    no_preflight: bool,
     json_out: Path | None,
 ) -> int:
     """Ask the teacher of CONFIG for answers or log-probabilities.
@@ -51,6 +55,9 @@ def teach(
 
     A local teacher then scores the answers of all training and validation records: the teacher.k best
     log-probabilities of each token go to teacher.store.
+
+    Before a server (kind 'api') is asked, `kdfast preflight` looks at everything, unless it has passed already with the
+    same config and files.
 
     It may be stopped at any moment (Ctrl-C waits for the requests in flight); the same command goes on from there.
 
@@ -64,8 +71,8 @@ def teach(
 
     \b
     Exit codes: 0 done; 1 the machine failed or a bug; 2 bad config or data; 3 the pilot says no-go, or
-    that it cannot tell; 5 the teacher is unavailable, the budget is reached, or requests have no answer
-    yet; 130 stopped. After 5 and 130 the same command goes on.
+    that it cannot tell; 4 the preflight failed; 5 the teacher is unavailable, the budget is reached, or
+    requests have no answer yet; 130 stopped. After 5 and 130 the same command goes on.
     """
     config = load_config(config_file, overrides)
     chosen = [
@@ -77,6 +84,10 @@ def teach(
     if chosen and config.teacher.prompts is None:
         raise ConfigError(f"teacher.prompts: needed by {chosen[0]}; name a file of prompts")
     look_before_teaching(config, ("--json", json_out))
+    if config.teacher.kind == "api" and not dry_run:
+        code = _preflight(config_file, overrides, skip=no_preflight)
+        if code != DONE:
+            return code
     from kdfast.recipes.teach.run import run
 
     options = [("--pilot", pilot), ("--limit", limit), ("--json", json_out)]
@@ -89,3 +100,16 @@ def teach(
         command=("kdfast", "teach", str(config_file), *overrides, *given),
     )
     return run(config, request)
+
+
+def _preflight(config_file: Path, overrides: tuple[str, ...], *, skip: bool) -> int:
+    """The preflight before anything is paid, or a note that there was none."""
+    if not skip:
+        code = preflight_before("kdfast teach", config_file, overrides)
+        if code != DONE:
+            click.echo("nothing was asked; mend what failed, or ask all the same with --no-preflight", err=True)
+        return code
+    from kdfast.recipes.preflight.record import record_skipped
+
+    record_skipped(load_config(config_file, overrides), "kdfast teach --no-preflight")
+    return DONE

@@ -10,7 +10,9 @@ from pathlib import Path
 import click
 
 from kdfast.cli.arguments import config_file, overrides
+from kdfast.cli.preflight import preflight_before
 from kdfast.config import load_config
+from kdfast.exit_codes import DONE
 from kdfast.recipes.export.of_run import look_before_training as look_before_exporting
 from kdfast.recipes.first_look.of_config import look_before_training
 from kdfast.runs.claim import check_not_running
@@ -21,7 +23,8 @@ from kdfast.runs.folder import RunFolder, check_run_folder
 @config_file
 @overrides
 @click.option("--resume", is_flag=True, help="Go on from the run folder's newest checkpoint.")
-def train(config_file: Path, overrides: tuple[str, ...], resume: bool) -> int:
+@click.option("--preflight", is_flag=True, help="Check everything first (see `kdfast preflight`); then train.")
+def train(config_file: Path, overrides: tuple[str, ...], resume: bool, preflight: bool) -> int:
     """Train the student that CONFIG describes.
 
     Reads the records and the teacher store, trains, validates, saves checkpoints, evaluates the student on
@@ -42,7 +45,8 @@ def train(config_file: Path, overrides: tuple[str, ...], resume: bool) -> int:
     \b
     Exit codes: 0 trained; 1 the machine failed (disk full, no permission) or a bug; 2 bad config or
     data; 3 too few valid calls (train.min_valid_calls_fraction), a failed gate (train.fail_on_gate) or an
-    export that differs from the student (export.verify); 5 teacher.model is no model; 130 stopped, resumable.
+    export that differs from the student (export.verify); 4 the preflight failed; 5 teacher.model is no
+    model; 130 stopped, resumable.
     """
     config = load_config(config_file, overrides)
     look_before_training(config)
@@ -51,6 +55,12 @@ def train(config_file: Path, overrides: tuple[str, ...], resume: bool) -> int:
         look_before_exporting(config)
         check_run_folder(config, resume=resume)
         check_not_running(RunFolder(config.io.run_dir))
+    if preflight:
+        if os.environ.get("WORLD_SIZE", "1") != "1":
+            raise click.UsageError("--preflight: run it in one process, before torchrun", click.get_current_context())
+        code = preflight_before("kdfast train", config_file, overrides)
+        if code != DONE:
+            return code
     from kdfast.recipes.train.run import train as run
 
     result = run(config, resume=resume)

@@ -12,6 +12,7 @@ from kdfast.page.exports import export_check, export_section
 from kdfast.page.gates import gate_section
 from kdfast.page.history import History, read_history
 from kdfast.page.losses import loss_section
+from kdfast.page.preflight import preflight_check, preflight_section
 from kdfast.page.quantization import quantization_check, quantization_section
 from kdfast.page.settings import settings_section
 from kdfast.page.shapes import shape_section
@@ -54,7 +55,8 @@ def render_page(files: RunFiles) -> tuple[str, str]:
     )
     quantization = quantization_section(files)
     exports = export_section(files)
-    further = quantization_check(quantization), export_check(exports, files)
+    preflight = preflight_section(files)
+    further = quantization_check(quantization), export_check(exports, files), preflight_check(preflight)
     made = [*checks(shown), *(one for one in further if one is not None)]
     answer, word, told = verdict(made)
     template = environment().get_template("page.html.jinja")
@@ -77,5 +79,6 @@ def render_page(files: RunFiles) -> tuple[str, str]:
         exports=exports,
         shapes=shape_section(history, files.config),
         settings=settings_section(files),
+        preflight=preflight,
     )
     return document, f"{word}: {told}"

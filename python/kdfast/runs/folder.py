@@ -87,6 +87,11 @@ class RunFolder:
         return self.path / "quantization.json"
 
     @property
+    def preflight(self) -> Path:
+        """What `kdfast preflight` found before the run, or that the user chose to have none."""
+        return self.path / "preflight.json"
+
+    @property
     def report(self) -> Path:
         """The page that `kdfast report` writes."""
         return self.path / "report.html"

@@ -46,6 +46,7 @@ class RunFiles:
         speed: `speed.json`.
         gates: `gates.json`.
         quantization: `quantization.json`.
+        preflight: `preflight.json`.
         exports: folder below the run's -> the export there; one that failed ends with `.failed`. No manifest is read
             yet: an export must not keep its own successor from being made.
         written_at: when the newest of the files was written, in Unix seconds.
@@ -62,6 +63,7 @@ class RunFiles:
     speed: Node | Missing
     gates: Node | Missing
     quantization: Node | Missing
+    preflight: Node | Missing
     written_at: float
     student_step: int | None = None
     stale: Stale | None = None
@@ -95,7 +97,7 @@ def read_run(path: Path) -> RunFiles:
         raise ConfigError(f"run: {what}; give the io.run_dir of a `kdfast train`: {path}")
     config = load_config(folder.config)
     before, after = folder.evaluation("before"), folder.evaluation("after")
-    files = (folder.metrics, before, after, folder.speed, folder.gates, folder.quantization)
+    files = (folder.metrics, before, after, folder.speed, folder.gates, folder.quantization, folder.preflight)
     metrics, torn = _read_lines(folder.metrics)
     speed = _read(folder.speed, _no_speed(folder.speed, config), "measure again (`kdfast measure`)")
     origin = _read(folder.student_origin, "There is no student yet, or it is older.", _MAKE_AGAIN)
@@ -112,6 +114,11 @@ def read_run(path: Path) -> RunFiles:
             folder.gates, _no_gates(folder.gates, config), "evaluate them again (`kdfast gate --json`)"
         ),
         quantization=_read(folder.quantization, _no_quantization(folder.quantization, config), _MAKE_AGAIN),
+        preflight=_read(
+            folder.preflight,
+            f"No {folder.preflight.name}: `kdfast preflight CONFIG` was not run with this io.run_dir.",
+            "run `kdfast preflight CONFIG` again",
+        ),
         written_at=max(file.stat().st_mtime for file in (folder.config, *files) if file.is_file()),
         student_step=step,
         stale=None if isinstance(speed, Missing) else stale_speed(speed, folder, config, step),

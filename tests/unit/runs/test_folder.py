@@ -16,6 +16,7 @@ NAMES = (
     "speed.json",
     "gates.json",
     "quantization.json",
+    "preflight.json",
     "report.html",
     "checkpoints",
     "student",
@@ -24,8 +25,8 @@ NAMES = (
 
 def test_the_names(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    paths = (folder.config, folder.metrics, folder.speed, folder.gates, folder.quantization, folder.report)
-    assert tuple(path.name for path in (*paths, folder.checkpoints, folder.student)) == NAMES
+    paths = (folder.config, folder.metrics, folder.speed, folder.gates, folder.quantization, folder.preflight)
+    assert tuple(path.name for path in (*paths, folder.report, folder.checkpoints, folder.student)) == NAMES
     assert folder.evaluation("before") == tmp_path / "evaluation_before.json"
     assert not folder.holds_run
     folder.config.write_text("")

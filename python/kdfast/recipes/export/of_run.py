@@ -33,7 +33,7 @@ def look_before_training(config: Config) -> None:
         raise ConfigError(
             "export.verify: needs data.validation, held-out records to compare on; set that, or export.verify=false"
         )
-    for request in _requests(config):
+    for request in export_requests(config):
         check_free(request)
     if "gguf" not in export.targets:
         return
@@ -80,7 +80,7 @@ def export_run(config: Config) -> int:
     from kdfast.recipes.export.summary import shown
 
     code, display = DONE, Display()
-    for request in _requests(config):
+    for request in export_requests(config):
         if is_current(request):
             display.console.print(
                 f"  {'export':<12} {shown(request.out)} (as before)",
@@ -120,7 +120,7 @@ def is_current(request: ExportRequest) -> bool:
     )
 
 
-def _requests(config: Config) -> list[ExportRequest]:
+def export_requests(config: Config) -> list[ExportRequest]:
     """What `kdfast export` would be asked for each target.
 
     Args:

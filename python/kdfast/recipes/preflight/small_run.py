@@ -1,0 +1,162 @@
+"""Runs the small run: all of `kdfast train`, then the exports; what they print and warn of is kept."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+
+from kdfast.config import Config
+from kdfast.display import Display
+from kdfast.exit_codes import DONE, INTERRUPTED
+from kdfast.recipes.export.first_checks import failed_folder, look_before_exporting
+from kdfast.recipes.export.of_run import export_requests
+from kdfast.recipes.export.run import export
+from kdfast.recipes.preflight.facts import Seen, SmallProject, SmallRun
+from kdfast.recipes.train.events import Callback, TrainEvent
+from kdfast.recipes.train.result import TrainResult
+from kdfast.recipes.train.run import train
+from kdfast.runs.folder import RunFolder
+
+
+_IGNORED = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
+"""Python itself does not show them."""
+
+
+@dataclass
+class Captured:
+    """What was printed and warned of inside `captured`.
+
+    Attributes:
+        output: the text.
+        warnings: each distinct warning, in order.
+    """
+
+    output: io.StringIO = field(default_factory=io.StringIO)
+    warnings: dict[str, None] = field(default_factory=dict)
+
+
+class _Listener(logging.Handler):
+    """Keeps warnings of loggers."""
+
+    def __init__(self, into: Captured) -> None:
+        super().__init__(logging.WARNING)
+        self._into = into
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._into.warnings[f"{record.name}: {record.getMessage()}"] = None
+
+
+@contextlib.contextmanager
+def captured() -> Iterator[Captured]:
+    """Keeps what the block prints and what Python and the libraries warn of; torch's seed and threads are put back."""
+    into = Captured()
+    listener = _Listener(into)
+    loggers = [logging.root, logging.getLogger("transformers")]  # transformers' own does not pass its records on
+    threads = torch.get_num_threads()
+    with (
+        contextlib.redirect_stdout(into.output),
+        contextlib.redirect_stderr(into.output),
+        warnings.catch_warnings(record=True) as caught,
+        torch.random.fork_rng(devices=[]),
+    ):
+        warnings.simplefilter("default")
+        for logger in loggers:
+            logger.addHandler(listener)
+        try:
+            yield into
+        finally:
+            for logger in loggers:
+                logger.removeHandler(listener)
+            torch.set_num_threads(threads)
+            for one in caught:
+                if not issubclass(one.category, _IGNORED):
+                    into.warnings[f"{one.category.__name__}: {one.message}"] = None
+
+
+def run_small(small: SmallProject) -> SmallRun:
+    """Runs all steps at once.
+
+    Raises:
+        KdfastError, OSError: as `kdfast.train` raises them.
+        KeyboardInterrupt: it was stopped.
+    """
+    return _run(small, small.config)
+
+
+def run_resumed(small: SmallProject) -> SmallRun:
+    """Runs the same steps in a folder of its own, stopped in the middle and resumed from the checkpoint.
+
+    Raises:
+        KdfastError, OSError: as `kdfast.train` raises them.
+        KeyboardInterrupt: it was stopped.
+    """
+    config = small.config
+    config = replace(
+        config,
+        io=replace(config.io, run_dir=config.io.run_dir.with_name("resumed")),
+        # what only looks at the student
+        train=replace(config.train, eval_prompts=0, eval_irrelevance_prompts=0),
+        speed=replace(config.speed, every_validations=0),
+        gates=replace(config.gates, enabled=()),
+    )
+    return _run(small, config, stop_at=config.train.num_steps // 2 + 1)
+
+
+def _run(small: SmallProject, config: Config, stop_at: int | None = None) -> SmallRun:
+    seen: list[Seen] = []
+    started = time.perf_counter()
+    with captured() as kept:
+        if stop_at is not None:
+            stopped = train(config, callbacks=[_keep(seen), lambda event: event.step >= stop_at])
+            if stopped.step != stop_at:  # a Ctrl-C came first
+                raise KeyboardInterrupt
+        result = train(config, resume=stop_at is not None, callbacks=[_keep(seen)])
+        _check_interrupted(result)
+    metrics = RunFolder(config.io.run_dir).metrics.read_text(encoding="utf-8")
+    return SmallRun(
+        project=replace(small, config=config),
+        result=result,
+        seen=seen,
+        lines=[json.loads(line) for line in metrics.splitlines()],
+        output=kept.output.getvalue(),
+        warnings=tuple(kept.warnings),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _keep(seen: list[Seen]) -> Callback:
+    def keep(event: TrainEvent) -> None:
+        seen.append(Seen(kind=event.kind, step=event.step, values=dict(event.values)))
+
+    return keep
+
+
+def _check_interrupted(result: TrainResult) -> None:
+    if result.exit_code == INTERRUPTED:
+        raise KeyboardInterrupt
+
+
+def export_small(run: SmallRun) -> dict[str, Path]:
+    """Exports the student of the small run to every target of the config.
+
+    Returns:
+        target -> the export's folder; one that differs from the student has `.failed` at its end.
+
+    Raises:
+        KdfastError, OSError: as `kdfast export` raises them.
+    """
+    made: dict[str, Path] = {}
+    for request in export_requests(run.project.config):
+        with captured():
+            code = export(look_before_exporting(request), Display())
+        made[request.target] = request.out if code == DONE else failed_folder(request.out)
+    return made

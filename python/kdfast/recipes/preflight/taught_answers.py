@@ -1,0 +1,125 @@
+"""What became of the fake teacher's answers: what the journal holds, held against what the server must have said."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from kdfast.config import Config
+from kdfast.files import parse_json
+from kdfast.recipes.preflight.facts import Json, TaughtSample
+from kdfast.recipes.teach.dataset import OWN_KEY
+from kdfast.teacher.api.fake_replies import FakeRequest, fake_answer
+from kdfast.teacher.api.journal import Journal, Request
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaughtAnswers:
+    """The answers of a `TaughtSample`.
+
+    Attributes:
+        prompts: how many prompts there were.
+        requests: different requests that were sent.
+        unanswered: requests without an answer in the journal.
+        accepted: answers that go into the dataset.
+        left_out: reason -> answers that do not.
+        wrong: what differs from what the server said, one text each.
+    """
+
+    prompts: int
+    requests: int
+    unanswered: int
+    accepted: int
+    left_out: Counter[str]
+    wrong: tuple[str, ...]
+
+
+def answers_of(taught: TaughtSample) -> TaughtAnswers:
+    """Reads the journal and the records of a job of the fake teacher.
+
+    Raises:
+        DataError: the journal is damaged.
+        OSError: a file cannot be read.
+    """
+    files = _files(taught.config)
+    left_out: Counter[str] = Counter()
+    accepted, wrong = 0, []
+    with Journal(files.journal, read_only=True) as journal:
+        stats = journal.stats()
+        for answer in journal.all_answers():
+            request = journal.request(answer.hash)
+            if request is None or _choices(parse_json(answer.body)) != _choices(said(request)):
+                wrong.append(f"the answer to request {answer.hash[:12]} is not what the server said")
+            if answer.verdict is not None and answer.verdict.kind == "accepted":
+                accepted += 1
+            else:
+                left_out["nobody has read it" if answer.verdict is None else answer.verdict.reason] += 1
+        wrong += _wrong_records(taught.records, journal)
+    lines = files.prompts.read_text(encoding="utf-8").splitlines()
+    return TaughtAnswers(
+        prompts=len(lines),
+        requests=stats.requests,
+        unanswered=stats.requests - stats.answered,
+        accepted=accepted,
+        left_out=left_out,
+        wrong=tuple(wrong),
+    )
+
+
+def said(request: Request) -> Json:
+    """What the fake server says to a request."""
+    seen = FakeRequest(
+        index=0,
+        times_seen=0,
+        method="POST",
+        path=urlsplit(request.endpoint).path,
+        headers={},
+        content=dict(request.body),
+        digest=request.hash,
+    )
+    return fake_answer(seen)
+
+
+def _files(config: Config) -> Any:
+    files = config.teacher.files
+    assert files is not None, "teach_sample names them"  # noqa: S101
+    return files
+
+
+def _choices(document: Any) -> Any:
+    return document.get("choices") if isinstance(document, Mapping) else None
+
+
+def _wrong_records(records: Sequence[Json], journal: Journal) -> Iterator[str]:
+    """Records that do not say what the server said, each with its line."""
+    for line, record in enumerate(records, 1):
+        origin = (record.get("metadata") or {}).get(OWN_KEY) or {}
+        found = str(origin.get("request", ""))
+        request, answer = journal.request(found), journal.answered(found)
+        if request is None or answer is None:
+            yield f"record {line} is made from no answer in the journal"
+        elif origin.get("response") != hashlib.sha256(answer.body).hexdigest():
+            yield f"record {line} is made from another answer than the journal holds"
+        elif not _says(record, said(request)["choices"][0]):
+            yield f"record {line} says something else than the server did"
+
+
+def _says(record: Json, choice: Json) -> bool:
+    """Whether a record's answer is that of a choice. What a server thinks is taken out, so a text may be shorter."""
+    message = record.get("teacher_message") or {"content": record.get("teacher_text")}
+    given = choice.get("message") or {"content": choice.get("text")}
+    calls = [_arguments(call) for call in given.get("tool_calls") or ()]
+    if calls:
+        return [_arguments(call) for call in message.get("tool_calls") or ()] == calls
+    text = (message.get("content") or "").strip()
+    return text in (given.get("content") or "")
+
+
+def _arguments(call: Json) -> Any:
+    arguments = call["function"]["arguments"]
+    return json.loads(arguments) if isinstance(arguments, str) else arguments
