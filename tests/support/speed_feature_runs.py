@@ -26,8 +26,8 @@ from torch import Tensor
 from kdfast.cli.door import exit_code, messages
 from kdfast.config import Config, load_config
 from kdfast.data import KDDataset, collate_kd_batch
-from kdfast.errors import TeacherError
-from kdfast.losses import EarlyToolOptions, LossSettings
+from kdfast.errors import KdfastError, TeacherError
+from kdfast.losses import LossSettings
 from kdfast.losses.latency.length_aware_kd_loss import LengthOptions
 from kdfast.pretrained import load_causal_lm
 from kdfast.quantized import read_table
@@ -39,9 +39,10 @@ from kdfast.recipes.train.objective import Objective
 from kdfast.recipes.train.result import TrainResult
 from kdfast.shapes import StepSampler
 from kdfast.teacher.api.fake_replies import FakeRequest
-from kdfast.teacher.api.fake_server import Chooser, FakeServer
+from kdfast.teacher.api.fake_server import FakeServer
 from kdfast.teacher.api.journal import Answer, Journal
 
+Batch = Mapping[str, Tensor]
 KEY = "kd-secret-0123456789"
 STEPS, QAT_FROM = 12, 6
 SEED = 2
@@ -81,18 +82,13 @@ LOST = 14
 """The number of the prompt whose answer is paid for and cannot be read."""
 
 
-def question(number: int) -> str:
-    """What ends the prompt of this number, and stands nowhere else."""
-    return f"({number})"
-
-
 def write_prompts(path: Path, numbers: range) -> Path:
-    """Prompts, three of four with a tool and a call as their truth."""
+    """Prompts that end with their number, three of four with a tool and a call as their truth."""
     made = []
     for number in numbers:
         one = tiny_run.record(number)
         one.pop("teacher_text", None)
-        one["messages"][0]["content"] += f" {question(number)}"
+        one["messages"][0]["content"] += f" ({number})"
         if number % 4 == 3:
             del one["tools"]
         made.append(json.dumps(one) + "\n")
@@ -132,10 +128,10 @@ class Project:
         project, model = cls(path), tiny_run.write_teacher(path / "teacher")
         make_sure_of_itself(model)
         write_prompts(project.prompts, range(prompts))
-        held_out = tiny_run.write_records(path / "validation.jsonl", range(100, 106))
+        validation = str(tiny_run.write_records(path / "validation.jsonl", range(100, 106)))
         train = [str(project.out), str(write_given(path / "given.jsonl"))]
-        files = {
-            "data": {"train": train, "validation": str(held_out), "tokenizer": str(model)},
+        files: dict[str, dict[str, Any]] = {
+            "data": {"train": train, "validation": validation, "tokenizer": str(model)},
             "teacher": {"model": str(model), "store": str(path / "store")},
             "io": {"run_dir": str(path / "run")},
         }
@@ -195,16 +191,8 @@ class Ledger:
         return cls(Counter(state for state, *_ in rows), worst, charged, answers)
 
 
-@dataclass(frozen=True)
-class Said:
-    """How `kdfast teach` ended: its exit code, and all that it said."""
-
-    code: int
-    text: str
-
-
-def teach(config: Config, **request: Any) -> Said:
-    """What `kdfast teach` does, without the preflight."""
+def teach(config: Config, **request: Any) -> tuple[int, str]:
+    """What `kdfast teach` does, without the preflight: its exit code, and all that it said."""
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         try:
@@ -212,17 +200,18 @@ def teach(config: Config, **request: Any) -> Said:
         except TeacherError as error:
             code = exit_code(error)
             said.write("\n".join(messages(error)))
-    return Said(code, said.getvalue())
+    return code, said.getvalue()
 
 
-def faults(first: Mapping[int, str], always: Mapping[int, str]) -> Chooser:
-    """A chooser of the fake server: faults of prompts when they are seen first, and whenever they are seen."""
+def faulty_server() -> FakeServer:
+    """A server with these faults."""
 
     def choose(request: FakeRequest) -> str:
         number = int(request.text.rpartition("(")[2].rstrip(")"))
-        return always.get(number) or (first.get(number, "ok") if request.times_seen == 0 else "ok")
+        first = FAULTS.get(number, "ok") if request.times_seen == 0 else "ok"
+        return "truncated_json" if number == LOST else first
 
-    return choose
+    return FakeServer(choose, wait_s=0.01)
 
 
 @dataclass
@@ -293,7 +282,9 @@ class Whole:
 
     def model(self, weights: Mapping[str, Tensor]) -> Any:
         """A model of transformers with these weights, in float64."""
-        loaded = load_causal_lm(self.recorder.paths[3], dtype=torch.float64, error=ValueError, name="student")
+        loaded = load_causal_lm(
+            self.recorder.paths[3], dtype=torch.float64, error=KdfastError, name="student"
+        )
         loaded.load_state_dict({name: one.double() for name, one in weights.items()})
         return loaded.eval()
 
@@ -305,14 +296,7 @@ class Whole:
     def slow_step(
         self, step: int, model: Any, *, hinge_open: bool, earlier: Any = None
     ) -> tuple[dict[str, float], float]:
-        """The mean of each term at a step (0-based), and the mean excess of the answers' expected lengths.
-
-        Args:
-            step: the step.
-            model: in float64.
-            hinge_open: whether the length loss acts.
-            earlier: the float student that teaches it under quantisation; None = it is not yet quantised.
-        """
+        """The mean of each term at a step (0-based), and that of the excess of the answers' expected lengths."""
         parts, excess = [], []
         for batch in self.batches(step):
             full = logits_of(model, batch)
@@ -324,14 +308,23 @@ class Whole:
 
 
 def rounded(weight: Tensor, format_name: str) -> Tensor:
-    """Codes times scales of a matrix, block by block, in float64."""
-    size = weight.shape[1] if format_name == "int8_channel" else 32
-    blocks = [RULES[format_name](block) for block in weight.reshape(-1, size).tolist()]
+    """Codes times scales of a matrix, one block of 32 after the other, in float64."""
+    blocks = [RULES[format_name](block) for block in weight.reshape(-1, 32).tolist()]
     products = [[code * scale for code in codes] for codes, scale in blocks]
     return torch.tensor(products, dtype=torch.float64).view_as(weight)
 
 
-def logits_of(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
+def expected_rate(step: int) -> float:
+    """The learning rate by hand: a warm-up and a cosine to a tenth; under quantisation another, to 0."""
+    if step < 2:
+        return 3e-3 * (step + 1) / 2
+    if step < QAT_FROM:
+        return 3e-4 + (3e-3 - 3e-4) * (1 + math.cos(math.pi * (step - 2) / (STEPS - 3))) / 2
+    done = step - QAT_FROM
+    return 1e-3 * (done + 1) / 2 if done < 2 else 1e-3 * (1 + math.cos(math.pi * (done - 2) / 4)) / 2
+
+
+def logits_of(model: Any, batch: Batch) -> Tensor:
     """[B,T,V] of a model of transformers, in which kdfast has no hand."""
     with torch.no_grad():
         found: Tensor = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
@@ -339,7 +332,7 @@ def logits_of(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
 
 
 def slow_terms(
-    full: Tensor, batch: Mapping[str, Tensor], settings: LossSettings, *, hinge_open: bool
+    full: Tensor, batch: Batch, settings: LossSettings, *, hinge_open: bool
 ) -> dict[str, tuple[float, float]]:
     """Term -> (sum, count) of a micro-batch, from logits [B,T,V] in float64."""
     kd, found = settings.kd, {}
@@ -355,15 +348,37 @@ def slow_terms(
     q = logq[known].exp().gather(1, ids.long())  # [N,K]
     q = torch.cat([q, 1 - q.sum(1, keepdim=True)], 1)
     found["kl"] = (float((torch.xlogy(p, p) - p * q.log()).sum()), float(known.sum()))
-    length = LengthOptions(
-        hinge=kd.length_hinge, max_new_tokens=kd.max_new_tokens, hinge_open=hinge_open, form=kd.length_form
-    )
-    found["length"] = naive_latency.length_loss(full, batch, settings.eos_ids, length)
-    early = EarlyToolOptions(max_preamble_tokens=kd.max_preamble_tokens)
-    return found | naive_latency.early_parts(full, batch, settings.opening_ids, early)
+    found["length"] = _slow_length(logq, batch, settings, hinge_open)
+    return found | _slow_early_parts(logq, batch, settings)
 
 
-def slow_self_kl(full: Tensor, earlier: Tensor, batch: Mapping[str, Tensor]) -> tuple[float, float]:
+def _slow_length(logq: Tensor, batch: Batch, settings: LossSettings, hinge_open: bool) -> tuple[float, float]:
+    """(Sum, count) of log(E/L) - log(1 + hinge), from log-probabilities [B,T,V]."""
+    kd, found = settings.kd, []
+    options = LengthOptions(hinge=kd.length_hinge, max_new_tokens=kd.max_new_tokens)
+    ends = logq[..., list(settings.eos_ids)].exp().sum(-1)  # [B,T]
+    odds = (ends / (1 - ends)).log()
+    for b, gates in enumerate(naive_latency.length_rows(batch, settings.eos_ids)):
+        start, length = int(batch["response_start"][b]), int(batch["response_length"][b])
+        at = {token: float(odds[b, start - 2 + token]) for token in gates}
+        found.append(naive_latency.excess(at, length, options))
+    return sum(found) * hinge_open, float(len(found))
+
+
+def _slow_early_parts(logq: Tensor, batch: Batch, settings: LossSettings) -> dict[str, tuple[float, float]]:
+    """Part of the early tool-call loss -> (sum, count), from log-probabilities [B,T,V]."""
+    found: dict[str, list[float]] = {"ce": [], "prior": [], "negative": [], "preamble": []}
+    opens = logq[..., list(settings.opening_ids)].exp().sum(-1)  # [B,T]
+    for b, plan in enumerate(naive_latency.early_rows(batch)):
+        found["ce"] += [-float(logq[b, t, token]) for t, token in plan["targets"].items()]
+        found["prior"] += [-math.log(opens[b, t]) for t in plan["prior"]]
+        found["negative"] += [-math.log(1 - opens[b, t]) for t in plan["negative"]]
+        if plan["preamble"]:  # the expected number of tokens before the call
+            found["preamble"].append(float((1 - opens[b, plan["preamble"]]).cumprod(0).sum()))
+    return {f"early_tool_{name}": (math.fsum(values), float(len(values))) for name, values in found.items()}
+
+
+def slow_self_kl(full: Tensor, earlier: Tensor, batch: Batch) -> tuple[float, float]:
     """(Sum, count) of KL(earlier || now) over what is learned, from logits [B,T,V] of both in float64."""
     learned = batch["labels"] != -100
     logp, logq = earlier[learned].log_softmax(-1), full[learned].log_softmax(-1)
@@ -376,7 +391,7 @@ def means_of(parts: Sequence[Mapping[str, tuple[float, float]]]) -> dict[str, fl
     return {name: total / count for name, (total, count) in sums.items() if count}
 
 
-def lowest_cosine(plain: Any, other: Any, batch: Mapping[str, Tensor]) -> float:
+def lowest_cosine(plain: Any, other: Any, batch: Batch) -> float:
     """The mean cosine of the hidden states of two models over what is learned, of the worst layer."""
     mask, asked = batch["labels"] != -100, {name: batch[name] for name in ("input_ids", "attention_mask")}
     with torch.no_grad():

@@ -105,4 +105,4 @@ def preflight_before(command: str, config_file: Path, overrides: tuple[str, ...]
     from kdfast.recipes.preflight.run import run
 
     again = " ".join((command, str(config_file), *overrides))
-    return run(config, PreflightRequest(again=again))
+    return run(config, PreflightRequest(again=again, trains_next=command == "kdfast train"))

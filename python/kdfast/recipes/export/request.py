@@ -31,6 +31,7 @@ class ExportRequest:
         license: the student's licence; None = not stated.
         replace: whether an older export in `out` is replaced.
         threads: CPU threads; 0 = OMP_NUM_THREADS, else all.
+        answer_tokens: tokens of an answer at most, when calls are compared.
     """
 
     model: Path
@@ -47,6 +48,7 @@ class ExportRequest:
     license: str | None = None
     replace: bool = False
     threads: int = 0
+    answer_tokens: int = 128
 
     @property
     def student_name(self) -> str:

@@ -24,9 +24,6 @@ from kdfast.recipes.export.student import Student
 
 Checks = dict[str, ParityCheck]
 
-ANSWER_TOKENS = 128
-"""Tokens of an answer at most, when calls are compared."""
-
 _SAME_RUNTIME = "transformers runs the same weights as in training"
 _NO_PARSER = "vLLM is not run here; its parser is its own"
 
@@ -77,7 +74,7 @@ def verify_gguf(student: Student, file: Path, shipped: Shipped, display: Display
                 answering = Answering(
                     formats=dataset.formats,
                     end_ids={*end_ids(student.directory), *dataset.turn_end_ids[-1:]},
-                    max_tokens=ANSWER_TOKENS,
+                    max_tokens=request.answer_tokens,
                     template_kwargs=request.template_kwargs,
                 )
                 calls = check_calls(
@@ -151,4 +148,4 @@ def _noted(on_progress: Callable[[int, str], None], part: int, what: str) -> Cal
 def _context(student: Student) -> int:
     """Tokens that the longest record and an answer take, within what the student was made for."""
     longest = max((len(record.ids) for record in student.records), default=0)
-    return min(read_shape(student.directory).context, longest + ANSWER_TOKENS)
+    return min(read_shape(student.directory).context, longest + student.request.answer_tokens)

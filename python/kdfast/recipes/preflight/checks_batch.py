@@ -96,7 +96,8 @@ def labels_are_next_tokens(batches: Sequence[Batch], sample_rows: KDDataset) -> 
         ids[row.end :] = IGNORE_INDEX  # the last token has no next one
         at = np.flatnonzero(labels[: row.end] != IGNORE_INDEX)
         count += len(at)
-        wrong += int((labels[at] != ids[at + 1]).sum())
+        at = at[labels[at] != ids[at + 1]]
+        wrong += len(at)
         own += int((labels[at] == ids[at]).sum())
         second += int((labels[at] == ids[at + 2]).sum())
     if not count:
@@ -106,7 +107,7 @@ def labels_are_next_tokens(batches: Sequence[Batch], sample_rows: KDDataset) -> 
             (own, "the token at its own position: it is not shifted"),
             (second, "the token two further on: it is shifted twice"),
         )
-        shifted = f"; {most} of {count} are {kind}" if most > count / 2 else ""
+        shifted = f"; {most} of these are {kind}" if most > wrong / 2 else ""
         return failed(
             f"{wrong} of {count} labels are not the next token{shifted}", f"shift labels once; {_REPORT}"
         )

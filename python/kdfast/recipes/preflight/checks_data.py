@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -119,7 +118,7 @@ def some_rows_need_no_call(train_rows: KDDataset) -> Finding:
 
 def terms_find_their_rows(config: Config, train_rows: KDDataset, sample_rows: KDDataset) -> Finding:
     """Each enabled loss term has a row to act on, by the same code as training's."""
-    rows = copy.copy(train_rows)
+    rows = _alike(train_rows)
     if sample_rows.teacher is not None:
         rows.teacher = sample_rows.teacher  # what training reads, as far as it is known before it is paid
     check_inputs(config.kd, rows, live_teacher=config.teacher.live)
@@ -199,10 +198,17 @@ def _asked(record: dict[str, object]) -> str:
     return json.dumps([messages or record.get("prompt"), tools], sort_keys=True)
 
 
+def _alike(rows: KDDataset) -> KDDataset:
+    """Another dataset of the same stores. `copy.copy` would read the tokenizer again, as for another process."""
+    other = KDDataset.__new__(KDDataset)
+    other.__dict__.update(rows.__dict__)
+    return other
+
+
 def _thinned(rows: KDDataset, most: int) -> KDDataset:
     """The same dataset with fewer rows, evenly spread."""
     chosen = np.linspace(0, len(rows) - 1, most).astype(int)
-    fewer = copy.copy(rows)
+    fewer = _alike(rows)
     fewer.rows, fewer.lengths = rows.rows[chosen], rows.lengths[chosen]
     return fewer
 

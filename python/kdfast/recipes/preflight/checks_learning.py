@@ -12,14 +12,15 @@ from kdfast.config import Config
 from kdfast.data import KDDataset, collate_kd_batch
 from kdfast.errors import ConfigError, DivergedError, QATError
 from kdfast.losses import LossSettings, StepWeights
-from kdfast.quantized import plan_model, quantize
 from kdfast.recipes.preflight.check import Check, Finding, failed, passed, skipped, warned
+from kdfast.recipes.preflight.code_reach import code_reach
 from kdfast.recipes.preflight.facts import SmallProject
 from kdfast.recipes.preflight.loss_places import Batch
 from kdfast.recipes.preflight.loss_trial import Trials, labels_in, open_states, rows_of, runner_of
 from kdfast.recipes.train.live_teacher import FrozenTeacher
 from kdfast.recipes.train.objective import Objective
 from kdfast.recipes.train.optimizer import adamw
+from kdfast.recipes.train.qat.shipping import FEW_CODES
 from kdfast.recipes.train.schedule import learning_rate, learning_rate_under_qat
 from kdfast.recipes.train.step import Runner
 from kdfast.recipes.train.update import update
@@ -28,15 +29,12 @@ Learner = Callable[[], nn.Module]
 Teacher = FrozenTeacher | nn.Module | None
 _STEPS = 40
 _MOST_ROWS = 4
-_SMALL, _SMALL_RATE, _LARGE_RATE = 20_000_000, 3e-3, 1e-4
+_SMALL, _SMALL_RATE, _LARGE_RATE = 20_000_000, 1e-2, 1e-4
 """Up to how many parameters a student is trained at the first rate at least, and a larger one at the second."""
 _LOGITS = 6_000_000
 """Logits that a step on one batch may form."""
 _SAME = 1e-5
 _FEW_MOVED, _HALF_MOVED = 0.01, 0.5
-_FEW_CODES = 0.01
-_ROWS_OF_TENSOR = 64
-_MOST_STEPS = 2000
 _NOTHING = "no row of the sample has what the loss terms act on"
 _FROZEN = "no weight of the student is trained: see learning.gradient_reaches_the_weights"
 _DETACHED = "the loss has no gradient: see losses.gradient_is_where_it_acts"
@@ -330,44 +328,23 @@ def rate_can_change_codes(student: nn.Module, student_note: str, config: Config)
     quant, steps = config.quant, config.train.num_steps
     if not quant.enabled:
         return skipped("quant.enabled is false")
+    first = quant.phase_start(steps)
     try:
-        plan = plan_model(student, quant)
+        found = code_reach(student, quant, first, steps)
     except (ConfigError, QATError) as error:
         return skipped(f"the student cannot be quantised so: {error}")
-    first = quant.phase_start(steps)
-    stride = max((steps - first) // _MOST_STEPS, 1)
-    reach = stride * sum(
-        learning_rate_under_qat(step, first, steps, quant) for step in range(first, steps, stride)
-    )
-    weights = dict(student.named_parameters())
-    near = looked = 0
-    for tensor in plan.tensors:
-        some, distance = _distances(weights[tensor.name].detach(), tensor.format)
-        near += int((distance <= reach).sum())
-        looked += some
-    share = near / max(looked, 1)
     of = "" if not student_note else f" of the stand-in ({student_note})"
     text = (
-        f"{steps - first} steps under quantisation move a weight by {reach:.2g} at most: {share:.1%} of the codes{of} "
-        f"could change ({looked:,} looked at)"
+        f"{steps - first} steps under quantisation move a weight by {found.distance:.2g} at most: {found.share:.1%} of "
+        f"the codes{of} could change ({found.looked:,} looked at)"
     )
-    if share >= _FEW_CODES:
+    if found.share >= FEW_CODES:
         return passed(text)
     return warned(
         text,
         f"raise quant.learning_rate ({quant.peak:g}), or give quantisation more steps (quant.start_fraction "
         f"{quant.start_fraction:g}): as it is, it could as well be left out",
     )
-
-
-def _distances(weight: Tensor, name: str) -> tuple[int, Tensor]:
-    """How far weights are from the border of the next code, in some rows of a tensor: (how many, [n])."""
-    rows = torch.linspace(0, len(weight) - 1, min(len(weight), _ROWS_OF_TENSOR)).long()
-    some = weight[rows].float()
-    made = quantize(some, name)
-    size = made.scales.float().abs().repeat_interleave(made.block, 1)  # [n,in] the scale of each weight
-    distance = size / 2 - (some - made.dequantize()).abs()
-    return some.numel(), distance[size > 0]
 
 
 CHECKS = (

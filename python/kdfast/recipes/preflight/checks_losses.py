@@ -12,12 +12,13 @@ from torch.nn.functional import cross_entropy
 from kdfast.batch import IGNORE_INDEX
 from kdfast.config import Config
 from kdfast.errors import DataError, DivergedError
-from kdfast.losses import StepWeights, Term
+from kdfast.losses import BatchPlan, StepWeights, Term
 from kdfast.recipes.preflight.check import Check, Finding, failed, passed, skipped, warned
 from kdfast.recipes.preflight.facts import SmallProject
 from kdfast.recipes.preflight.loss_places import PLACES, Batch
 from kdfast.recipes.preflight.loss_trial import (
     Trials,
+    labels_in,
     open_states,
     rows_of,
     runner_of,
@@ -121,36 +122,50 @@ def terms_are_finite(
     batches: Sequence[Batch],
     live_teacher: FrozenTeacher | nn.Module | None,
 ) -> Finding:
-    """Every enabled term on the whole sample, with the weights of the last step."""
+    """Every enabled term, on batches of all shapes; each batch of the sample is planned."""
     runner = runner_of(learner(), objective, live_teacher)
     strange = strange_ids(runner.bare.student, batches) if batches else "the sample gives no batch"
     if strange:
         return skipped(strange)
     sums: dict[str, float] = {}
     counts: dict[str, float] = {}
-    for batch in batches:
-        try:
-            found = _terms(runner, batch)
-        except (DataError, DivergedError) as error:
-            said = str(error).partition("; ")[0]
-            return failed(said, "look at the student's weights (model), and at these rows and their teacher's numbers")
-        except ValueError as error:
-            return skipped(f"the losses refuse a batch: {error}")
-        for name, term in found.items():
-            sums[name] = sums.get(name, 0.0) + float(term.total)
-            counts[name] = counts.get(name, 0.0) + term.count
-    return _means(sums, counts, objective)
+    rows = 0
+    try:
+        plans = [runner.plan(batch) for batch in batches]
+        for number in _one_of_each(plans, batches):
+            rows += len(batches[number]["labels"])
+            for name, term in _terms(runner, batches[number], plans[number]).items():
+                sums[name] = sums.get(name, 0.0) + float(term.total)
+                counts[name] = counts.get(name, 0.0) + term.count
+    except (DataError, DivergedError) as error:
+        said = str(error).partition("; ")[0]
+        return failed(
+            said, "look at the student's weights (model), and at these rows and their teacher's numbers"
+        )
+    except ValueError as error:
+        return skipped(f"the losses refuse a batch: {error}")
+    return _means(sums, counts, objective, rows)
 
 
-def _terms(runner: Runner, batch: Batch) -> Mapping[str, Term]:
+def _one_of_each(plans: Sequence[BatchPlan], batches: Sequence[Batch]) -> list[int]:
+    """The numbers of the cheapest batches that together have all shapes, and all terms that have rows."""
+    chosen: set[int] = set()
+    order = sorted(range(len(batches)), key=lambda number: labels_in(batches[number]))
+    for name in plans[0].counts:
+        chosen.update([number for number in order if plans[number].counts[name]][:1])
+    widths = {batch["labels"].shape[1] for batch in batches}
+    for width in widths - {batches[number]["labels"].shape[1] for number in chosen}:
+        chosen.add(next(number for number in order if batches[number]["labels"].shape[1] == width))
+    return sorted(chosen)
+
+
+def _terms(runner: Runner, batch: Batch, plan: BatchPlan) -> Mapping[str, Term]:
     """The terms of a batch.
 
     Raises:
         DataError: the batch cannot be right.
         DivergedError: a term is not finite, also where the run would leave such rows out (kd.on_nan).
-        ValueError: the batch lacks what an enabled term needs.
     """
-    plan = runner.plan(batch)
     step = StepWeights(dict.fromkeys(plan.counts, 1.0), plan.counts, open_states(runner.objective))
     with torch.no_grad():
         terms = runner.read(runner.loss(runner.bare, batch, plan, step), batch).terms
@@ -160,7 +175,7 @@ def _terms(runner: Runner, batch: Batch) -> Mapping[str, Term]:
     return terms
 
 
-def _means(sums: dict[str, float], counts: dict[str, float], objective: Objective) -> Finding:
+def _means(sums: dict[str, float], counts: dict[str, float], objective: Objective, rows: int) -> Finding:
     weights = objective.weights(objective.num_steps - 1)
     shown, negative = [], []
     for name, weight in weights.items():
@@ -176,7 +191,7 @@ def _means(sums: dict[str, float], counts: dict[str, float], objective: Objectiv
     acting = [name for name in weights if counts.get(name)]
     if not acting:
         return skipped("no row of the sample has what an enabled term acts on")
-    text = f"{len(acting)} of {len(weights)} terms have rows here, all are finite: " + ", ".join(
+    text = f"{len(acting)} of {len(weights)} terms act on {rows} rows, all are finite: " + ", ".join(
         f"{name} {sums[name] / counts[name]:.3g}" for name in acting
     )
     return passed(text, *shown)

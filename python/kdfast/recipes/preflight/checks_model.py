@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from kdfast.config import Config
 from kdfast.recipes.preflight.check import Check, Finding, failed, passed, skipped, warned
+from kdfast.recipes.preflight.facts import PreflightRequest
 from kdfast.recipes.preflight.machine import Machine
 from kdfast.student import hidden_and_head
 
@@ -154,7 +155,9 @@ def weights_are_fp32(student: nn.Module) -> Finding:
 
 def weights_are_finite(student: nn.Module) -> Finding:
     """No weight is NaN or infinite."""
-    broken = [name for name, weight in student.named_parameters() if not bool(torch.isfinite(weight).all())]
+    # a sum over NaN or infinity is not finite, and takes a fraction of the time of a look at each number
+    suspects = [(name, weight) for name, weight in student.named_parameters() if not _is_finite(weight.sum())]
+    broken = [name for name, weight in suspects if not _is_finite(weight)]
     if broken:
         return failed(
             f"{len(broken)} weights hold NaN or infinity, the first is {broken[0]}",
@@ -229,7 +232,9 @@ _SHARES = {
 }
 
 
-def memory_suffices(figures: dict[str, int], student_note: str, config: Config, machine: Machine) -> Finding:
+def memory_suffices(
+    figures: dict[str, int], student_note: str, config: Config, machine: Machine, request: PreflightRequest
+) -> Finding:
     """Weights, gradients, averages, activations and copies fit the memory of the device that trains."""
     shares = {name: figures[key] for name, key in _SHARES.items() if figures.get(key)}
     if config.train.dtype == "bf16":
@@ -239,7 +244,7 @@ def memory_suffices(figures: dict[str, int], student_note: str, config: Config, 
         return skipped(f"training needs {_gb(need)}, and the {place} is not known")
     listed = ", ".join(f"{name} {_gb(share)}" for name, share in shares.items())
     seen = f"training needs about {_gb(need)} ({listed}); the {place} is {_gb(size)}"
-    if need > size and student_note:
+    if need > size and student_note and not request.trains_next:
         return warned(
             f"{seen}: it cannot be trained here",
             "train it on another machine; or take a smaller arch, train.micro_batch_size or data.shapes",
@@ -309,6 +314,10 @@ def _evaluating(student: nn.Module) -> Iterator[None]:
         yield
     finally:
         student.train(was_training)
+
+
+def _is_finite(numbers: Tensor) -> bool:
+    return bool(torch.isfinite(numbers.detach()).all())
 
 
 def _count(student: nn.Module, *, trained: bool) -> int:

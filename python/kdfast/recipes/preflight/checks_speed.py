@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -100,7 +101,12 @@ def gates_can_be_judged(config: Config, held_out_rows: KDDataset | None) -> Find
         reports = blessed_reports(config)
     except (DataError, OSError):
         return skipped("the file gates.baseline cannot be read, see config.files_are_there")
-    times = [name for name in gates.enabled if name in _TIMES]
+    return _judge_baseline(config, reports, held_out_rows)
+
+
+def _judge_baseline(config: Config, reports: Sequence[Any], held_out_rows: KDDataset) -> Finding:
+    """A blessed model's machine and prompts against this run's."""
+    times = [name for name in config.gates.enabled if name in _TIMES]
     here, there = _hardware_key(config), sorted({_key(report) for report in reports})
     if times and there != [here]:
         text = (
@@ -108,19 +114,17 @@ def gates_can_be_judged(config: Config, held_out_rows: KDDataset | None) -> Find
         )
         return warned(text, "bless a run on this machine (`kdfast bless RUN`)")
     asked = [prompt.get("fingerprint") for prompt in reports[0].get("prompts") or ()]
-    if len(held_out_rows) <= _MOST_COMPARED:
-        from kdfast.speed import prompts_fingerprint, speed_prompts
+    text = f"{len(reports)} blessed report(s) of this machine"
+    if len(held_out_rows) > _MOST_COMPARED:
+        return passed(f"{text}; its {len(asked)} prompts were not looked for among {len(held_out_rows)} rows")
+    from kdfast.speed import prompts_fingerprint, speed_prompts
 
-        known = {prompts_fingerprint([prompt]) for prompt in speed_prompts(held_out_rows)}
-        lacking = sum(one not in known for one in asked)
-        if lacking or not asked:
-            text = (
-                f"{lacking} of the baseline's {len(asked)} prompts are not in data.validation, word for word"
-            )
-            return warned(f"{text}: gates with a baseline will be skipped", "bless a run on these prompts")
-    return passed(
-        f"{len(reports)} blessed report(s) of this machine on {len(asked)} prompts of data.validation"
-    )
+    known = {prompts_fingerprint([prompt]) for prompt in speed_prompts(held_out_rows)}
+    lacking = sum(one not in known for one in asked)
+    if lacking or not asked:
+        text = f"{lacking} of the baseline's {len(asked)} prompts are not in data.validation, word for word"
+        return warned(f"{text}: gates with a baseline will be skipped", "bless a run on these prompts")
+    return passed(f"{text} on {len(asked)} prompts of data.validation")
 
 
 def _is_asked_for(config: Config) -> bool:

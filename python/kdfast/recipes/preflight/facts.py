@@ -23,6 +23,7 @@ class PreflightRequest:
         full: take the student itself for the small run, however large it is.
         probe: ask the real teacher one prompt, which may cost; the answer is kept in the journal.
         strict: a warning fails, too.
+        trains_next: training on this machine is what comes next, so that what does not fit here fails.
         json_out: where the result is written as JSON; None = only in the run folder.
         junit_out: where it is written as JUnit's XML; None = nowhere.
         again: the command, for what is said at the end.
@@ -31,6 +32,7 @@ class PreflightRequest:
     full: bool = False
     probe: bool = False
     strict: bool = False
+    trains_next: bool = False
     json_out: Path | None = None
     junit_out: Path | None = None
     again: str = "kdfast preflight CONFIG"

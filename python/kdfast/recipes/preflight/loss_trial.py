@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from kdfast.distributed.ranks import Ranks
 from kdfast.errors import DataError, DivergedError
 from kdfast.losses import (
-    BatchPlan,
     LossSettings,
     PendingLoss,
     State,
@@ -58,7 +57,7 @@ def rows_of(batch: Batch, rows: Sequence[int]) -> dict[str, Tensor]:
         >>> found["attention_mask"].tolist(), found["row"].tolist()
         ([[1]], [8])
     """
-    length = batch["attention_mask"].shape[1]
+    rows, length = list(rows), batch["attention_mask"].shape[1]
     width = right_padded_width(batch["attention_mask"][rows])
     return {
         name: value[rows][:, :width]
@@ -125,35 +124,51 @@ def first_look(runner: Runner, batches: Sequence[Batch]) -> FirstLook:
     return FirstLook("", tuple(plan.counts for plan in plans))
 
 
+class Forward:
+    """The forward passes on a few rows.
+
+    Attributes:
+        batch: the rows, of T' columns.
+        plan: their plan.
+        head: [V,D] the student's output layer.
+        teacher: what the live teacher gave.
+        hidden: [B,T',D] the student's last hidden states; a leaf of the graph.
+        layers: layer -> [B,T',D] those that terms compare; leaves, too.
+    """
+
+    def __init__(self, runner: Runner, batch: Batch) -> None:
+        self.batch, self.plan = batch, runner.plan(batch)
+        model, layers, ids = runner.bare, runner.objective.layers, batch["input_ids"]
+        live = model.teacher if self.plan.needs("live") else None
+        with torch.no_grad():
+            hidden, chosen = hidden_states(model.student, ids, layers.student)
+            self.head = effective_weight(model.student.lm_head).detach()
+            self.teacher = None if live is None else live.output(ids, layers.teacher)
+        self.hidden = hidden.detach().requires_grad_()
+        self.layers = {layer: value.detach().clone().requires_grad_() for layer, value in chosen.items()}
+
+
 class Trial:
     """A few rows, the student's forward pass on them, and the loss of one term.
 
     Attributes:
+        term: the term.
         batch: the rows, of T' columns.
+        plan: their plan.
         settings: the losses' settings.
-        hidden_layers: layer -> [B,T',D] hidden states that terms compare; leaves of the graph, as `hidden` is.
+        hidden: [B,T',D] last hidden states of the student.
+        hidden_layers: layer -> [B,T',D] those that terms compare.
         teacher: what the live teacher gave.
         projectors: what maps the student's width to the teacher's, a layer each.
-        term: the term.
     """
 
-    def __init__(self, runner: Runner, batch: Batch, term: str) -> None:
-        self.batch, self.term, self._objective = batch, term, runner.objective
+    def __init__(self, runner: Runner, forward: Forward, term: str) -> None:
+        self.term, self.batch, self.plan = term, forward.batch, forward.plan
+        self._objective, self._head = runner.objective, forward.head
         self.settings: LossSettings = runner.objective.settings
-        self.plan: BatchPlan = runner.plan(batch)
-        model, layers = runner.bare, runner.objective.layers
-        with torch.no_grad():
-            hidden, chosen = hidden_states(model.student, batch["input_ids"], layers.student)
-            self._head = effective_weight(model.student.lm_head).detach()
-            needed = model.teacher if self.plan.needs("live") else None
-            self.teacher: TeacherOutput | None = (
-                None if needed is None else needed.output(batch["input_ids"], layers.teacher)
-            )
-        self.hidden = hidden.detach().requires_grad_()
-        self.hidden_layers = {
-            layer: value.detach().clone().requires_grad_() for layer, value in chosen.items()
-        }
-        self._modules: Mapping[str, nn.Module] = dict(model.terms.items())
+        self.hidden, self.hidden_layers = forward.hidden, forward.layers
+        self.teacher: TeacherOutput | None = forward.teacher
+        self._modules: Mapping[str, nn.Module] = dict(runner.bare.terms.items())
         self.projectors = self._modules.get("hidden_state")
 
     @property
@@ -215,6 +230,7 @@ class Trials:
 
     runner: Runner
     batches: Sequence[Batch]
+    _forwards: dict[tuple[int, tuple[int, ...]], Forward] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
@@ -248,7 +264,13 @@ class Trials:
         if not costs:
             return None
         number = min(costs)[2]
-        return Trial(self.runner, rows_of(self.batches[number], found[number][1]), term)
+        return Trial(self.runner, self._forward(number, tuple(found[number][1])), term)
+
+    def _forward(self, number: int, rows: tuple[int, ...]) -> Forward:
+        """The forward passes on some rows of a batch; terms on the same rows share them."""
+        if (number, rows) not in self._forwards:
+            self._forwards[number, rows] = Forward(self.runner, rows_of(self.batches[number], rows))
+        return self._forwards[number, rows]
 
     def _few(self, term: str, batch: Batch) -> tuple[int, list[int]]:
         """The cheapest rows on which a term acts, and one on which it does not: (how many act, all of them)."""

@@ -9,7 +9,7 @@ from typing import Any
 from kdfast.config import ApiConfig, ArchConfig, Config, PriceConfig, TeacherConfig
 from kdfast.data import KDDataset
 from kdfast.evaluate import eval_prompts
-from kdfast.errors import ConfigError
+from kdfast.errors import ConfigError, DataError
 from kdfast.pretrained import load_model_config
 from kdfast.recipes.preflight.facts import PreflightRequest, Sample, SmallProject, TaughtSample
 from kdfast.recipes.preflight.fake_store import write_fake_store
@@ -88,9 +88,19 @@ def taught_project(
     taught: TaughtSample,
     figures: dict[str, int],
 ) -> SmallProject:
-    """The same with the records that the fake teacher answered; see `make_small_project`."""
+    """The same with the records that the fake teacher answered; see `make_small_project`.
+
+    Raises:
+        DataError: no answer of the fake teacher could be learned.
+    """
     from kdfast.data.token_rows import to_line
 
+    if not taught.records:
+        raise DataError(
+            "no answer of the fake teacher could be learned from, so there is nothing to train the small run on; see the "
+            "check teacher.fake_answers_become_records",
+            str(config.teacher.prompts),
+        )
     texts = tuple(map(to_line, taught.records))
     return _project(config, request, work / "small", texts, sample.held_out_texts, figures)
 

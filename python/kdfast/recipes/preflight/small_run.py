@@ -82,6 +82,10 @@ def captured() -> Iterator[Captured]:
                     into.warnings[f"{one.category.__name__}: {one.message}"] = None
 
 
+ANSWER_TOKENS = 16
+"""Tokens of an answer when the export's calls are compared: a stand-in with random weights makes none."""
+
+
 def run_small(small: SmallProject) -> SmallRun:
     """Runs all steps at once.
 
@@ -157,6 +161,7 @@ def export_small(run: SmallRun) -> dict[str, Path]:
     made: dict[str, Path] = {}
     for request in export_requests(run.project.config):
         with captured():
+            request = replace(request, answer_tokens=ANSWER_TOKENS)
             code = export(look_before_exporting(request), Display())
         made[request.target] = request.out if code == DONE else failed_folder(request.out)
     return made

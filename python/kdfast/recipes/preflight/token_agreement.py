@@ -46,7 +46,8 @@ def vocabularies_agree(
             f"{text}; {config.teacher.model} is not converted yet, so that its ids are not compared",
             "run `kdfast teach`, which converts it, and then the preflight again",
         )
-    usable = shared_ids(config, teacher)
+    own = config.arch.init == "teacher" and _is_same(config.data.tokenizer, teacher)
+    usable = len(pieces) if own else shared_ids(config, teacher)
     if config.teacher.live:
         check_live_ids(sample_rows, usable)
     return passed(f"{text}; {usable} ids mean the same to the teacher")
@@ -58,7 +59,7 @@ def _student_problem(config: Config, pieces: Sequence[str | None], rows: int) ->
         text = f"the tokenizer has {len(pieces)} ids, and the student {rows} rows of embeddings"
         return failed(text, _SAME_TOKENIZER)
     start = _start_of(config)
-    if start is None or not (start / "tokenizer.json").is_file():
+    if start is None or not (start / "tokenizer.json").is_file() or _is_same(config.data.tokenizer, start):
         return None
     difference = _difference(pieces, read_pieces(start))
     if not difference:
@@ -129,6 +130,12 @@ def _teacher_directory(config: Config) -> Path | None:
     if model is None:
         return None
     return converted_directory(model) if model.suffix.lower() == ".gguf" else model
+
+
+def _is_same(tokenizer: Path, directory: Path) -> bool:
+    """Whether a tokenizer's file or directory is that of a model's directory: reading both takes seconds."""
+    file = tokenizer / "tokenizer.json" if tokenizer.is_dir() else tokenizer
+    return file.resolve() == (directory / "tokenizer.json").resolve()
 
 
 def _difference(own: Sequence[str | None], other: Sequence[str | None]) -> str:

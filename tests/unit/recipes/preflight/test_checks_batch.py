@@ -137,7 +137,7 @@ FAULTS = [
     (wrong_shape, "shapes", r"padded to \d+ tokens, its longest row has"),
     (padding_in_the_loss, "padding", r"1 position\(s\) of padding are inside the loss"),
     (padding_is_read, "padding", r"attention_mask is 1 on \d+: padding is read"),
-    (not_shifted, "labels_are_next_tokens", r"(\d+) of \1 are .*not shifted|own position: it is not shifted"),
+    (not_shifted, "labels_are_next_tokens", r"(\d+) of \d+ labels .*; \1 of these are the token at its own"),
     (shifted_twice, "labels_are_next_tokens", "it is shifted twice"),
     (
         prompt_learned,

@@ -207,8 +207,6 @@ def test_embeddings_that_are_kept_are_no_fault() -> None:
     kept = replace(small, config=replace(small.config, arch=arch))
     learner = student_with(lambda student: student.model.embed_tokens.requires_grad_(False))
     made = {name: given.get(name) for name in ("sample_rows", "batches", "objective", "live_teacher")}
-    found = look(
-        "learning.gradient_reaches_the_weights", given.replaced(small=kept, learner=learner, **made)
-    )
+    found = look("learning.gradient_reaches_the_weights", given.replaced(small=kept, learner=learner, **made))
     assert found.status == "pass"
     assert "the embeddings are kept" in found.text

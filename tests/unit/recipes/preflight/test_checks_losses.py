@@ -84,9 +84,10 @@ def test_a_clean_project_passes(check: Any) -> None:
 
 def test_terms_without_a_row_are_named_and_not_passed() -> None:
     for name in ("gradient_is_where_it_acts", "values_agree_with_float64"):
-        assert "no row of the sample for early_tool_prior, early_tool_preamble" in look(
-            f"losses.{name}", clean()
-        ).text
+        assert (
+            "no row of the sample for early_tool_prior, early_tool_preamble"
+            in look(f"losses.{name}", clean()).text
+        )
     shown = look("losses.terms_are_finite", clean()).shown
     assert "early_tool_preamble: weight 0.001, no row of the sample has what it acts on" in shown
 

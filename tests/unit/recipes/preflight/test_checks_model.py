@@ -37,17 +37,22 @@ def input_is_not_read(student):
 
 
 def attention_mask_is_ignored(student):
-    def drop_the_mask(_model, inputs, named):
-        return inputs, named | {"attention_mask": None}
+    def read_padding(_model, inputs, named):
+        positions = torch.arange(named["input_ids"].shape[1])[None]
+        return inputs, named | {"attention_mask": None, "position_ids": positions}
 
-    student.model.register_forward_pre_hook(drop_the_mask, with_kwargs=True)
+    student.model.register_forward_pre_hook(read_padding, with_kwargs=True)
 
 
 def untied_copy(student):
     student.lm_head.weight = nn.Parameter(student.lm_head.weight.detach().clone())
 
 
-def bf16_layer(student):
+def bf16_weights(student):
+    student.to(torch.bfloat16)
+
+
+def one_bf16_layer(student):
     student.model.layers[1].to(torch.bfloat16)
 
 
@@ -86,7 +91,11 @@ FAULTS = [
     (later_tokens_leak, "is_causal", "sees what it is to predict"),
     (attention_mask_is_ignored, "padding_changes_nothing", "padding on the left, as in generation, change"),
     (untied_copy, "embeddings_are_tied", "have weights of their own, and .* tie_word_embeddings true"),
-    (bf16_layer, "weights_are_fp32", r"9 weights are not fp32, the first is model\.layers\.1.*bfloat16"),
+    (
+        bf16_weights,
+        "weights_are_fp32",
+        r"20 weights are not fp32, the first is model\.embed_tokens.*bfloat16",
+    ),
     (nan_weight, "weights_are_finite", r"1 weights hold NaN or infinity, the first is model\.layers\.1\.mlp"),
     (too_few_positions, "positions_suffice", "knows 64 positions, the longest of data.shapes is 512"),
     (small_vocabulary, "vocabulary_covers_ids", "embeddings have 300 rows, the output layer 300"),
@@ -98,7 +107,8 @@ MORE_FAULTS = [
     (nan_weight, "padding_changes_nothing", "skip", "see model.weights_are_finite"),
     (infinite_weight, "weights_are_finite", "fail", "hold NaN or infinity"),
     (small_vocabulary, "is_causal", "skip", "see model.vocabulary_covers_ids"),
-    (bf16_layer, "padding_changes_nothing", "skip", "see model.weights_are_fp32"),
+    (one_bf16_layer, "weights_are_fp32", "fail", r"9 weights are not fp32, the first is model\.layers\.1"),
+    (one_bf16_layer, "padding_changes_nothing", "skip", "see model.weights_are_fp32"),
     (without_mask, "padding_changes_nothing", "skip", "see model.is_causal"),
     (a_shape_too_long, "positions_suffice", "warn", "knows 400 positions"),
     (frozen_layer, "is_trained", "fail", r"9 weights are frozen; .*model\.layers\.0"),

@@ -157,7 +157,10 @@ def test_a_template_that_ignores_tools_or_the_question_is_caught(tmp_path: Path)
     assert template_renders(reader, rows, sampled).status == "pass"
     finding = template_uses_the_tools(rows, sampled)
     assert (finding.status, "the prompt that the chat template makes" in finding.text) == ("fail", True)
-    file.write_text(tiny.CHATML.replace("message.content or ''", "'hello'"), encoding="utf-8")
+    file.write_text(
+        tiny.CHATML.replace("message.content or ''", "message.content if message.role != 'user' else ''"),
+        encoding="utf-8",
+    )
     rows = rows_of(tmp_path / "more", [tiny_run.record(3)], template=str(file))
     assert "leaves out the last message" in template_renders(reader, rows, [rows.store.row(0)]).text
 

@@ -12,7 +12,7 @@ from kdfast.recipes.preflight.spelling import misspelt_names, one_letter_apart
     [
         ("location", "lokation"),
         ("location", "locations"),
-        ("location", "ocation"),
+        ("location", "locaion"),
         ("location", "loaction"),
         ("user_id", "userId"),
         ("Location", "location"),
@@ -31,6 +31,7 @@ def test_near_names(first: str, second: str) -> None:
         ("location", "vacation"),
         ("item1", "item2"),
         ("lat", "lot"),
+        ("weight", "height"),
         ("", "name"),
     ],
 )
