@@ -78,6 +78,11 @@ $(CACHE)/conformance/.fetched: requirements/conformance.txt | .venv/.ready
 conformance: build $(CACHE)/conformance/.fetched ## compare real chat templates with transformers, template by template
 	$(BIN)/python tests/conformance/compare.py $(CACHE)/conformance/*.whl
 
+.PHONY: preflight
+preflight: build $(QUICK)/teacher/config.json $(QUICK)/data/train.jsonl ## run the tests in three phases, then the preflight of the quickstart: before money is spent
+	@$(BIN)/python tests/critical_paths.py
+	@$(BIN)/kdfast preflight $(CONFIG)
+
 .PHONY: test-all
 test-all: test $(QUICK)/teacher/config.json ## run every test, and those with a real server (some minutes more)
 	$(BIN)/python -m pytest tests/all $(PYTEST)

@@ -288,7 +288,12 @@ def test_a_signal_drains_what_is_in_flight(folder: Folder) -> None:
     with FakeServer(answer_when_released) as server:
         config = ROOT / "configs/api_teacher.yaml"
         process = start_process(
-            "teach", "--no-preflight", config, *folder.keys(server), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            "teach",
+            "--no-preflight",
+            config,
+            *folder.keys(server),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
         wait_until(lambda: server.seen.total() >= 1, process)
         process.send_signal(signal.SIGINT)

@@ -15,9 +15,9 @@ import tiny_run
 from kdfast.config import Config, load_config
 from kdfast.recipes.preflight.check import Check, Finding
 from kdfast.recipes.preflight.facts import PreflightRequest
-from kdfast.recipes.preflight.makers import MAKERS
-from kdfast.recipes.preflight.objects import Objects
 from kdfast.recipes.preflight.look import look_once
+from kdfast.recipes.preflight.made.makers import MAKERS
+from kdfast.recipes.preflight.made.objects import Objects
 from kdfast.recipes.preflight.table import CHECKS
 
 
@@ -66,9 +66,7 @@ def look(name: str, objects: Objects) -> Finding:
 def failing(objects: Objects, *more: str) -> list[str]:
     """The checks that fail: of all cheap ones, and of these."""
     chosen = [check for check in CHECKS if not check.slow or check.name in more]
-    return [
-        check.name for check in chosen if any(one.status == "fail" for one in look_once(check, objects))
-    ]
+    return [check.name for check in chosen if any(one.status == "fail" for one in look_once(check, objects))]
 
 
 def assert_only_fails(name: str, objects: Objects) -> Finding:

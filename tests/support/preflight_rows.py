@@ -13,7 +13,7 @@ from preflight_objects import clean
 
 from kdfast.config import Config
 from kdfast.data import KDDataset
-from kdfast.recipes.preflight.objects import Objects
+from kdfast.recipes.preflight.made.objects import Objects
 
 Json = dict[str, Any]
 _KEPT = (

@@ -10,7 +10,7 @@ from preflight_objects import clean
 
 from kdfast.recipes.preflight.facts import SmallRun
 from kdfast.recipes.preflight.look import look_once
-from kdfast.recipes.preflight.objects import Objects
+from kdfast.recipes.preflight.made.objects import Objects
 from kdfast.recipes.preflight.table import CHECKS
 
 

@@ -20,7 +20,7 @@ def _list(context: click.Context, _: click.Parameter, asked: bool) -> None:
         return
     from rich.console import Console
 
-    from kdfast.recipes.preflight.screen import print_list
+    from kdfast.recipes.preflight.shown.screen import print_list
     from kdfast.recipes.preflight.table import CHECKS
 
     print_list(Console(), CHECKS)
@@ -31,7 +31,12 @@ def _list(context: click.Context, _: click.Parameter, asked: bool) -> None:
 @config_file
 @overrides
 @click.option(
-    "--list", is_flag=True, is_eager=True, expose_value=False, callback=_list, help="Print every check, and exit."
+    "--list",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_list,
+    help="Print every check, and exit.",
 )
 @click.option("--full", is_flag=True, help="Train the student itself for some steps, however large it is.")
 @click.option("--probe", is_flag=True, help="Ask the real teacher one prompt (paid); the answer is kept.")
@@ -95,7 +100,7 @@ def preflight_before(command: str, config_file: Path, overrides: tuple[str, ...]
         The exit code: 0 = the command may go on.
     """
     config = load_config(config_file, overrides)
-    from kdfast.recipes.preflight.record import holds_text, passed_before
+    from kdfast.recipes.preflight.shown.record import holds_text, passed_before
 
     before = passed_before(config)
     if before is not None:

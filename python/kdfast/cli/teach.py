@@ -107,9 +107,11 @@ def _preflight(config_file: Path, overrides: tuple[str, ...], *, skip: bool) -> 
     if not skip:
         code = preflight_before("kdfast teach", config_file, overrides)
         if code != DONE:
-            click.echo("nothing was asked; mend what failed, or ask all the same with --no-preflight", err=True)
+            click.echo(
+                "nothing was asked; mend what failed, or ask all the same with --no-preflight", err=True
+            )
         return code
-    from kdfast.recipes.preflight.record import record_skipped
+    from kdfast.recipes.preflight.shown.record import record_skipped
 
     record_skipped(load_config(config_file, overrides), "kdfast teach --no-preflight")
     return DONE

@@ -23,7 +23,9 @@ from kdfast.runs.folder import RunFolder, check_run_folder
 @config_file
 @overrides
 @click.option("--resume", is_flag=True, help="Go on from the run folder's newest checkpoint.")
-@click.option("--preflight", is_flag=True, help="Check everything first (see `kdfast preflight`); then train.")
+@click.option(
+    "--preflight", is_flag=True, help="Check everything first (see `kdfast preflight`); then train."
+)
 def train(config_file: Path, overrides: tuple[str, ...], resume: bool, preflight: bool) -> int:
     """Train the student that CONFIG describes.
 
@@ -57,7 +59,9 @@ def train(config_file: Path, overrides: tuple[str, ...], resume: bool, preflight
         check_not_running(RunFolder(config.io.run_dir))
     if preflight:
         if os.environ.get("WORLD_SIZE", "1") != "1":
-            raise click.UsageError("--preflight: run it in one process, before torchrun", click.get_current_context())
+            raise click.UsageError(
+                "--preflight: run it in one process, before torchrun", click.get_current_context()
+            )
         code = preflight_before("kdfast train", config_file, overrides)
         if code != DONE:
             return code

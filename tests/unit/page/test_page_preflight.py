@@ -15,7 +15,7 @@ from kdfast.config import load_config
 from kdfast.errors import DataError
 from kdfast.page import render_page
 from kdfast.page.preflight import PreflightSection, preflight_check, preflight_section
-from kdfast.recipes.preflight.result import Result, Row, skipped_document
+from kdfast.recipes.preflight.shown.result import Result, Row, skipped_document
 from kdfast.runs.folder import RunFolder
 from kdfast.runs.reading import Missing, RunFiles, read_run
 

@@ -14,8 +14,8 @@ class Finding:
     """What a check saw.
 
     Attributes:
-        status: "pass"; "warn" = it may be meant so; "fail" = it must not go on so; "skip" = there is nothing to look at,
-            or what the check needs could not be made.
+        status: "pass"; "warn" = it may be meant so; "fail" = it must not go on so; "skip" = there is nothing to look
+            at, or what the check needs could not be made.
         text: what was seen, with its figures, in one sentence; of "skip", why.
         remedy: what to do; only of "warn" and "fail".
         shown: lines to look at, such as a decoded row.

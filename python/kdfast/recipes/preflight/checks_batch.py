@@ -13,9 +13,9 @@ from torch import Tensor
 from kdfast.batch import IGNORE_INDEX
 from kdfast.config import Config
 from kdfast.data import KDDataset
-from kdfast.recipes.preflight.batch_calls import TOOL_MASKS, calls_of, shown_row
-from kdfast.recipes.preflight.batch_rows import Batch, of_tokens, rows_of, said, where
 from kdfast.recipes.preflight.check import Check, Finding, failed, passed, skipped
+from kdfast.recipes.preflight.looking.batch_calls import TOOL_MASKS, calls_of, shown_row
+from kdfast.recipes.preflight.looking.batch_rows import Batch, of_tokens, rows_of, said, where
 
 PER_ROW = (
     "tool_should_be_used",
@@ -302,6 +302,7 @@ CHECKS = (
         name="batch.shapes",
         proves="Each batch is padded to the smallest of data.shapes that holds it, and its fields agree.",
         look=shapes,
+        owns=("sample_rows", "sampled", "batches"),
     ),
     Check(
         name="batch.padding", proves="Padding is on the right, is not read and is no target.", look=padding

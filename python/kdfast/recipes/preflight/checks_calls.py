@@ -8,7 +8,8 @@ from typing import Any
 
 from kdfast import _rust
 from kdfast.data import KDDataset
-from kdfast.recipes.preflight.answers import (
+from kdfast.recipes.preflight.check import Check, Finding, failed, passed, skipped, warned
+from kdfast.recipes.preflight.looking.answers import (
     REBUILD,
     Answer,
     of_all,
@@ -19,14 +20,13 @@ from kdfast.recipes.preflight.answers import (
     some,
     spread_answers,
 )
-from kdfast.recipes.preflight.check import Check, Finding, failed, passed, skipped, warned
-from kdfast.recipes.preflight.derived_fields import (
+from kdfast.recipes.preflight.looking.derived_fields import (
     required_fields_present_is_right,
     teacher_mask_is_right,
     teacher_prefix_is_right,
     tool_should_be_used_is_right,
 )
-from kdfast.recipes.preflight.spelling import misspelt_names
+from kdfast.recipes.preflight.looking.spelling import misspelt_names
 
 Rows = list[dict[str, Any]]
 Record = Mapping[str, Any]

@@ -12,8 +12,8 @@ from kdfast.recipes.first_look.of_config import look_before_training
 from kdfast.recipes.first_look.of_teacher import look_before_teaching
 from kdfast.recipes.first_look.stores import holds_stores
 from kdfast.recipes.preflight.check import Check, Finding, failed, passed, warned
-from kdfast.recipes.preflight.contradictions import RULES
-from kdfast.recipes.preflight.idle_keys import idle_keys, keys_set
+from kdfast.recipes.preflight.looking.contradictions import RULES
+from kdfast.recipes.preflight.looking.idle_keys import idle_keys, keys_set
 from kdfast.runs.claim import Claim, check_not_running
 from kdfast.runs.folder import RunFolder, check_run_folder
 

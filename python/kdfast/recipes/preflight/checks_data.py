@@ -13,9 +13,9 @@ from kdfast.data import KDDataset
 from kdfast.data.repeats import duplicate_rows, other_answers, shared_prompts
 from kdfast.errors import DataError
 from kdfast.losses import TERMS
-from kdfast.recipes.preflight.answers import of_all, some, spread_rows
 from kdfast.recipes.preflight.check import Check, Finding, failed, passed, skipped, warned
-from kdfast.recipes.preflight.facts import Sample
+from kdfast.recipes.preflight.facts import Sample, SmallProject
+from kdfast.recipes.preflight.looking.answers import of_all, some, spread_rows
 from kdfast.recipes.train.evaluation import choose_prompts
 from kdfast.recipes.train.inputs import check_inputs, check_shape_weights
 from kdfast.shapes import assign_shapes
@@ -213,12 +213,30 @@ def _thinned(rows: KDDataset, most: int) -> KDDataset:
     return fewer
 
 
+def sample_is_drawn(sample: Sample, small: SmallProject) -> Finding:
+    """The records of the small run, and what stands in for the student."""
+    number, least = len(sample.records), 10
+    kind = "prompts, answered by the fake teacher" if sample.asked else "rows"
+    text = f"{number} records of {sample.of} {kind}, and {len(sample.held_out)} held out, make the small run"
+    if small.stand_in:
+        text = f"{text}; a stand-in for the student: {small.stand_in}"
+    if number < least:
+        return warned(text, f"there are fewer than {least}: much cannot be seen on so few; add records")
+    return passed(text)
+
+
 CHECKS = (
     Check(
         name="data.records_are_read",
         proves="The records are read, and what is left out is said.",
         look=records_are_read,
         owns=("sample", "written_rows", "train_rows", "held_out_rows"),
+    ),
+    Check(
+        name="data.sample_is_drawn",
+        proves="A small run of records of every kind can be made.",
+        look=sample_is_drawn,
+        owns=("small",),
     ),
     Check(
         name="data.rows_are_not_repeated",

@@ -13,10 +13,10 @@ from kdfast.data import KDDataset, collate_kd_batch
 from kdfast.errors import ConfigError, DivergedError, QATError
 from kdfast.losses import LossSettings, StepWeights
 from kdfast.recipes.preflight.check import Check, Finding, failed, passed, skipped, warned
-from kdfast.recipes.preflight.code_reach import code_reach
 from kdfast.recipes.preflight.facts import SmallProject
-from kdfast.recipes.preflight.loss_places import Batch
-from kdfast.recipes.preflight.loss_trial import Trials, labels_in, open_states, rows_of, runner_of
+from kdfast.recipes.preflight.looking.code_reach import code_reach
+from kdfast.recipes.preflight.looking.loss_places import Batch
+from kdfast.recipes.preflight.looking.loss_trial import Trials, labels_in, open_states, rows_of, runner_of
 from kdfast.recipes.train.live_teacher import FrozenTeacher
 from kdfast.recipes.train.objective import Objective
 from kdfast.recipes.train.optimizer import adamw
@@ -31,7 +31,7 @@ _STEPS = 40
 _MOST_ROWS = 4
 _SMALL, _SMALL_RATE, _LARGE_RATE = 20_000_000, 1e-2, 1e-4
 """Up to how many parameters a student is trained at the first rate at least, and a larger one at the second."""
-_LOGITS = 6_000_000
+_LOGITS = 2_500_000
 """Logits that a step on one batch may form."""
 _SAME = 1e-5
 _FEW_MOVED, _HALF_MOVED = 0.01, 0.5
@@ -134,9 +134,9 @@ def one_batch_overfits(
     objective: Objective,
     batches: Sequence[Batch],
     live_teacher: Teacher,
-    config: Config,
+    small: SmallProject,
 ) -> Finding:
-    """Learns one batch by heart: a term that can reach 0 must halve."""
+    """Learns one batch by heart: a term that can reach 0 must halve. A stand-in learns its random embeddings, too."""
     lesson = _Lesson.of(learner, objective, batches, live_teacher)
     if lesson.obstacle:
         return skipped(lesson.obstacle)
@@ -144,11 +144,13 @@ def one_batch_overfits(
     term = next((name for name in _TO_ZERO if counts.get(name)), None)
     if term is None:
         return skipped(f"no enabled term can fall to 0 on this sample: {', '.join(counts)}")
-    alone = _alone(objective, term)
+    alone, optimizing = _alone(objective, term), small.config.optimizer
     runner = runner_of(learner(), alone, live_teacher)
+    if small.stand_in:
+        runner.bare.student.get_input_embeddings().requires_grad_(True)
     size = sum(parameter.numel() for parameter in runner.model.parameters())
-    rate = max(config.optimizer.learning_rate, _SMALL_RATE if size <= _SMALL else _LARGE_RATE)
-    optimizer = adamw(runner.model, replace(config.optimizer, learning_rate=rate, weight_decay=0.0))
+    rate = max(optimizing.learning_rate, _SMALL_RATE if size <= _SMALL else _LARGE_RATE)
+    optimizer = adamw(runner.model, replace(optimizing, learning_rate=rate, weight_decay=0.0))
     first = last = 0.0
     what = f"{term} of {len(lesson.batch['labels'])} rows ({counts[term]:g} positions)"
     for step in range(_STEPS + 1):

@@ -15,8 +15,8 @@ from kdfast.errors import DataError, DivergedError
 from kdfast.losses import BatchPlan, StepWeights, Term
 from kdfast.recipes.preflight.check import Check, Finding, failed, passed, skipped, warned
 from kdfast.recipes.preflight.facts import SmallProject
-from kdfast.recipes.preflight.loss_places import PLACES, Batch
-from kdfast.recipes.preflight.loss_trial import (
+from kdfast.recipes.preflight.looking.loss_places import PLACES, Batch
+from kdfast.recipes.preflight.looking.loss_trial import (
     Trials,
     labels_in,
     open_states,
@@ -284,6 +284,7 @@ CHECKS = (
         name="losses.terms_are_finite",
         proves="Every enabled loss term is a finite number on the sample.",
         look=terms_are_finite,
+        owns=("objective", "live_teacher"),
     ),
     Check(
         name="losses.gradient_is_where_it_acts",

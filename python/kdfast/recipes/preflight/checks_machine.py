@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from kdfast.config import Config
 from kdfast.recipes.preflight.check import Check, Finding, failed, passed, skipped, warned
 from kdfast.recipes.preflight.facts import Sample
-from kdfast.recipes.preflight.machine import Machine
+from kdfast.recipes.preflight.made.machine import Machine
 from kdfast.runs.folder import RunFolder
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from kdfast.config import Config
 from kdfast.recipes.preflight.check import Check, Finding, failed, passed, skipped, warned
 from kdfast.recipes.preflight.facts import PreflightRequest
-from kdfast.recipes.preflight.machine import Machine
+from kdfast.recipes.preflight.made.machine import Machine
 from kdfast.student import hidden_and_head
 
 _NOISE = 1e-4  # by how much of the largest logit two fp32 passes of one model may differ

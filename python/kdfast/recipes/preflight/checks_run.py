@@ -123,7 +123,7 @@ CHECKS = (
         name="run.ends_well",
         proves="A run of a few steps with everything on comes to its end without a number that is none.",
         look=run_ends_well,
-        owns=("small", "run"),
+        owns=("run",),
         slow=True,
     ),
     Check(

@@ -13,11 +13,9 @@ from kdfast.recipes.first_look.of_config import check_teacher
 from kdfast.recipes.first_look.of_teacher import look_before_teaching
 from kdfast.recipes.preflight.check import Check, Finding, failed, passed, skipped, warned
 from kdfast.recipes.preflight.facts import PreflightRequest, TaughtSample
-from kdfast.recipes.preflight.fault_trials import FaultTrial
-from kdfast.recipes.preflight.server_models import Listed, list_models
-from kdfast.recipes.preflight.taught_answers import answers_of
-from kdfast.recipes.preflight.taught_sample import teach_quietly
-from kdfast.recipes.preflight.teacher_requests import (
+from kdfast.recipes.preflight.looking.server_models import Listed, list_models
+from kdfast.recipes.preflight.looking.taught_answers import answers_of
+from kdfast.recipes.preflight.looking.teacher_requests import (
     budget_covers_the_job,
     host_of,
     no_requests,
@@ -26,6 +24,8 @@ from kdfast.recipes.preflight.teacher_requests import (
     prompts_are_asked,
     prompts_leave_room,
 )
+from kdfast.recipes.preflight.made.fault_trials import FaultTrial
+from kdfast.recipes.preflight.made.taught_sample import teach_quietly
 from kdfast.recipes.requests import TeachRequest
 from kdfast.recipes.teach.asking import check_listening
 from kdfast.teacher.api.journal import Journal

@@ -7,10 +7,10 @@ from typing import Any
 
 from kdfast.data import KDDataset
 from kdfast.data.token_rows import Reader
-from kdfast.recipes.preflight.answers import place, raw_records, sampled_answers, some
 from kdfast.recipes.preflight.check import Check, Finding, failed, passed, skipped, warned
 from kdfast.recipes.preflight.facts import Sample
-from kdfast.recipes.preflight.token_agreement import template_is_saved, vocabularies_agree
+from kdfast.recipes.preflight.looking.answers import place, raw_records, sampled_answers, some
+from kdfast.recipes.preflight.looking.token_agreement import template_is_saved, vocabularies_agree
 
 Rows = list[dict[str, Any]]
 _RENDER = "look at the rendered rows (kdfast data inspect), and take a template that ends its turns"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kdfast.errors import KdfastError
 from kdfast.recipes.preflight.check import Check, Finding, failed, skipped
-from kdfast.recipes.preflight.objects import NotMadeError, Objects
+from kdfast.recipes.preflight.made.objects import NotMadeError, Objects
 
 _AGAIN = "mend this, then run the preflight again"
 
@@ -36,7 +36,9 @@ def look_once(check: Check, objects: Objects) -> list[Finding]:
 def _not_made(check: Check, error: NotMadeError) -> Finding:
     if error.name in check.owns:
         return failure(error.cause)
-    return skipped(f"needs what could not be made ({error.name.replace('_', ' ')}): see the check that failed")
+    return skipped(
+        f"needs what could not be made ({error.name.replace('_', ' ')}): see the check that failed"
+    )
 
 
 def failure(error: KdfastError | OSError) -> Finding:

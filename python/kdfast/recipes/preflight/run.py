@@ -11,13 +11,13 @@ from kdfast.config import Config
 from kdfast.files import write_document, write_text_whole
 from kdfast.recipes.preflight.check import Check
 from kdfast.recipes.preflight.facts import PreflightRequest
-from kdfast.recipes.preflight.junit import junit_xml
 from kdfast.recipes.preflight.look import look_once
-from kdfast.recipes.preflight.makers import MAKERS
-from kdfast.recipes.preflight.objects import Objects
-from kdfast.recipes.preflight.record import input_fingerprints, kdfast_version
-from kdfast.recipes.preflight.result import Result, Row
-from kdfast.recipes.preflight.screen import PreflightScreen
+from kdfast.recipes.preflight.made.makers import MAKERS
+from kdfast.recipes.preflight.made.objects import Objects
+from kdfast.recipes.preflight.shown.junit import junit_xml
+from kdfast.recipes.preflight.shown.record import input_fingerprints, kdfast_version
+from kdfast.recipes.preflight.shown.result import Result, Row
+from kdfast.recipes.preflight.shown.screen import PreflightScreen
 from kdfast.recipes.preflight.table import CHECKS
 from kdfast.runs.folder import RunFolder
 

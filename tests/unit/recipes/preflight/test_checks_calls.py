@@ -14,7 +14,6 @@ import tiny_run
 from preflight_objects import assert_only_fails, clean, look
 from preflight_rows import any_row, break_row, calls, rows_of, write
 
-from kdfast.recipes.preflight.answers import raw_records
 from kdfast.recipes.preflight.checks_calls import (
     CHECKS,
     arguments_come_from_the_prompt,
@@ -22,13 +21,14 @@ from kdfast.recipes.preflight.checks_calls import (
     calls_said_are_found,
     names_are_not_misspelt,
 )
-from kdfast.recipes.preflight.derived_fields import (
+from kdfast.recipes.preflight.looking.answers import raw_records
+from kdfast.recipes.preflight.looking.derived_fields import (
     required_fields_present_is_right,
     teacher_mask_is_right,
     teacher_prefix_is_right,
     tool_should_be_used_is_right,
 )
-from kdfast.recipes.preflight.objects import Objects
+from kdfast.recipes.preflight.made.objects import Objects
 
 Json = dict[str, Any]
 

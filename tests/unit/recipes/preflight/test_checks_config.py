@@ -19,7 +19,7 @@ from kdfast.recipes.preflight.checks_config import (
     run_folder_is_free,
     sections_agree,
 )
-from kdfast.recipes.preflight.objects import Objects
+from kdfast.recipes.preflight.made.objects import Objects
 from kdfast.runs.claim import Claim
 from kdfast.runs.folder import RunFolder
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 import tiny_run
-from preflight_objects import assert_only_fails, clean, failing, look, objects_of, write_project
+from preflight_objects import assert_only_fails, clean, failing, find, look, objects_of, write_project
 from preflight_rows import changed, rows_of, with_config, write
 
+from kdfast.errors import ConfigError
 from kdfast.recipes.preflight.checks_data import (
     CHECKS,
     held_out_prompts_are_new,
@@ -20,7 +21,9 @@ from kdfast.recipes.preflight.checks_data import (
     records_are_read,
     rows_are_not_repeated,
 )
-from kdfast.recipes.preflight.objects import Objects
+from kdfast.recipes.preflight.look import look_once
+from kdfast.recipes.preflight.made.makers import MAKERS
+from kdfast.recipes.preflight.made.objects import Objects
 
 Json = dict[str, Any]
 
@@ -202,3 +205,29 @@ def test_records_that_cannot_be_read_are_named_by_their_line(tmp_path: Path) -> 
     rows.rejected, rows.too_long = 0, [7, 9]
     finding = records_are_read(clean().get("config"), clean().get("sample"), rows, None)[0]
     assert (finding.status, finding.shown) == ("warn", ("too long: lines 7, 9",))
+
+
+def test_the_sample_is_told() -> None:
+    found = look("data.sample_is_drawn", clean())
+    assert (found.status, found.text) == (
+        "pass",
+        "16 records of 56 rows, and 6 held out, make the small run",
+    )
+
+
+def test_a_sample_that_is_too_small_warns() -> None:
+    sample = clean().get("sample")
+    few = replace(sample, records=sample.records[:9], of=9)
+    small = clean().get("small")
+    found = look("data.sample_is_drawn", clean().replaced(sample=few, small=small))
+    assert (found.status, "fewer than 10" in found.remedy) == ("warn", True)
+
+
+def test_a_small_run_that_cannot_be_made_is_its_fault_alone() -> None:
+    def broken(sample: Any) -> Any:
+        raise ConfigError("arch.init: no such directory; check the path: none")
+
+    objects = Objects({**MAKERS, "small": broken}, {"sample": clean().get("sample")})
+    found = look_once(find("data.sample_is_drawn"), objects)[0]
+    assert (found.status, found.remedy) == ("fail", "check the path: none")
+    assert look_once(find("batch.shapes"), objects)[0].status == "skip"

@@ -14,7 +14,7 @@ from torch import nn
 from kdfast.config import Config
 from kdfast.losses import BatchPlan, PendingLoss, StepWeights
 from kdfast.recipes.preflight.checks_learning import CHECKS
-from kdfast.recipes.preflight.objects import Objects
+from kdfast.recipes.preflight.made.objects import Objects
 from kdfast.recipes.train.objective import Objective
 
 

@@ -20,7 +20,7 @@ from kdfast.recipes.preflight import checks_losses
 from kdfast.recipes.preflight.check import Finding
 from kdfast.recipes.preflight.checks_losses import CHECKS
 from kdfast.recipes.preflight.facts import SmallProject
-from kdfast.recipes.preflight.objects import Objects
+from kdfast.recipes.preflight.made.objects import Objects
 from kdfast.recipes.train.objective import Objective
 
 EVERYTHING: dict[str, Any] = {

@@ -13,7 +13,7 @@ from torch import nn
 
 from kdfast.errors import ConfigError
 from kdfast.recipes.preflight.checks_model import CHECKS, embeddings_are_tied, is_trained, memory_suffices
-from kdfast.recipes.preflight.objects import Objects
+from kdfast.recipes.preflight.made.objects import Objects
 
 NAMES = [check.name for check in CHECKS]
 

@@ -12,7 +12,7 @@ from preflight_slow import slow_failures, steps
 from kdfast.errors import DataError
 from kdfast.recipes.preflight.checks_run import CHECKS
 from kdfast.recipes.preflight.look import look_once
-from kdfast.recipes.preflight.objects import Objects
+from kdfast.recipes.preflight.made.objects import Objects
 
 NAMES = [check.name for check in CHECKS]
 

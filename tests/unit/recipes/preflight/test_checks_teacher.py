@@ -19,10 +19,10 @@ from teach_jobs import RawServer
 
 from kdfast.config import ApiConfig, Config, PriceConfig
 from kdfast.recipes.preflight.facts import PreflightRequest, Sample, TaughtSample
-from kdfast.recipes.preflight.fault_trials import FaultTrial
-from kdfast.recipes.preflight.makers import MAKERS
-from kdfast.recipes.preflight.objects import Objects
-from kdfast.recipes.preflight.taught_sample import teach_sample
+from kdfast.recipes.preflight.made.fault_trials import FaultTrial
+from kdfast.recipes.preflight.made.makers import MAKERS
+from kdfast.recipes.preflight.made.objects import Objects
+from kdfast.recipes.preflight.made.taught_sample import teach_sample
 from kdfast.recipes.requests import TeachRequest
 from kdfast.recipes.teach.run import run as teach
 from kdfast.teacher.api.fake_replies import http_response

@@ -28,7 +28,7 @@ from kdfast.recipes.preflight.checks_tokens import (
     turn_end_is_learned,
     vocabularies_agree,
 )
-from kdfast.recipes.preflight.objects import Objects
+from kdfast.recipes.preflight.made.objects import Objects
 
 Json = dict[str, Any]
 

@@ -6,14 +6,14 @@ import inspect
 import re
 from itertools import groupby
 
-from kdfast.recipes.preflight.makers import MAKERS
-from kdfast.recipes.preflight.objects import needs
+from kdfast.recipes.preflight.made.makers import MAKERS
+from kdfast.recipes.preflight.made.objects import needs
 from kdfast.recipes.preflight.table import CHECKS
 
 GIVEN = {"config", "request", "work", "objects"}
 GROUPS = (
-    "config", "machine", "data", "tokens", "batch", "model", "losses", "learning", "teacher", "run", "qat", "checkpoint",
-    "speed", "export", "warnings",
+    "config", "machine", "data", "tokens", "batch", "model", "losses", "learning", "teacher", "run", "qat",
+    "checkpoint", "speed", "export", "warnings",
 )  # fmt: skip
 
 
@@ -29,7 +29,9 @@ def test_names_are_unique_and_readable() -> None:
 
 def test_what_a_check_proves_is_one_sentence() -> None:
     for check in CHECKS:
-        assert check.proves[0].isupper() or check.proves.startswith(("4x1", "kdfast", "transformers")), check.name
+        assert check.proves[0].isupper() or check.proves.startswith(("4x1", "kdfast", "transformers")), (
+            check.name
+        )
         assert check.proves.endswith("."), check.name
         assert len(check.proves) <= 160, check.name
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from kdfast.config import Config
 from kdfast.recipes.preflight.check import Finding, failed, warned
-from kdfast.recipes.preflight.idle_keys import early_tool_weights
+from kdfast.recipes.preflight.looking.idle_keys import early_tool_weights
 
 Rule = Callable[[Config], Finding | None]
 """Looks at one thing; None = it is as it should be."""

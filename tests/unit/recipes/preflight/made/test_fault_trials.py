@@ -11,7 +11,7 @@ import pytest
 from asked_prompts import job_config
 
 from kdfast.config import config_from_dict
-from kdfast.recipes.preflight.fault_trials import PROMPTS, FaultTrial, Served, judge, try_faults
+from kdfast.recipes.preflight.made.fault_trials import PROMPTS, FaultTrial, Served, judge, try_faults
 from kdfast.teacher.api.fake_replies import BEHAVIOURS
 from kdfast.teacher.api.journal import Journal, Request, Response, Verdict
 from kdfast.teacher.asked import Asked

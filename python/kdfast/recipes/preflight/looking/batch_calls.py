@@ -6,7 +6,7 @@ import numpy as np
 
 from kdfast import _rust
 from kdfast.data import KDDataset
-from kdfast.recipes.preflight.batch_rows import LONGEST, Bools, Row, said
+from kdfast.recipes.preflight.looking.batch_rows import LONGEST, Bools, Row, said
 from kdfast.scoring.thinking import thinking_after
 
 TOOL_MASKS = ("tool_call_mask", "tool_name_mask", "tool_args_mask")

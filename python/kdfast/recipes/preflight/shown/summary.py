@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.text import Text
 
 from kdfast.config import Config
-from kdfast.recipes.preflight.result import Result, readable
+from kdfast.recipes.preflight.shown.result import Result, readable
 
 _PREFLIGHT = "kdfast preflight "
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import cache
 from typing import Any, Self
 
 from kdfast.errors import KdfastError
@@ -95,7 +95,7 @@ class Objects:
         return direct.union(*(self.needed_by(one) for one in direct))
 
 
-@lru_cache(maxsize=None)
+@cache
 def needs(function: Callable[..., Any]) -> tuple[str, ...]:
     """The names of a function's parameters."""
     return tuple(inspect.signature(function).parameters)

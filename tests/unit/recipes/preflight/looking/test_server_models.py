@@ -10,7 +10,7 @@ from teach_jobs import KEY, RawServer
 
 from kdfast.config import ApiConfig
 from kdfast.errors import TeacherError
-from kdfast.recipes.preflight.server_models import list_models
+from kdfast.recipes.preflight.looking.server_models import list_models
 from kdfast.teacher.api.fake_replies import FakeRequest, http_response
 from kdfast.teacher.api.fake_server import FakeServer
 from kdfast.teacher.api.secrets_from_env import Secrets

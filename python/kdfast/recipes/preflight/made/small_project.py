@@ -8,11 +8,11 @@ from typing import Any
 
 from kdfast.config import ApiConfig, ArchConfig, Config, PriceConfig, TeacherConfig
 from kdfast.data import KDDataset
-from kdfast.evaluate import eval_prompts
 from kdfast.errors import ConfigError, DataError
+from kdfast.evaluate import eval_prompts
 from kdfast.pretrained import load_model_config
 from kdfast.recipes.preflight.facts import PreflightRequest, Sample, SmallProject, TaughtSample
-from kdfast.recipes.preflight.fake_store import write_fake_store
+from kdfast.recipes.preflight.made.fake_store import write_fake_store
 from kdfast.student.estimate import student_config
 from kdfast.student.stand_in import write_stand_in
 
@@ -97,8 +97,8 @@ def taught_project(
 
     if not taught.records:
         raise DataError(
-            "no answer of the fake teacher could be learned from, so there is nothing to train the small run on; see the "
-            "check teacher.fake_answers_become_records",
+            "no answer of the fake teacher could be learned from, so the small run has nothing to train on; see "
+            "teacher.fake_answers_become_records",
             str(config.teacher.prompts),
         )
     texts = tuple(map(to_line, taught.records))
@@ -125,9 +125,7 @@ def _project(
     if not is_small:
         size = write_stand_in(student_config(config), files.student, seed=config.train.seed)
         layers = student_config(config).num_hidden_layers
-        stand_in = (
-            f"2 layers, {size / 1e6:.1f} M parameters, for {layers} layers, {parameters / 1e6:,.1f} M parameters"
-        )
+        stand_in = f"2 layers, {size / 1e6:.1f} M parameters, for {layers} layers, {parameters / 1e6:,.1f} M parameters"
         arch = ArchConfig(init=str(files.student), freeze_embeddings=config.arch.freeze_embeddings)
     small = replace(
         config,
@@ -170,7 +168,9 @@ def _speed(config: Config) -> Any:
     speed = config.speed
     # in the first and the last validation only
     every = STEPS if speed.every_validations else 0
-    return replace(speed, every_validations=every, prompts=min(speed.prompts, 2), max_new_tokens=None, warmup=0)
+    return replace(
+        speed, every_validations=every, prompts=min(speed.prompts, 2), max_new_tokens=None, warmup=0
+    )
 
 
 def _quant(config: Config) -> Any:

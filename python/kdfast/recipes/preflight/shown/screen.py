@@ -19,8 +19,8 @@ from rich.text import Text
 from kdfast.config import Config
 from kdfast.recipes.preflight.check import Check, Status
 from kdfast.recipes.preflight.facts import PreflightRequest
-from kdfast.recipes.preflight.result import Result, Row, readable
-from kdfast.recipes.preflight.summary import ending_lines, next_commands
+from kdfast.recipes.preflight.shown.result import Result, Row, readable
+from kdfast.recipes.preflight.shown.summary import ending_lines, next_commands
 
 STYLES: dict[Status, str] = {"pass": "green", "warn": "yellow", "fail": "bold red", "skip": "dim"}
 

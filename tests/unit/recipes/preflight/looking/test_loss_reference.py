@@ -12,7 +12,7 @@ import torch
 
 from kdfast.config import KDConfig
 from kdfast.losses import DIVERGENCES, DenseTeacher, LengthOptions, SparseTeacher
-from kdfast.recipes.preflight import loss_reference as reference
+from kdfast.recipes.preflight.looking import loss_reference as reference
 
 VOCAB, ROWS = 11, 5
 SETTINGS: list[dict[str, Any]] = [

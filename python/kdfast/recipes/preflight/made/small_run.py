@@ -26,7 +26,6 @@ from kdfast.recipes.train.result import TrainResult
 from kdfast.recipes.train.run import train
 from kdfast.runs.folder import RunFolder
 
-
 _IGNORED = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
 """Python itself does not show them."""
 
@@ -60,7 +59,10 @@ def captured() -> Iterator[Captured]:
     """Keeps what the block prints and what Python and the libraries warn of; torch's seed and threads are put back."""
     into = Captured()
     listener = _Listener(into)
-    loggers = [logging.root, logging.getLogger("transformers")]  # transformers' own does not pass its records on
+    loggers = [
+        logging.root,
+        logging.getLogger("transformers"),
+    ]  # transformers' own does not pass its records on
     threads = torch.get_num_threads()
     with (
         contextlib.redirect_stdout(into.output),
@@ -159,9 +161,9 @@ def export_small(run: SmallRun) -> dict[str, Path]:
         KdfastError, OSError: as `kdfast export` raises them.
     """
     made: dict[str, Path] = {}
-    for request in export_requests(run.project.config):
+    for asked in export_requests(run.project.config):
+        request = replace(asked, answer_tokens=ANSWER_TOKENS)
         with captured():
-            request = replace(request, answer_tokens=ANSWER_TOKENS)
             code = export(look_before_exporting(request), Display())
         made[request.target] = request.out if code == DONE else failed_folder(request.out)
     return made

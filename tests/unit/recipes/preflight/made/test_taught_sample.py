@@ -17,8 +17,8 @@ from tiny import write_tokenizer
 from kdfast.config import Config, PriceConfig
 from kdfast.errors import DataError
 from kdfast.recipes.preflight.facts import Sample, TaughtSample
-from kdfast.recipes.preflight.taught_answers import TaughtAnswers, answers_of
-from kdfast.recipes.preflight.taught_sample import FAULTS, teach_quietly, teach_sample
+from kdfast.recipes.preflight.looking.taught_answers import TaughtAnswers, answers_of
+from kdfast.recipes.preflight.made.taught_sample import FAULTS, teach_quietly, teach_sample
 from kdfast.recipes.requests import TeachRequest
 from kdfast.teacher.api.fake_replies import FakeRequest
 from kdfast.teacher.api.fake_server import Chooser, FakeServer

@@ -14,7 +14,7 @@ from torch.nn.functional import logsigmoid
 from kdfast.batch import IGNORE_INDEX, SOURCES
 from kdfast.config.kd import KDConfig
 from kdfast.losses import LossSettings, TeacherOutput
-from kdfast.recipes.preflight import loss_reference as reference
+from kdfast.recipes.preflight.looking import loss_reference as reference
 
 Batch = Mapping[str, Tensor]
 

@@ -20,7 +20,7 @@ from kdfast.losses import (
     TeacherOutput,
 )
 from kdfast.quantized import effective_weight
-from kdfast.recipes.preflight.loss_places import PLACES, Batch, supervised
+from kdfast.recipes.preflight.looking.loss_places import PLACES, Batch, supervised
 from kdfast.recipes.train.live_teacher import FrozenTeacher
 from kdfast.recipes.train.objective import Objective
 from kdfast.recipes.train.step import Runner, StudentLoss

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kdfast.recipes.preflight.spelling import misspelt_names, one_letter_apart
+from kdfast.recipes.preflight.looking.spelling import misspelt_names, one_letter_apart
 
 
 @pytest.mark.parametrize(

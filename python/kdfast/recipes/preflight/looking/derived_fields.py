@@ -8,7 +8,8 @@ from typing import Any
 from kdfast import _rust
 from kdfast.config import Config
 from kdfast.data import KDDataset
-from kdfast.recipes.preflight.answers import (
+from kdfast.recipes.preflight.check import Finding, failed, passed
+from kdfast.recipes.preflight.looking.answers import (
     REBUILD,
     Answer,
     is_of_teacher_fields,
@@ -16,7 +17,6 @@ from kdfast.recipes.preflight.answers import (
     sampled_answers,
     short,
 )
-from kdfast.recipes.preflight.check import Finding, failed, passed
 from kdfast.scoring.parameters import parameters_of
 
 Rows = list[dict[str, Any]]

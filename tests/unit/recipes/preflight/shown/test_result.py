@@ -12,7 +12,7 @@ from kdfast.errors import DataError
 from kdfast.exit_codes import DONE, PREFLIGHT_FAILED
 from kdfast.files import write_document
 from kdfast.recipes.preflight.check import Check, Status, passed, warned
-from kdfast.recipes.preflight.result import (
+from kdfast.recipes.preflight.shown.result import (
     Result,
     Row,
     Skipped,

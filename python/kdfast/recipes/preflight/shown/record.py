@@ -12,7 +12,7 @@ from kdfast.config import Config
 from kdfast.errors import DataError
 from kdfast.exit_codes import DONE
 from kdfast.files import write_document
-from kdfast.recipes.preflight.result import Result, read_preflight, skipped_document
+from kdfast.recipes.preflight.shown.result import Result, read_preflight, skipped_document
 from kdfast.runs.folder import RunFolder
 
 

@@ -9,7 +9,7 @@ import pytest
 from tiny_run import write_config
 
 from kdfast.config import load_config
-from kdfast.recipes.preflight.machine import available_memory, look_at_disk, look_at_machine, places
+from kdfast.recipes.preflight.made.machine import available_memory, look_at_disk, look_at_machine, places
 
 
 @pytest.fixture

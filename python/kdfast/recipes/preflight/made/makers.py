@@ -14,13 +14,13 @@ from kdfast.config import Config
 from kdfast.data import KDDataset, collate_kd_batch
 from kdfast.data.token_rows import Reader
 from kdfast.recipes.preflight.facts import PreflightRequest, Sample, SmallProject
-from kdfast.recipes.preflight.fault_trials import try_faults
-from kdfast.recipes.preflight.machine import Machine, look_at_machine
-from kdfast.recipes.preflight.objects import Maker, Objects
-from kdfast.recipes.preflight.sample import draw_sample
-from kdfast.recipes.preflight.small_project import make_small_project, taught_project
-from kdfast.recipes.preflight.small_run import export_small, run_resumed, run_small
-from kdfast.recipes.preflight.taught_sample import teach_sample
+from kdfast.recipes.preflight.made.fault_trials import try_faults
+from kdfast.recipes.preflight.made.machine import Machine, look_at_machine
+from kdfast.recipes.preflight.made.objects import Maker, Objects
+from kdfast.recipes.preflight.made.sample import draw_sample
+from kdfast.recipes.preflight.made.small_project import make_small_project, taught_project
+from kdfast.recipes.preflight.made.small_run import export_small, run_resumed, run_small
+from kdfast.recipes.preflight.made.taught_sample import teach_sample
 from kdfast.recipes.teach.plan import Plan
 from kdfast.recipes.teach.plan import plan as plan_requests
 from kdfast.recipes.train.live_teacher import FrozenTeacher, load_live_teacher, with_layers

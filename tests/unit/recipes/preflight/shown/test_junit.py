@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from kdfast.recipes.preflight.junit import junit_xml
-from kdfast.recipes.preflight.result import Result, Row
+from kdfast.recipes.preflight.shown.junit import junit_xml
+from kdfast.recipes.preflight.shown.result import Result, Row
 
 EVIL = "]]> <b>&\x00\x1b[31m\ud800\uffff\x0b\" 'ü🦀"
 

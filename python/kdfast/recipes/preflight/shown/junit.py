@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree as ET
 
-from kdfast.recipes.preflight.result import Result, Row
+from kdfast.recipes.preflight.shown.result import Result, Row
 
 _SUITE = "kdfast.preflight"
 

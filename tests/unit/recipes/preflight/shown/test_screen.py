@@ -17,9 +17,9 @@ from kdfast.config import Config
 from kdfast.config.loader import config_from_dict
 from kdfast.recipes.preflight.check import Check, Finding, failed, passed, skipped, warned
 from kdfast.recipes.preflight.facts import PreflightRequest
-from kdfast.recipes.preflight.result import Result, Row
-from kdfast.recipes.preflight.screen import MOST_SHOWN, PreflightScreen, print_list, rows_table
-from kdfast.recipes.preflight.summary import counts_text, next_commands
+from kdfast.recipes.preflight.shown.result import Result, Row
+from kdfast.recipes.preflight.shown.screen import MOST_SHOWN, PreflightScreen, print_list, rows_table
+from kdfast.recipes.preflight.shown.summary import counts_text, next_commands
 
 
 def check(name: str, proves: str = "It holds [bold]for[/bold] all rows.") -> Check:

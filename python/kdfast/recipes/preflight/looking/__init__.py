@@ -1,0 +1,1 @@
+"""What checks look with: slow references, tables of contradictions, comparisons."""

@@ -1,0 +1,1 @@
+"""The objects that checks look at, each made once, when it is first needed."""

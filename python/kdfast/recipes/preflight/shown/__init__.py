@@ -1,0 +1,1 @@
+"""What becomes of findings: rows, screen, JSON, JUnit, and what the run folder keeps."""
