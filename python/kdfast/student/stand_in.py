@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
+from kdfast.pretrained import quiet_transformers
+
 LAYERS = 2
 HEAD_DIM = 32
 """Also a block of the formats with a scale per 32 weights: every row of weights divides by it."""
@@ -66,5 +68,6 @@ def write_stand_in(model: PretrainedConfig, directory: Path, *, seed: int = 0) -
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         small = AutoModelForCausalLM.from_config(shrink(model), dtype=torch.float32)  # type: ignore[no-untyped-call]
-    small.save_pretrained(directory)
+    with quiet_transformers():
+        small.save_pretrained(directory)
     return sum(parameter.numel() for parameter in small.parameters())

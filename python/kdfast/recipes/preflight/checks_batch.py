@@ -302,7 +302,7 @@ CHECKS = (
         name="batch.shapes",
         proves="Each batch is padded to the smallest of data.shapes that holds it, and its fields agree.",
         look=shapes,
-        owns=("sample_rows", "sampled", "batches"),
+        owns=("sample_rows", "batches"),
     ),
     Check(
         name="batch.padding", proves="Padding is on the right, is not read and is no target.", look=padding
@@ -329,6 +329,7 @@ CHECKS = (
         name="batch.answer_is_whole",
         proves="No answer is cut, and each ends its turn.",
         look=answer_is_whole,
+        owns=("sampled",),
     ),
     Check(
         name="batch.lengths_agree",

@@ -13,6 +13,7 @@ from torch import nn
 
 from kdfast.errors import ConfigError
 from kdfast.recipes.preflight.checks_model import CHECKS, embeddings_are_tied, is_trained, memory_suffices
+from kdfast.recipes.preflight.facts import PreflightRequest
 from kdfast.recipes.preflight.made.objects import Objects
 
 NAMES = [check.name for check in CHECKS]
@@ -212,11 +213,12 @@ def test_too_little_memory_is_seen_by_its_check_alone():
 NEED = 10_000_000 + 50_000
 
 
-def memory(*, note="", train=None, **changes):
+def memory(*, note="", train=None, trains_next=False, **changes):
     objects, config = machine(**changes), clean().get("config")
     figures = {"weights_bytes": 4_000_000, "gradients_bytes": 2_000_000, "activations_bytes": 4_050_000}
     config = replace(config, train=replace(config.train, **(train or {})))
-    return memory_suffices(figures, note, config, objects.get("machine"))
+    request = PreflightRequest(trains_next=trains_next)
+    return memory_suffices(figures, note, config, objects.get("machine"), request)
 
 
 @pytest.mark.slow
@@ -228,6 +230,11 @@ def memory(*, note="", train=None, **changes):
         ({"memory_total": NEED + 9}, "warn", "the memory is 10.1 MB"),
         ({"memory_total": NEED - 9}, "fail", "the memory is 10.0 MB"),
         ({"memory_total": NEED - 9, "note": "2 layers"}, "warn", "it cannot be trained here"),
+        (
+            {"memory_total": NEED - 9, "note": "2 layers", "trains_next": True},
+            "fail",
+            "the memory is 10.0 MB",
+        ),
         ({"memory_total": 0}, "skip", "the memory is not known"),
         ({"memory_total": 40 * NEED, "train": {"dtype": "bf16"}}, "pass", "forward pass 2.0 MB"),
         ({"train": {"device": "cuda"}, "gpu_memory": ()}, "skip", "the memory of the GPU is not known"),

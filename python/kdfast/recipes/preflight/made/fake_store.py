@@ -78,7 +78,7 @@ def made_up(said: NDArray[np.int32], *, k: int, vocab: int) -> tuple[NDArray[np.
 
     Example:
         >>> ids, logp = made_up(np.array([7], dtype=np.int32), k=3, vocab=9)
-        >>> ids.tolist(), np.exp(logp).round(3).tolist()
+        >>> ids.tolist(), np.exp(logp.astype(float)).round(3).tolist()
         ([[7, 8, 0]], [[0.7, 0.125, 0.125]])
     """
     ids = (said[:, None] + np.arange(k, dtype=np.int32)) % vocab  # [N,k]
