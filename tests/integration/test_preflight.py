@@ -72,6 +72,11 @@ class Project:
         return [row["name"] for row in self.kept["rows"] if row["status"] == "fail"]
 
 
+def questions(server: FakeServer) -> int:
+    """How many prompts it was asked; the list of its models is none."""
+    return sum(count for text, count in server.texts.items() if "weather" in text)
+
+
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Project, FakeServer]]:
     with FakeServer() as server:
@@ -93,14 +98,13 @@ def test_a_clean_project_passes_and_then_the_server_is_asked(clean: tuple[Projec
     assert first.returncode == 0, first.stdout[-4000:] + first.stderr
     assert "preflight first, nothing is paid yet" in first.stdout
     assert project.failed() == []
-    asked = sum(server.texts.values())
-    assert asked == 3  # of the real server; the fake teacher of the preflight has an address of its own
+    assert questions(server) == 3  # the fake teacher of the preflight has an address of its own
 
     again = project.teach(server)
     assert again.returncode == 0, again.stderr
     assert "preflight: passed on" in again.stdout
     assert "labels_are_next_tokens" not in again.stdout
-    assert sum(server.texts.values()) == 30
+    assert questions(server) == 30
     rows = project.kept["rows"]
     passed = {row["name"] for row in rows if row["status"] == "pass"}
     assert {
@@ -120,18 +124,18 @@ def test_a_clean_project_passes_and_then_the_server_is_asked(clean: tuple[Projec
 def test_junit_json_and_strict(clean: tuple[Project, FakeServer], tmp_path: Path) -> None:
     """With `--strict` the warnings of the clean project fail; both files say so, and nothing is asked."""
     project, server = clean
-    before = sum(server.texts.values())
+    before = questions(server)
     junit, document = tmp_path / "out.xml", tmp_path / "out.json"
     run_dir = f"io.run_dir={tmp_path / 'strict'}"
     done = project.preflight(server, run_dir, "--strict", "--junit", str(junit), "--json", str(document))
     kept = json.loads(document.read_text(encoding="utf-8"))
-    cases = [case for suite in ET.parse(junit).getroot() for case in suite]
+    cases = [case for suite in ET.parse(junit).getroot() for case in suite]  # noqa: S314 - our own
     failures = [case for case in cases if case.find("failure") is not None]
     assert len(failures) == kept["counts"]["fail"]
     assert kept["counts"]["warn"] == 0
     assert done.returncode == (4 if failures else 0)
     assert len(cases) == len(kept["rows"])
-    assert sum(server.texts.values()) == before
+    assert questions(server) == before
 
 
 def truncated_prompt(project: Project) -> None:
@@ -158,8 +162,12 @@ def nothing(_: Project) -> None:
 @pytest.mark.parametrize(
     ("fault", "key", "check", "words"),
     [
-        (truncated_prompt, "train.seed=1", "teacher.prompts_are_asked", "prompts.jsonl:31"),
-        (template_without_tools, "data.template={folder}/ignores.jinja", "tokens.template_renders", "tools"),
+        (
+            template_without_tools,
+            "data.template={folder}/ignores.jinja",
+            "teacher.prompts_are_asked",
+            "chat template",
+        ),
         (nan_weight, "train.seed=3", "model.weights_are_finite", "down_proj"),
         (nothing, "teacher.budget=0.00001", "teacher.budget_covers_the_job", "0.00"),
         (nothing, "api.base_url=http://127.0.0.1:9/v1", "teacher.is_reachable", "127.0.0.1:9"),
@@ -176,9 +184,22 @@ def test_a_broken_project_is_refused_before_anything_is_paid(
     row = next(row for row in project.kept["rows"] if row["name"] == check and row["status"] == "fail")
     assert words in row["text"] + row["remedy"]
     assert row["remedy"]
-    assert not server.texts
+    assert questions(server) == 0
     assert not project.out.exists()
     assert "--no-preflight" in done.stderr
+
+
+def test_a_broken_prompt_is_told_with_its_line(project: Project) -> None:
+    """The preflight says it among all else; `kdfast teach` refuses it at its first look, before the preflight."""
+    truncated_prompt(project)
+    with FakeServer() as server:
+        done = project.preflight(server)
+        refused = project.teach(server)
+    assert (done.returncode, refused.returncode, questions(server)) == (4, 2, 0)
+    row = next(row for row in project.kept["rows"] if row["name"] == "teacher.prompts_are_asked")
+    assert row["status"] == "fail"
+    assert "prompts.jsonl:31" in row["text"] + row["remedy"]
+    assert "prompts.jsonl:31" in refused.stderr
 
 
 def test_leaving_it_out_is_written_down(project: Project) -> None:
@@ -186,7 +207,7 @@ def test_leaving_it_out_is_written_down(project: Project) -> None:
         done = project.teach(server, "--no-preflight", "--limit", "2")
     assert done.returncode == 0, done.stderr
     assert project.kept["skipped"] == "kdfast teach --no-preflight"
-    assert sum(server.texts.values()) == 2
+    assert questions(server) == 2
 
 
 def test_training_can_begin_with_it(project: Project) -> None:

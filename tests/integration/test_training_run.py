@@ -16,7 +16,7 @@ import pytest
 import torch
 from commands import PATIENCE_S, Finished, run_command, run_process, start_process, wait_until
 from safetensors.torch import load_file
-from tiny_run import write_config
+from tiny_run import record, write_config
 
 pytestmark = pytest.mark.slow
 
@@ -202,3 +202,26 @@ def test_a_damaged_checkpoint_is_an_error(taught: Path, whole: Path, tmp_path: P
     assert result.returncode == 2
     assert "state.json" in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_a_validation_without_a_term_has_no_loss(tmp_path: Path) -> None:
+    """It would be 0.0, as if the student were perfect."""
+    config = write_config(tmp_path, kd__kl_weight=0.0, kd__ce_truth_weight=0.0, kd__ce_teacher_weight=1.0)
+    held_out = [record(number) for number in (2001, 2003)]
+    (tmp_path / "validation.jsonl").write_text(
+        "".join(json.dumps(one) + "\n" for one in held_out), encoding="utf-8"
+    )
+    off = (
+        "kd.length_weight=0",
+        "kd.early_tool_ce_weight=0",
+        "kd.early_tool_prior_weight=0",
+        "teacher.store=null",
+    )
+    done = run_command("train", config, *off, "teacher.model=null", f"arch.init={tmp_path / 'teacher'}")
+    assert done.returncode == 0, done.stderr
+    assert "validations have no loss" in done.stdout
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    validations = [line for line in lines if line["kind"] == "validation"]
+    assert validations
+    assert all("loss" not in line and "token_accuracy" in line for line in validations)
+    assert not any("held-out loss" in line for line in done.stdout.splitlines() if "best" in line)

@@ -49,6 +49,7 @@ def test_the_commands_that_exist():
         "journal stats",
         "journal verify",
         "measure",
+        "preflight",
         "report",
         "teach",
         "train",

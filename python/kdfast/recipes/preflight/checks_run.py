@@ -67,6 +67,21 @@ def loss_falls(run: SmallRun) -> Finding:
     return passed(text)
 
 
+def held_out_loss_is_measured(config: Config, run: SmallRun) -> Finding:
+    """Every validation has a loss, and so some term acts on a held-out row."""
+    lines = [line for line in run.lines if line["kind"] == "validation"]
+    if config.data.validation is None:
+        return skipped("data.validation is not set")
+    if not lines:
+        return failed("no validation is in the metrics", "report this as a fault of kdfast")
+    if not all("loss" in line for line in lines):
+        return warned(
+            "no enabled loss term acts on a held-out row: validations have no loss",
+            "hold out rows like those of data.train, for example by `kdfast data split`",
+        )
+    return passed(f"{len(lines)} validations, each with a held-out loss")
+
+
 def terms_are_logged(
     config: Config,
     objective: Objective,
@@ -130,6 +145,12 @@ CHECKS = (
         name="run.loss_falls",
         proves="The student learns from these records at this learning rate.",
         look=loss_falls,
+        slow=True,
+    ),
+    Check(
+        name="run.held_out_loss_is_measured",
+        proves="Validations say how well the student learns.",
+        look=held_out_loss_is_measured,
         slow=True,
     ),
     Check(

@@ -13,7 +13,12 @@ from kdfast.data import KDDataset
 from kdfast.distributed.ranks import Ranks
 from kdfast.errors import ConfigError, DataError
 from kdfast.recipes.first_look.stores import not_taught, only_store
-from kdfast.recipes.train.inputs import check_inputs, check_live_ids, check_shape_weights
+from kdfast.recipes.train.inputs import (
+    check_inputs,
+    check_live_ids,
+    check_shape_weights,
+    held_out_loss_problem,
+)
 from kdfast.recipes.train.live_teacher import shared_ids
 from kdfast.recipes.train.overlap import check_overlap, duplicates_note
 from kdfast.student import read_pieces
@@ -71,9 +76,9 @@ def open_data(config: Config, ranks: Ranks, console: Console) -> RunData:
     if note:
         console.print(f"[yellow]note[/yellow]: {escape(note)}", highlight=False)
     if validation is not None:
-        warning = check_overlap(train, validation)
-        if warning and ranks.main:
-            console.print(f"[yellow]warning[/yellow]: {escape(warning)}", highlight=False)
+        for warning in (check_overlap(train, validation), held_out_loss_problem(config, validation)):
+            if warning and ranks.main:
+                console.print(f"[yellow]warning[/yellow]: {escape(warning)}", highlight=False)
     return RunData(train, validation)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdfast.batch import SOURCES
+from kdfast.config import Config
 from kdfast.config.data import DataConfig
 from kdfast.config.kd import KDConfig
 from kdfast.config.section import invalid
@@ -50,6 +51,36 @@ def check_inputs(kd: KDConfig, data: KDDataset, *, live_teacher: bool = False) -
     if missing:
         raise ConfigError("\n".join(_missing(term, kd) for term in missing))
     return int(taught.sum())
+
+
+def held_out_loss_problem(config: Config, held_out: KDDataset) -> str:
+    """Why validations have no loss: no enabled term acts on a held-out row; "" = they have one.
+
+    Args:
+        config: the run's config.
+        held_out: the held-out rows, with the run's teacher store.
+
+    Raises:
+        ConfigError: something that the config asks for needs that loss.
+    """
+    enabled = [term for term in TERMS if getattr(config.kd, term.weight) > 0]
+    live = config.teacher.live
+    facts = _facts(held_out, _taught(held_out), live)
+    if any(term.present(fact) for fact in facts for term in enabled):
+        return ""
+    names = ", ".join(f"kd.{term.weight}" for term in enabled)
+    seen = f"no held-out row has what an enabled loss term needs ({names})"
+    needed = {
+        "io.final: best": config.io.final == "best",
+        "train.stop_after_validations": bool(config.train.stop_after_validations),
+    }
+    asked = [key for key, is_asked in needed.items() if is_asked]
+    if asked:
+        raise ConfigError(
+            f"data.validation: {seen}, so that there is no held-out loss, which {asked[0]} needs; hold out rows like "
+            f"those of data.train, or leave {asked[0]} out"
+        )
+    return f"{seen}: validations have no loss; hold out rows like those of data.train (`kdfast data split`)"
 
 
 def _missing(term: TermSpec, kd: KDConfig) -> str:

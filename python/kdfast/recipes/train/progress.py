@@ -58,7 +58,9 @@ class Progress:
         self.terms = dict(terms)
 
     def remember_best(self, values: dict[str, float]) -> None:
-        """Takes a validation into account."""
+        """Takes a validation into account; one without a loss says nothing."""
+        if "loss" not in values:
+            return
         if self.best_loss is None or values["loss"] < self.best_loss:
             self.best_loss, self.best_step = values["loss"], self.step
             self.best_validation, self.validations_since_best = values, 0

@@ -26,10 +26,11 @@ def validate(
     """Means over the first `rows` held-out rows (0 = all).
 
     Returns:
-        `loss` (by the weights at the end of the run), each term's mean, `token_accuracy` (the student's likeliest token
-        is the label), `token_agreement` (it is the teacher's likeliest token; only where a teacher distribution is
-        known: with a live teacher, everywhere), `false_opening_rate` (it would open a tool call at the start of answers
-        that must not call) and, under `kd.on_nan: skip_row`, the number of `skipped_rows`.
+        `loss` (by the weights at the end of the run; only where some term acts on a row), each term's mean,
+        `token_accuracy` (the student's likeliest token is the label), `token_agreement` (it is the teacher's likeliest
+        token; only where a teacher distribution is known: with a live teacher, everywhere), `false_opening_rate` (it
+        would open a tool call at the start of answers that must not call) and, under `kd.on_nan: skip_row`, the number
+        of `skipped_rows`.
 
     Raises:
         DataError: a batch cannot be right; the message names its rows.
@@ -56,7 +57,11 @@ def validate(
     sums = runner.ranks.sum(sums)
     values = means(sums, {name: sums[f"count_{name}"] for name in weights})
     loss = sum(weight * values[name] for name, weight in weights.items() if name in values)
-    report = {"loss": loss, **values, "token_accuracy": sums["right"] / sums["labels"]}
+    report = {
+        **({"loss": loss} if values else {}),
+        **values,
+        "token_accuracy": sums["right"] / sums["labels"],
+    }
     for name, (part_of, whole) in _SHARES.items():
         if sums[whole]:
             report[name] = sums[part_of] / sums[whole]

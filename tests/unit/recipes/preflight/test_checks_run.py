@@ -138,3 +138,23 @@ def test_a_run_that_cannot_be_made_is_the_fault_of_the_first_check_alone():
     found = look_once(find("run.ends_well"), objects)[0]
     assert (found.status, found.text, found.remedy) == ("fail", "line 3 is no record", "mend it")
     assert look_once(find("run.loss_falls"), objects)[0].status == "skip"
+
+
+def test_a_validation_without_a_loss_warns():
+    """As where ground truths are held out, and only teachers' answers are learned."""
+    run = clean().get("run")
+    lines = [
+        {key: value for key, value in line.items() if (line["kind"], key) != ("validation", "loss")}
+        for line in run.lines
+    ]
+    found = look("run.held_out_loss_is_measured", clean().replaced(run=replace(run, lines=lines)))
+    assert (found.status, "validations have no loss" in found.text) == ("warn", True)
+
+
+def test_no_validation_at_all_fails():
+    run = clean().get("run")
+    lines = [line for line in run.lines if line["kind"] != "validation"]
+    assert (
+        look("run.held_out_loss_is_measured", clean().replaced(run=replace(run, lines=lines))).status
+        == "fail"
+    )

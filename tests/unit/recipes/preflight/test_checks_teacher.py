@@ -35,9 +35,6 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEACHER_KEY", KEY)
 
 
-# Everything is as it should be
-
-
 @pytest.mark.parametrize(
     ("name", "text"),
     [

@@ -9,13 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny_models
-from tiny_run import record, write_teacher
+from tiny_run import record, write_config, write_teacher
 
 from kdfast import _rust
-from kdfast.config import DataConfig, KDConfig
+from kdfast.config import DataConfig, KDConfig, load_config
 from kdfast.data import KDDataset
 from kdfast.errors import ConfigError
-from kdfast.recipes.train.inputs import check_inputs, check_live_ids, check_shape_weights
+from kdfast.recipes.train.inputs import (
+    check_inputs,
+    check_live_ids,
+    check_shape_weights,
+    held_out_loss_problem,
+)
 
 OFF = {
     "kl_weight": 0.0,
@@ -152,3 +157,18 @@ def test_a_shape_with_rows_has_a_chance() -> None:
         check_shape_weights(config((0, 1, 0)), lengths)
     allowed = "must be above 0 for a shape that has rows (8, 32), got [0.0, 1.0, 0.0]"
     assert str(caught.value) == f"data.shape_probs: {allowed}"
+
+
+def test_held_out_rows_without_a_term_give_no_loss(tmp_path: Path) -> None:
+    """Ground truths are held out, and only teachers' answers are learned."""
+    truths = dataset(tmp_path, [1, 3], teacher_text=None)
+    (tmp_path / "project").mkdir()
+    path = write_config(tmp_path / "project")
+    off = [f"kd.{name}=0" for name in OFF] + ["kd.ce_truth_weight=0", "kd.ce_teacher_weight=1"]
+    config = load_config(path, off)
+    assert held_out_loss_problem(config, dataset(tmp_path, [0])) == ""
+    assert held_out_loss_problem(load_config(path, [*off, "kd.ce_truth_weight=1"]), truths) == ""
+    assert "validations have no loss" in held_out_loss_problem(config, truths)
+    for key in ("io.final=best", "train.stop_after_validations=2"):
+        with pytest.raises(ConfigError, match=r"data\.validation: .*no held-out loss, which"):
+            held_out_loss_problem(load_config(path, [*off, key]), truths)

@@ -119,6 +119,8 @@ class Bench:
                 raise
             except KdfastError as error:
                 return {}, [f"no held-out loss: {error}"]
+        if "loss" not in values:
+            return {}, ["no held-out loss: no enabled loss term acts on a held-out row"]
         if not math.isfinite(values["loss"]):
             return {}, ["no held-out loss: it is not a finite number"]
         return {"loss": values["loss"]}, []

@@ -42,8 +42,11 @@ def test_a_failure_is_of_the_object_at_fault_and_is_tried_once() -> None:
 
 
 def test_an_error_that_is_no_users_fault_is_not_hidden() -> None:
-    objects = Objects({"rows": lambda: [].pop()}, {})  # type: ignore[func-returns-value]
-    with pytest.raises(IndexError):
+    def broken() -> int:
+        return int({}["missing"])
+
+    objects = Objects({"rows": broken}, {})
+    with pytest.raises(KeyError):
         objects.get("rows")
 
 
