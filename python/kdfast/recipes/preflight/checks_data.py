@@ -69,7 +69,7 @@ def held_out_prompts_are_new(
         return skipped("data.validation is not set")
     if sample.asked and config.teacher.prompts is not None:
         held_out, asked = _raw_prompts(held_out_rows.paths), _raw_prompts([config.teacher.prompts])
-        shared, total, among = len(held_out & asked), len(held_out), f"{len(asked)} prompts to ask"
+        shared, total, among = len(held_out & asked), len(held_out), f"{len(asked)} prompts"
     elif len(train_rows) > _MOST_COMPARED:
         looked_at = _thinned(train_rows, _MOST_COMPARED)
         shared, total = shared_prompts(looked_at, held_out_rows)
@@ -77,7 +77,7 @@ def held_out_prompts_are_new(
     else:
         shared, total = shared_prompts(train_rows, held_out_rows)
         among = f"{len(train_rows)} rows"
-    text = f"{shared} of {total} held-out prompts are among the {among} of training"
+    text = f"{shared} of {total} held-out prompts are among the {among} to train on"
     if not shared:
         return passed(text)
     remedy = "hold other records out (data.validation): numbers on prompts that were trained on say nothing of new ones"

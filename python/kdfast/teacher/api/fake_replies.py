@@ -259,15 +259,62 @@ def _call(function: Json, text: str) -> Json:
     return {"name": function["name"], "arguments": json.dumps(arguments, ensure_ascii=False)}
 
 
-def _value(schema: Json, text: str) -> Any:
-    """A value that a plain schema allows."""
-    if schema.get("enum"):
-        return schema["enum"][0]
-    plain = {"integer": 1, "number": 1.5, "boolean": True, "array": [], "null": None}
-    if schema.get("type") == "object":
+_TEXTS = {
+    "date": "2026-01-31",
+    "time": "12:00:00Z",
+    "date-time": "2026-01-31T12:00:00Z",
+    "email": "ann@example.com",
+}
+"""Texts of the formats that a schema may ask for."""
+
+
+def _value(schema: Any, text: str) -> Any:
+    """A value that a usual schema allows; patterns and conditions are not looked at."""
+    if not isinstance(schema, dict):
+        return text
+    given = [schema[key] for key in ("const", "default") if key in schema]
+    given += [schema[key][0] for key in ("enum", "examples") if schema.get(key)]
+    chosen = next((key for key in ("anyOf", "oneOf", "allOf") if schema.get(key)), None)
+    if given:
+        return given[0]
+    if chosen is not None:
+        return _value({**schema, chosen: None, **schema[chosen][0]}, text)
+    return _of_kind(schema, text)
+
+
+def _of_kind(schema: Json, text: str) -> Any:
+    """A value of the schema's type."""
+    kind = schema.get("type", "object" if "properties" in schema else "string")
+    if isinstance(kind, list):
+        kind = next((one for one in kind if one != "null"), "null")
+    if kind == "array":
+        return [_value(schema.get("items") or {}, text)] * int(schema.get("minItems", 0))
+    if kind == "object":
         inner = schema.get("properties") or {}
         return {name: _value(inner.get(name) or {}, text) for name in schema.get("required") or []}
-    return plain.get(schema.get("type", "string"), text)
+    if kind in ("integer", "number"):
+        return _number(schema, 1 if kind == "integer" else 1.5)
+    plain = {"boolean": True, "null": None}
+    return plain[kind] if kind in plain else _text(schema, text)
+
+
+def _number(schema: Json, usual: float) -> float:
+    """The usual number, or the nearest that the limits allow."""
+    least, most = schema.get("minimum"), schema.get("maximum")
+    above = schema.get("exclusiveMinimum")
+    if isinstance(above, int | float) and not isinstance(above, bool) and usual <= above:
+        return above + 1
+    if least is not None and usual < least:
+        return float(least) if isinstance(usual, float) else math.ceil(least)
+    if most is not None and usual > most:
+        return float(most) if isinstance(usual, float) else math.floor(most)
+    return usual
+
+
+def _text(schema: Json, text: str) -> str:
+    """The text, or one of the format that is asked for, within the limits of its length."""
+    said = _TEXTS.get(schema.get("format", ""), text)
+    return said.ljust(int(schema.get("minLength", 0)), ".")[: schema.get("maxLength")]
 
 
 def _bytes(document: Json) -> bytes:
