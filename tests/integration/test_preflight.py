@@ -12,9 +12,14 @@ import pytest
 import tiny_run
 from commands import Finished, run_command
 from safetensors.torch import load_file, save_file
-from tiny import CHATML
+from tiny import CHATML, write_tokenizer
 
+from kdfast.config import load_config
+from kdfast.data import KDDataset
+from kdfast.recipes.preflight.made.fake_store import write_fake_store
 from kdfast.teacher.api.fake_server import FakeServer
+
+ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.slow
 
@@ -215,3 +220,33 @@ def test_training_can_begin_with_it(project: Project) -> None:
     nan_weight(project)
     done = run_command("train", "--preflight", project.config, "kd.kl_weight=0", "teacher.store=null")
     assert done.returncode in (2, 4), done.stdout + done.stderr
+
+
+def test_a_student_of_9b_parameters_is_stood_in_for(tmp_path: Path) -> None:
+    """The full-size recipe with the user's own paths: its form, losses and quantisation on a small stand-in."""
+    config = ROOT / "configs/student_9b_gqa.yaml"
+    train = tiny_run.write_records(tmp_path / "train.jsonl", range(48))
+    held_out = tiny_run.write_records(tmp_path / "validation.jsonl", range(2000, 2008))
+    tokenizer = write_tokenizer(tmp_path / "tokenizer")
+    keys = [
+        f"data.train={train}",
+        f"data.validation={held_out}",
+        f"data.tokenizer={tokenizer}",
+        f"teacher.store={tmp_path / 'store'}",
+        f"io.run_dir={tmp_path / 'run'}",
+        "train.eval_prompts=2",
+        "train.eval_irrelevance_prompts=1",
+    ]
+    data = load_config(config, keys).data
+    rows = [KDDataset.from_config(data, data.train_files), KDDataset.from_config(data, held_out)]
+    write_fake_store(tmp_path / "store", rows, k=32, samples=0, temperature=1.0)
+    done = run_command("preflight", config, *keys)
+    kept = json.loads((tmp_path / "run" / "preflight.json").read_text(encoding="utf-8"))
+    failed = [row for row in kept["rows"] if row["status"] == "fail"]
+    assert (done.returncode, failed) == (0, []), failed
+    assert "for 36 layers, 9," in kept["stand_in"]
+    assert kept["stand_in"] in done.stdout
+    rows_by_name = {row["name"]: row for row in kept["rows"]}
+    assert rows_by_name["qat.begins_at_its_step"]["status"] == "pass"
+    assert rows_by_name["model.memory_suffices"]["status"] == "warn"
+    assert "another machine" in rows_by_name["model.memory_suffices"]["remedy"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from kdfast.config import Config
 from kdfast.recipes.preflight.check import Check, Finding, failed, passed, skipped, warned
-from kdfast.recipes.preflight.facts import Sample
+from kdfast.recipes.preflight.facts import PreflightRequest, Sample, trained_elsewhere
 from kdfast.recipes.preflight.made.machine import Machine
 from kdfast.runs.folder import RunFolder
 
@@ -26,6 +26,7 @@ CHECKPOINT_SECONDS = 60.0
 CLOCK_SECONDS = 60.0
 """Files may be so far from the clock; more makes caches and resumed runs doubt what is newer."""
 
+_ELSEWHERE = "train it on another machine, or with io.run_dir on a larger disk"
 _ANSWER_BYTES_PER_TOKEN = 8
 _JOURNAL_ROW_BYTES = 2_000
 
@@ -49,6 +50,7 @@ def disks_have_room(
     train_rows: KDDataset,
     sample: Sample,
     plan: Plan | None,
+    request: PreflightRequest,
 ) -> Finding:
     """What is written fits, over all places that share a disk."""
     needed = {
@@ -67,6 +69,12 @@ def disks_have_room(
             what = f"needs about {_size(total)} ({said or 'nothing yet'}) and has {_size(free)} free"
             largest = max(parts, key=lambda key: parts[key])
             remedy = f"free some, lower train.keep_last, or set {largest} to a folder on another disk"
+            own = parts.get("io.run_dir", 0)
+            if total - own <= free and trained_elsewhere(figures, request):
+                return warned(
+                    f"the disk of {largest} ({here[largest].path}) {what}: it cannot be trained here",
+                    _ELSEWHERE,
+                )
             return failed(f"the disk of {largest} ({here[largest].path}) {what}", remedy)
         shown.append(f"{' and '.join(here)}: needs {_size(total)}, has {_size(free)} free")
     if not shown:

@@ -38,6 +38,25 @@ class PreflightRequest:
     again: str = "kdfast preflight CONFIG"
 
 
+MOST_PARAMETERS = 500_000_000
+"""A larger student is not loaded for the checks of the model; a stand-in is looked at."""
+
+
+def trained_elsewhere(figures: Mapping[str, int], request: PreflightRequest) -> bool:
+    """Whether the student is so large that it is likely trained on another machine, and its teacher asked on this one.
+
+    Args:
+        figures: the estimate of the run.
+        request: what the user asks.
+
+    Example:
+        >>> large = {"parameters": 9_000_000_000}
+        >>> trained_elsewhere(large, PreflightRequest()), trained_elsewhere(large, PreflightRequest(trains_next=True))
+        (True, False)
+    """
+    return figures["parameters"] > MOST_PARAMETERS and not (request.full or request.trains_next)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sample:
     """Some of the user's own records.
@@ -70,12 +89,14 @@ class SmallProject:
         config: the user's config with the sample for its data, and few steps.
         stand_in: what stands in for the student ("2 layers, 0.4 M parameters, for 134.5 M"); "" = nothing.
         teacher_is_made_up: whether the teacher's log-probabilities are made up.
+        in_fp32: whether it is in fp32 though the config asks for bf16, which is slow on this CPU.
     """
 
     folder: Path
     config: Config
     stand_in: str
     teacher_is_made_up: bool
+    in_fp32: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from kdfast.config import Config
 from kdfast.files import write_document, write_text_whole
 from kdfast.recipes.preflight.check import Check
-from kdfast.recipes.preflight.facts import PreflightRequest
+from kdfast.recipes.preflight.facts import PreflightRequest, SmallProject
 from kdfast.recipes.preflight.look import look_once
 from kdfast.recipes.preflight.made.makers import MAKERS
 from kdfast.recipes.preflight.made.objects import Objects
@@ -22,6 +22,8 @@ from kdfast.recipes.preflight.table import CHECKS
 from kdfast.runs.folder import RunFolder
 
 _MADE_UP = "the teacher's log-probabilities of the small run are made up; the real ones are not looked at"
+
+_IN_FP32 = "the small run is in fp32: this CPU is slow in bf16, which train.dtype asks for"
 
 
 def run(config: Config, request: PreflightRequest | None = None) -> int:
@@ -68,7 +70,7 @@ def preflight(
         rows = list(_rows(checks, objects, request, screen))
         rows += _unclaimed(objects, rows)
         small = objects.made("small")
-        notes = [_MADE_UP] if small is not None and small.teacher_is_made_up else []
+        notes = [] if small is None else _notes(small)
         stand_in = "" if small is None else small.stand_in
     return Result(
         rows=tuple(rows),
@@ -83,6 +85,12 @@ def preflight(
         probe=request.probe,
         strict=request.strict,
     )
+
+
+def _notes(small: SmallProject) -> list[str]:
+    """What a reader must know of the small run."""
+    said = {_MADE_UP: small.teacher_is_made_up, _IN_FP32: small.in_fp32}
+    return [note for note, holds in said.items() if holds]
 
 
 def _rows(

@@ -8,6 +8,7 @@ import pytest
 from preflight_objects import assert_only_fails, clean, look
 
 from kdfast.recipes.preflight.checks_machine import CHECKS
+from kdfast.recipes.preflight.facts import PreflightRequest
 
 NAMES = [check.name for check in CHECKS]
 
@@ -105,3 +106,13 @@ def test_a_store_of_all_prompts_is_meant_where_only_the_sample_is_answered():
     found = look("machine.disks_have_room", clean().replaced(sample=sample, **kept))
     assert found.status == "fail"
     assert "teacher.store" in found.text
+
+
+def test_a_student_of_another_machine_needs_no_room_for_its_checkpoints_here():
+    figures = clean().get("figures") | {"parameters": 9_000_000_000}
+    kept = {name: clean().get(name) for name in ("train_rows", "sample", "plan")}
+    changed = {**kept, "figures": figures, "machine": disk("io.run_dir", free=1_000_000).get("machine")}
+    found = look("machine.disks_have_room", clean().replaced(**changed))
+    assert (found.status, "another machine" in found.remedy) == ("warn", True)
+    here = clean().replaced(**changed, request=PreflightRequest(trains_next=True))
+    assert look("machine.disks_have_room", here).status == "fail"

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from kdfast.config import Config
 from kdfast.data import KDDataset, collate_kd_batch
 from kdfast.data.token_rows import Reader
-from kdfast.recipes.preflight.facts import PreflightRequest, Sample, SmallProject
+from kdfast.recipes.preflight.facts import MOST_PARAMETERS, PreflightRequest, Sample, SmallProject
 from kdfast.recipes.preflight.made.fault_trials import try_faults
 from kdfast.recipes.preflight.made.machine import Machine, look_at_machine
 from kdfast.recipes.preflight.made.objects import Maker, Objects
@@ -28,9 +28,6 @@ from kdfast.recipes.train.objective import Objective
 from kdfast.shapes import assign_shapes
 from kdfast.student import build_student, estimate, read_pieces
 from kdfast.teacher import model_directory
-
-MOST_PARAMETERS = 500_000_000
-"""A larger student is not loaded for the checks of the model; a stand-in is looked at."""
 
 
 def make_reader(config: Config) -> Reader:

@@ -10,7 +10,7 @@ from kdfast.config import ApiConfig, ArchConfig, Config, PriceConfig, TeacherCon
 from kdfast.data import KDDataset
 from kdfast.errors import ConfigError, DataError
 from kdfast.evaluate import eval_prompts
-from kdfast.pretrained import load_model_config
+from kdfast.pretrained import load_model_config, resolve_device
 from kdfast.recipes.preflight.facts import PreflightRequest, Sample, SmallProject, TaughtSample
 from kdfast.recipes.preflight.made.fake_store import write_fake_store
 from kdfast.student.estimate import student_config
@@ -141,7 +141,13 @@ def _project(
         **_data_and_teacher(config, files, held_out=bool(held_out)),
     )
     made_up = _write_store(config, small, files)
-    return SmallProject(folder=folder, config=small, stand_in=stand_in, teacher_is_made_up=made_up)
+    return SmallProject(
+        folder=folder,
+        config=small,
+        stand_in=stand_in,
+        teacher_is_made_up=made_up,
+        in_fp32=small.train.dtype != config.train.dtype,
+    )
 
 
 def _write(path: Path, texts: tuple[str, ...]) -> None:
@@ -226,8 +232,10 @@ def _train(config: Config, data: Any, *, held_out: bool) -> Any:
     if held_out:
         due = [prompt.should_call for prompt in eval_prompts(KDDataset.from_config(data, data.validation))]
         with_call, without = sum(due), len(due) - sum(due)
+    on_cpu = resolve_device(train.device, key="train.device").type == "cpu"
     return replace(
         train,
+        dtype="fp32" if on_cpu else train.dtype,
         num_steps=STEPS,
         micro_batch_size=min(train.micro_batch_size, 2),
         gradient_accumulation_steps=min(train.gradient_accumulation_steps, 2),
