@@ -215,11 +215,38 @@ def test_leaving_it_out_is_written_down(project: Project) -> None:
     assert questions(server) == 2
 
 
-def test_training_can_begin_with_it(project: Project) -> None:
-    """`kdfast train --preflight` does not train a student that fails."""
+def train_after_preflight(project: Project, *more: str) -> Finished:
+    """`kdfast train --preflight` on records that have their answers: no teacher, few steps."""
+    values = {
+        "teacher.model": "null",
+        "teacher.store": "null",
+        "kd.kl_weight": 0,
+        "kd.early_tool_prior_weight": 0,
+        "speed.every_validations": 0,
+        "gates.enabled": "[]",
+        "train.num_steps": 2,
+        "train.eval_prompts": 0,
+        "train.eval_irrelevance_prompts": 0,
+    }
+    keys = [f"{key}={value}" for key, value in values.items()]
+    return run_command("train", "--preflight", project.config, *keys, *more)
+
+
+def test_a_student_that_fails_is_not_trained(project: Project) -> None:
     nan_weight(project)
-    done = run_command("train", "--preflight", project.config, "kd.kl_weight=0", "teacher.store=null")
-    assert done.returncode in (2, 4), done.stdout + done.stderr
+    done = train_after_preflight(project)
+    assert done.returncode == 4, done.stdout[-3000:] + done.stderr
+    assert "model.weights_are_finite" in project.failed()
+    assert sorted(path.name for path in project.run.iterdir()) == ["preflight.json"]
+
+
+def test_a_student_that_passes_is_trained(project: Project) -> None:
+    done = train_after_preflight(project)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+    assert "kdfast train: preflight first" in done.stdout
+    assert project.failed() == []
+    assert (project.run / "config.yaml").is_file()
+    assert (project.run / "student" / "model.safetensors").is_file()
 
 
 def test_a_student_of_9b_parameters_is_stood_in_for(tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ Making it takes some seconds, so it is made once a process. A test breaks a copy
 
 from __future__ import annotations
 
+import atexit
 import functools
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -23,8 +25,10 @@ from kdfast.recipes.preflight.table import CHECKS
 
 @functools.cache
 def folder() -> Path:
-    """Where the project of this process is."""
-    return Path(tempfile.mkdtemp(prefix="kdfast-preflight-test-"))
+    """Where the project of this process is; it is removed when the process ends."""
+    path = Path(tempfile.mkdtemp(prefix="kdfast-preflight-test-"))
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    return path
 
 
 def write_project(directory: Path, **changes: Any) -> Config:

@@ -22,9 +22,9 @@ def steps() -> dict[str, int]:
     return {"last": train.num_steps, "start": start, "late": start + 1}
 
 
-def slow_failures(objects: Objects, group: str) -> list[str]:
-    """The checks of a group that fail."""
-    chosen = [check for check in CHECKS if check.group == group]
+def slow_failures(objects: Objects, group: str, *, and_cheap: bool = False) -> list[str]:
+    """The checks of a group that fail; `and_cheap`: and the cheap ones of all groups."""
+    chosen = [check for check in CHECKS if check.group == group or (and_cheap and not check.slow)]
     return [check.name for check in chosen if any(one.status == "fail" for one in look_once(check, objects))]
 
 

@@ -5,16 +5,27 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import subprocess
+import sys
+import urllib.request
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import tiny
+import yaml
 from documents import ROOT, Piece, blocks, spans
+
+from kdfast.config import load_config
 
 PAGE = ROOT / "docs/before_you_pay.md"
 BLOCKS = blocks(PAGE)
-CHECKS = [(check, answer) for check, answer in pairwise(BLOCKS) if check.text.startswith("python -c ")]
+SERVER = next(block for block in BLOCKS if "FakeServer" in block.text)
+CHECKS = [
+    (check, answer)
+    for check, answer in pairwise(BLOCKS)
+    if check.text.startswith("python -c ") and check is not SERVER
+]
 
 
 def place(piece: Piece) -> str:
@@ -63,6 +74,45 @@ def test_a_check_prints_what_the_page_says(
     monkeypatch.chdir(checkout)
     exec(compile(code, check.place, "exec"), {"__name__": "__main__"})  # noqa: S102 - our own documentation
     assert capsys.readouterr().out == answer.text
+
+
+def test_the_server_to_try_it_with_answers_until_enter() -> None:
+    _, *arguments = shlex.split(SERVER.text)
+    with subprocess.Popen(
+        [sys.executable, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        url = server.stdout.readline().strip()
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/v1", url)
+        with urllib.request.urlopen(f"{url}/models", timeout=30) as reply:  # noqa: S310 - of this machine, see above
+            assert reply.status == 200
+        server.stdin.write("\n")
+        server.stdin.flush()
+        assert server.wait(30) == 0
+
+
+def test_its_config_is_whole(tmp_path: Path) -> None:
+    """Step 4's lines, set in the config that is copied, read what the teacher writes."""
+    example = yaml.safe_load((ROOT / "configs/api_teacher.yaml").read_text(encoding="utf-8"))
+    for section, keys in yaml.safe_load(_config_of_step_4()).items():
+        example[section] = keys if section == "price" else example[section] | keys
+    (tmp_path / "my.yaml").write_text(yaml.safe_dump(example), encoding="utf-8")
+    config = load_config(tmp_path / "my.yaml")
+    assert config.teacher.out in config.data.train_files
+    assert config.teacher.budget == 5.0
+
+
+def _config_of_step_4() -> str:
+    return next(block.text for block in BLOCKS if block.language == "yaml")
+
+
+def test_what_a_step_reads_was_made_before() -> None:
+    """The gate judges the export of an earlier step."""
+    places = [number for number, block in enumerate(BLOCKS) if "exports/small" in block.text]
+    made = next(number for number, block in enumerate(BLOCKS) if "--out exports/small" in block.text)
+    judged = next(number for number, block in enumerate(BLOCKS) if "--candidate exports/small" in block.text)
+    assert places[0] == made < judged
 
 
 def test_the_tests_that_it_names_are_there() -> None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -75,13 +76,17 @@ def preflight(
     failed, which is shown with its remedy; 130 stopped.
     """
     config = load_config(config_file, overrides)
+    flags = {"--full": full, "--probe": probe, "--strict": strict}
+    files = {"--json": json_out, "--junit": junit_out}
+    options = [name for name, given in flags.items() if given]
+    options += [word for name, path in files.items() if path is not None for word in (name, str(path))]
     request = PreflightRequest(
         full=full,
         probe=probe,
         strict=strict,
         json_out=json_out,
         junit_out=junit_out,
-        again=" ".join(("kdfast preflight", str(config_file), *overrides)),
+        again=shlex.join(("kdfast", "preflight", str(config_file), *overrides, *options)),
     )
     from kdfast.recipes.preflight.run import run
 
@@ -102,12 +107,14 @@ def preflight_before(command: str, config_file: Path, overrides: tuple[str, ...]
     config = load_config(config_file, overrides)
     from kdfast.recipes.preflight.shown.record import holds_text, passed_before
 
-    before = passed_before(config)
+    trains_next = command == "kdfast train"
+    before = passed_before(config, trains_next=trains_next)
     if before is not None:
         click.echo(holds_text(before))
         return DONE
     click.echo(f"{command}: preflight first, nothing is paid yet")
     from kdfast.recipes.preflight.run import run
 
-    again = " ".join((command, str(config_file), *overrides))
-    return run(config, PreflightRequest(again=again, trains_next=command == "kdfast train"))
+    options = ("--preflight",) if trains_next else ()  # without it nothing would be looked at again
+    again = shlex.join((*command.split(), str(config_file), *overrides, *options))
+    return run(config, PreflightRequest(again=again, trains_next=trains_next))

@@ -61,6 +61,18 @@ def activation_bytes(model: PretrainedConfig, *, rows: int, length: int, bf16: b
     return int(rows * length * (model.num_hidden_layers * per_layer + FP32_BYTES * 2 * d))
 
 
+def meta_student(config: Config) -> nn.Module:
+    """The student that a run would train, on torch's meta device: names and shapes of its tensors, and no numbers.
+
+    Args:
+        config: a whole config.
+
+    Raises:
+        ConfigError: the directory of the student does not exist.
+    """
+    return _on_meta(student_config(config))
+
+
 def _on_meta(config: PretrainedConfig) -> nn.Module:
     """The model without memory."""
     with torch.device("meta"):
@@ -91,7 +103,7 @@ def estimate(config: Config) -> dict[str, int]:
         (39840, 159360)
     """
     model = student_config(config)
-    student = _on_meta(model)
+    student = meta_student(config)
     if config.arch.freeze_embeddings:
         embeddings: Any = student
         embeddings.get_input_embeddings().requires_grad_(False)

@@ -9,6 +9,7 @@ from typing import Any
 from kdfast import _rust
 from kdfast.data import KDDataset
 from kdfast.recipes.preflight.check import Check, Finding, failed, passed, skipped, warned
+from kdfast.recipes.preflight.facts import Sample
 from kdfast.recipes.preflight.looking.answers import (
     REBUILD,
     Answer,
@@ -21,6 +22,7 @@ from kdfast.recipes.preflight.looking.answers import (
     spread_answers,
 )
 from kdfast.recipes.preflight.looking.derived_fields import (
+    labels_agree_with_truths,
     required_fields_present_is_right,
     teacher_mask_is_right,
     teacher_prefix_is_right,
@@ -33,12 +35,12 @@ Record = Mapping[str, Any]
 _LEAST_IN_PROMPT = 0.5
 
 
-def calls_said_are_found(sample_rows: KDDataset, sampled: Rows) -> Finding:
+def calls_said_are_found(sample_rows: KDDataset, sampled: Rows, sample: Sample) -> Finding:
     """Each row has the calls of its message, as many spans as calls, and in each span the call's name."""
     records = raw_records(sample_rows)
     said_calls = found_calls = 0
-    for answer in sampled_answers(sample_rows, sampled):
-        said = _said(records[answer.where], answer.row["source"])
+    for answer in sampled_answers(sample_rows, sampled, sample):
+        said = _said(records[answer.read_from], answer.row["source"])
         fault = _call_fault(answer, said, sample_rows.tokenizer)
         if fault:
             return failed(
@@ -56,9 +58,9 @@ def calls_said_are_found(sample_rows: KDDataset, sampled: Rows) -> Finding:
     )
 
 
-def calls_fit_their_schemas(train_rows: KDDataset) -> Finding:
+def calls_fit_their_schemas(train_rows: KDDataset, sample: Sample) -> Finding:
     """How many answers with calls fit the schemas of their tools, by what the row says and by a second look."""
-    answers = list(spread_answers(train_rows))
+    answers = list(spread_answers(train_rows, sample))
     calling, looked_at = [one for one in answers if one.calls], of_all(len(answers), train_rows)
     if not calling:
         return skipped(f"no answer has a call: {looked_at}")
@@ -79,11 +81,11 @@ def calls_fit_their_schemas(train_rows: KDDataset) -> Finding:
     return warned(f"{text}; not so: {some(broken)}", remedy)
 
 
-def arguments_come_from_the_prompt(train_rows: KDDataset) -> Finding:
+def arguments_come_from_the_prompt(train_rows: KDDataset, sample: Sample) -> Finding:
     """Which share of the texts in arguments is written in the prompt, without regard to case and white space."""
     there = total = 0
     missing: list[str] = []
-    for answer in spread_answers(train_rows):
+    for answer in spread_answers(train_rows, sample):
         texts = [text for call in answer.calls for text in _texts(call.arguments)]
         prompt = _folded(answer.prompt) if texts else ""
         for text in texts:
@@ -104,12 +106,12 @@ def arguments_come_from_the_prompt(train_rows: KDDataset) -> Finding:
     return passed(text, *missing)
 
 
-def names_are_not_misspelt(train_rows: KDDataset) -> Finding:
+def names_are_not_misspelt(train_rows: KDDataset, sample: Sample) -> Finding:
     """No two names of tools, or of one tool's parameters, one letter apart; no argument so near a parameter."""
     found: dict[str, str] = {}
     looked_at = 0
     seen: dict[str, list[str]] = {}
-    for answer in spread_answers(train_rows):
+    for answer in spread_answers(train_rows, sample):
         looked_at += 1
         tools = answer.row["tools"] or "[]"
         if tools not in seen:
@@ -182,6 +184,11 @@ CHECKS = (
         name="data.tool_should_be_used",
         proves="Whether a call is due is loaded where the record says it, and derived rightly where not.",
         look=tool_should_be_used_is_right,
+    ),
+    Check(
+        name="data.labels_agree_with_truths",
+        proves="A ground truth calls a tool where tool_should_be_used is true, and only there.",
+        look=labels_agree_with_truths,
     ),
     Check(
         name="data.required_fields_present",

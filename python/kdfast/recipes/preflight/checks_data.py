@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kdfast._rust import read_jsonl
 from kdfast.config import Config
 from kdfast.data import KDDataset
 from kdfast.data.repeats import duplicate_rows, other_answers, shared_prompts
@@ -19,6 +20,7 @@ from kdfast.recipes.preflight.looking.answers import of_all, some, spread_rows
 from kdfast.recipes.train.evaluation import choose_prompts
 from kdfast.recipes.train.inputs import check_inputs, check_shape_weights
 from kdfast.shapes import assign_shapes
+from kdfast.teacher.prompts import read_prompts
 
 _MOST_COMPARED = 50_000
 _MOST_SHARED = 0.2
@@ -68,7 +70,7 @@ def held_out_prompts_are_new(
     if held_out_rows is None:
         return skipped("data.validation is not set")
     if sample.asked and config.teacher.prompts is not None:
-        held_out, asked = _raw_prompts(held_out_rows.paths), _raw_prompts([config.teacher.prompts])
+        held_out, asked = _held_out(config, held_out_rows), _asked(config, config.teacher.prompts)
         shared, total, among = len(held_out & asked), len(held_out), f"{len(asked)} prompts"
     elif len(train_rows) > _MOST_COMPARED:
         looked_at = _thinned(train_rows, _MOST_COMPARED)
@@ -171,31 +173,32 @@ def _reasons(path: Path, most: int = 5) -> list[str]:
     return [f"{path.name}:{entry['line']}: {entry['reason']}" for entry in entries]
 
 
-def _raw_prompts(paths: Sequence[Path]) -> set[str]:
-    """What the records of files ask, with their tools, as text that can be compared; broken lines are left out."""
+def _asked(config: Config, path: Path) -> set[str]:
+    """What the prompts of a file ask, with their tools, as text that can be compared; what is set aside is left out."""
+    return {_as_text(one.messages or one.prompt, one.tools) for one in read_prompts(path, config.data)}
+
+
+def _held_out(config: Config, rows: KDDataset) -> set[str]:
+    """The same of held-out records, which have answers."""
     found = set()
-    for path in paths:
-        with path.open("rb") as file:
-            for line in file:
-                try:
-                    record = json.loads(line.decode("utf-8-sig"))
-                except ValueError:
-                    continue  # `records_are_read` says so
-                if isinstance(record, dict) and (record.get("messages") or record.get("prompt")):
-                    found.add(_asked(record))
+    for path in rows.paths:
+        records, _ = read_jsonl(
+            path,
+            lines="records",
+            on_error=config.data.on_error,
+            max_rejected_fraction=config.data.max_rejected_fraction,
+            max_line_bytes=config.data.max_line_bytes,
+            allow_reasoning=config.data.allow_reasoning,
+            threads=config.data.threads,
+        )
+        found |= {
+            _as_text(one.get("messages") or one.get("prompt"), one.get("tools") or ()) for one in records
+        }
     return found
 
 
-def _asked(record: dict[str, object]) -> str:
-    messages = record.get("messages")
-    if (
-        isinstance(messages, list)
-        and isinstance(messages[-1], dict)
-        and messages[-1].get("role") == "assistant"
-    ):
-        messages = messages[:-1]
-    tools = record.get("tools") or record.get("functions") or []
-    return json.dumps([messages or record.get("prompt"), tools], sort_keys=True)
+def _as_text(asked: object, tools: Sequence[object]) -> str:
+    return json.dumps([asked, list(tools)], sort_keys=True)
 
 
 def _alike(rows: KDDataset) -> KDDataset:
@@ -230,7 +233,7 @@ CHECKS = (
         name="data.records_are_read",
         proves="The records are read, and what is left out is said.",
         look=records_are_read,
-        owns=("sample", "written_rows", "train_rows", "held_out_rows"),
+        owns=("sample", "unanswered", "written_rows", "train_rows", "held_out_rows"),
     ),
     Check(
         name="data.sample_is_drawn",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kdfast.config import Config
 from kdfast.errors import ConfigError
@@ -13,6 +13,9 @@ from kdfast.llama_cpp.library import INSTALL, version
 from kdfast.recipes.export.of_run import look_before_training
 from kdfast.recipes.preflight.check import Check, Finding, failed, passed, skipped
 from kdfast.runs.export_folder import TARGET_CHECKS, ExportFolder
+
+if TYPE_CHECKING:
+    from kdfast.recipes.preflight.made.small_run import Exported
 
 _NO_TARGETS = skipped("export.targets is []")
 _PROMPT = "prompt"
@@ -47,21 +50,21 @@ def family_can_leave(config: Config) -> Finding:
     return passed(f"the student that arch.init names can leave as {' and '.join(config.export.targets)}")
 
 
-def dry_run_is_what_was_trained(config: Config, exports: Mapping[str, Path]) -> Finding | list[Finding]:
+def dry_run_is_what_was_trained(config: Config, exports: Exported) -> Finding | list[Finding]:
     """The exports of the small student: weights, logits and calls."""
     if not config.export.targets:
         return _NO_TARGETS
     for target in config.export.targets:
-        if target not in exports:
+        if target not in exports.folders:
             return failed(f"{target}: no export was made", "report this as a fault of kdfast")
-        wrong = [name for name in ExportFolder(exports[target]).failed_checks if name != _PROMPT]
+        wrong = [name for name in ExportFolder(exports.folders[target]).failed_checks if name != _PROMPT]
         if wrong:
             remedy = "see docs/export.md; a difference that you accept is named in export.waive"
             text = f"{target}: the export differs from what was trained in {' and '.join(wrong)}"
-            return failed(text, remedy, *_problems(exports[target], wrong))
+            return failed(text, remedy, *_problems(exports.folders[target], wrong))
     if not config.export.verify:
         return skipped("export.verify is false: the exports were made and not run")
-    found = [one for target in config.export.targets for one in _measured(target, exports[target])]
+    found = [one for target in config.export.targets for one in _measured(target, exports.folders[target])]
     return sorted(found, key=lambda one: one.status == "skip")
 
 
@@ -78,12 +81,12 @@ def _measured(target: str, folder: Path) -> Iterator[Finding]:
         )
 
 
-def prompts_are_the_same(config: Config, exports: Mapping[str, Path]) -> Finding:
+def prompts_are_the_same(config: Config, exports: Exported) -> Finding:
     """The runtime makes the prompts that the student was trained on."""
     if not config.export.targets:
         return _NO_TARGETS
     seen = {}
-    for target, folder in exports.items():
+    for target, folder in exports.folders.items():
         seen[target] = str(_parity(folder, _PROMPT).get("status", "not_measured"))
         if seen[target] == "failed":
             remedy = "set data.template to one that the runtime renders alike; see docs/export.md"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,6 +14,7 @@ from kdfast.errors import ConfigError, DivergedError, QATError
 from kdfast.losses import LossSettings, StepWeights
 from kdfast.recipes.preflight.check import Check, Finding, failed, passed, skipped, warned
 from kdfast.recipes.preflight.facts import SmallProject
+from kdfast.recipes.preflight.looking.cheap_rows import MOST_ROWS, affordable, cheapest_rows
 from kdfast.recipes.preflight.looking.code_reach import code_reach
 from kdfast.recipes.preflight.looking.loss_places import Batch
 from kdfast.recipes.preflight.looking.loss_trial import Trials, labels_in, open_states, rows_of, runner_of
@@ -28,11 +29,8 @@ from kdfast.recipes.train.update import update
 Learner = Callable[[], nn.Module]
 Teacher = FrozenTeacher | nn.Module | None
 _STEPS = 40
-_MOST_ROWS = 4
 _SMALL, _SMALL_RATE, _LARGE_RATE = 20_000_000, 1e-2, 1e-4
 """Up to how many parameters a student is trained at the first rate at least, and a larger one at the second."""
-_LOGITS = 2_500_000
-"""Logits that a step on one batch may form."""
 _SAME = 1e-5
 _FEW_MOVED, _HALF_MOVED = 0.01, 0.5
 _NOTHING = "no row of the sample has what the loss terms act on"
@@ -56,9 +54,17 @@ class _Lesson:
 
     @classmethod
     def of(
-        cls, learner: Learner, objective: Objective, batches: Sequence[Batch], live_teacher: Teacher
+        cls,
+        learner: Learner,
+        objective: Objective,
+        batches: Sequence[Batch],
+        live_teacher: Teacher,
+        least: int = 1,
     ) -> _Lesson:
-        """A batch with many rows on which a term acts that has a weight from the first step on."""
+        """A batch with many rows on which a term acts that has a weight from the first step on.
+
+        `least` rows may cost more than others: see `affordable`.
+        """
         trials = Trials.of(learner, objective, batches, live_teacher)
         runner, looked = trials.runner, trials.looked
         if looked.trouble:
@@ -71,8 +77,10 @@ class _Lesson:
         ]
         if not usable:
             return cls(runner, {}, _NOTHING)
-        largest = min(usable, key=lambda batch: (-min(len(batch["labels"]), _MOST_ROWS), labels_in(batch)))
-        batch = _affordable(largest, len(runner.bare.student.lm_head.weight))
+        largest = min(usable, key=lambda batch: (-min(len(batch["labels"]), MOST_ROWS), labels_in(batch)))
+        # a batch may also hold rows on which no term acts, such as ground truths beside the teacher's answers
+        acted_on = [row for row in range(len(largest["labels"])) if _acts(runner, rows_of(largest, [row]), weights)]
+        batch = affordable(rows_of(largest, acted_on), len(runner.bare.student.lm_head.weight), least)
         if not any(parameter.requires_grad for parameter in runner.bare.student.parameters()):
             return cls(runner, batch, _FROZEN)
         plan = runner.plan(batch)
@@ -81,12 +89,9 @@ class _Lesson:
         return cls(runner, batch, "" if total.requires_grad else _DETACHED)
 
 
-def _affordable(batch: Batch, vocab: int) -> dict[str, Tensor]:
-    """The first rows of a batch whose logits are few enough; at least one."""
-    rows = min(len(batch["labels"]), _MOST_ROWS)
-    while rows > 1 and labels_in(rows_of(batch, range(rows))) * vocab > _LOGITS:
-        rows -= 1
-    return rows_of(batch, range(rows))
+def _acts(runner: Runner, batch: Batch, weights: Mapping[str, float]) -> bool:
+    """Whether a term with a weight has a position in a batch."""
+    return any(weights[name] and count for name, count in runner.plan(batch).counts.items())
 
 
 def gradient_reaches_the_weights(
@@ -232,17 +237,16 @@ def _highest_rate(config: Config) -> tuple[str, float]:
 def accumulation_adds_up(
     learner: Learner, objective: Objective, sample_rows: KDDataset, live_teacher: Teacher
 ) -> Finding:
-    """Four rows at once, and one by one: the same loss and the same gradient."""
-    shortest = sorted(range(len(sample_rows)), key=lambda row: int(sample_rows.lengths[row]))[:_MOST_ROWS]
-    if len(shortest) < 2:
+    """Up to four rows with few labels at once, and one by one: the same loss and the same gradient."""
+    if len(sample_rows) < 2:
         return skipped("the sample has one row")
-    whole = collate_kd_batch(sample_rows.__getitems__(shortest))
-    lesson = _Lesson.of(learner, objective, [whole], live_teacher)
+    whole = collate_kd_batch(sample_rows.__getitems__(cheapest_rows(sample_rows)))
+    lesson = _Lesson.of(learner, objective, [whole], live_teacher, least=2)
     if lesson.obstacle:
         return skipped(lesson.obstacle)
     runner, rows = lesson.runner, len(lesson.batch["labels"])
     if rows < 2:
-        return skipped("two rows of the sample are too many for this check")
+        return skipped("the two rows of the sample with the fewest labels have too many for this check")
     parts = [rows_of(lesson.batch, [row]) for row in range(rows)]
     at_once = runner.step([lesson.batch], 0, open_states(objective)).values["loss"]
     together = _gradients(runner.model)
@@ -368,7 +372,7 @@ CHECKS = (
     ),
     Check(
         name="learning.accumulation_adds_up",
-        proves="Four rows at once and four times one row give the same loss and gradient.",
+        proves="Several rows at once and one by one give the same loss and gradient.",
         look=accumulation_adds_up,
         slow=True,
     ),

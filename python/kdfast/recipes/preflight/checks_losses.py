@@ -85,6 +85,8 @@ def _labels(batch: Batch) -> int:
 
 def _guessing(student: nn.Module, batches: Sequence[Batch], config: Config, *, scratch: bool) -> Finding:
     strange = strange_ids(student, batches) if batches else "the sample has no label"
+    if not strange and any(weight.dtype != torch.float32 for weight in student.parameters()):
+        strange = "the student's weights are not fp32: see model.weights_are_fp32"
     if strange:
         return skipped(strange)
     losses = torch.cat([_token_losses(student, rows_of(one, range(len(one["labels"])))) for one in batches])

@@ -235,7 +235,24 @@ _SHARES = {
 def memory_suffices(
     figures: dict[str, int], student_note: str, config: Config, machine: Machine, request: PreflightRequest
 ) -> Finding:
-    """Weights, gradients, averages, activations and copies fit the memory of the device that trains."""
+    """Weights, gradients, averages, activations and copies fit the memory of the device that trains.
+
+    With `--full` the student itself is trained on the CPU now, so that it must fit what is free there.
+    """
+    kept = sum(figures.get(name, 0) for name in ("weights_bytes", "gradients_bytes", "optimizer_bytes"))
+    if request.full and 0 < machine.memory_available < kept:
+        return failed(
+            f"--full trains the student itself on this machine: its weights, gradients and averages need {_gb(kept)},"
+            f" and {_gb(machine.memory_available)} of memory are free",
+            "leave out --full, so that a stand-in is trained, or run it on a machine with more memory",
+        )
+    return _of_training(figures, student_note, config, machine, request)
+
+
+def _of_training(
+    figures: dict[str, int], student_note: str, config: Config, machine: Machine, request: PreflightRequest
+) -> Finding:
+    """What training as the config says needs, against the memory of its device."""
     shares = {name: figures[key] for name, key in _SHARES.items() if figures.get(key)}
     if config.train.dtype == "bf16":
         shares["bf16 weights of the forward pass"] = figures["weights_bytes"] // 2

@@ -1,4 +1,4 @@
-"""Training under quantisation: it begins when it should, learns through the rounding, and notices a NaN."""
+"""Training under quantisation: it begins when it should, learns through the rounding, and goes back from a NaN."""
 
 from __future__ import annotations
 
@@ -20,11 +20,9 @@ if TYPE_CHECKING:
 _OFF = skipped("quant.enabled is false")
 _MEASURED = ("cosine", "kl", "top1_fraction")
 _PROBE_TOKENS = 32
+_FAULT = "report this as a fault of kdfast, with the metrics.jsonl of the small run"
 _TOLERANCE = 1e-4
 """Largest difference of two gradients, as a share of the largest entry: sums in another order differ by 1e-6."""
-
-_TOO_LARGE = 1e8
-"""A weight whose scale is infinite in fp16 in every format (above 65504 * 127), and that float32 only finds large."""
 
 
 def begins_at_its_step(config: Config, run: SmallRun) -> Finding:
@@ -34,14 +32,13 @@ def begins_at_its_step(config: Config, run: SmallRun) -> Finding:
     train, quant = run.project.config.train, run.project.config.quant
     due = quant.phase_start(train.num_steps)
     began = [line["step"] for line in _qat_lines(run) if line.get("event") == "start"]
-    remedy = "report this as a fault of kdfast, with the metrics.jsonl of the small run"
     if not began:
-        return failed(f"quantisation never began, it was due after step {due} of {train.num_steps}", remedy)
+        return failed(f"quantisation never began, it was due after step {due} of {train.num_steps}", _FAULT)
     if began != [due]:
-        return failed(f"quantisation began after step {began[0]}, it was due after step {due}", remedy)
+        return failed(f"quantisation began after step {began[0]}, it was due after step {due}", _FAULT)
     early = [line["step"] for line in _qat_lines(run) if line["step"] < due]
     if early:
-        return failed(f"a line of quantisation is of step {early[0]}, before it began at {due}", remedy)
+        return failed(f"a line of quantisation is of step {early[0]}, before it began at {due}", _FAULT)
     return passed(f"on after step {due} of {train.num_steps} (quant.start_fraction {quant.start_fraction:g})")
 
 
@@ -89,6 +86,7 @@ def nan_is_noticed(config: Config, learner: Callable[[], nn.Module]) -> Finding:
     if not config.quant.enabled:
         return _OFF
     from kdfast.qat import Action, apply_qat_to_model, check_qat_stability, weight_quantizers
+    from kdfast.recipes.preflight.made.small_run import TOO_LARGE
 
     model, strange = _fresh(learner)
     if strange:
@@ -100,7 +98,7 @@ def nan_is_noticed(config: Config, learner: Callable[[], nn.Module]) -> Finding:
     probe = _probe(model)
     before = check_qat_stability(model, probe, config.quant)
     seen = {}
-    for what, value in (("a weight too large to round", _TOO_LARGE), ("a NaN", math.nan)):
+    for what, value in (("a weight too large to round", TOO_LARGE), ("a NaN", math.nan)):
         with _broken(model, name, value):
             report = check_qat_stability(model, probe, config.quant, first=before)
         decision = _decide(config, report)
@@ -114,6 +112,35 @@ def nan_is_noticed(config: Config, learner: Callable[[], nn.Module]) -> Finding:
         return failed(f"with the old value in {name} again the check gives other numbers", remedy)
     text = "; ".join(f"{what} in {name}: {found}" for what, found in seen.items())
     return passed(f"{text}; with the old value the check is as before")
+
+
+def recovers_from_a_broken_weight(config: Config, disturbed: SmallRun | None) -> Finding:
+    """A run in which a weight breaks under quantisation goes back, and ends well."""
+    if not config.quant.enabled or disturbed is None:
+        return _OFF
+    steps, result = disturbed.project.config.train.num_steps, disturbed.result
+    back = [line for line in _qat_lines(disturbed) if line.get("event") == "rolled_back"]
+    gave_up = next((line for line in _qat_lines(disturbed) if line.get("event") == "gave_up"), None)
+    if gave_up is not None:
+        remedy = (
+            "lower quant.learning_rate, or quant.min_cosine if the student is a stand-in with random weights"
+        )
+        return failed(f"quantisation was given up after a weight broke: {gave_up.get('reason')}", remedy)
+    if not back:
+        return failed("a weight broke under quantisation, and the run did not go back", _FAULT)
+    losses = {line["step"]: line.get("loss", math.nan) for line in disturbed.lines if line["kind"] == "train"}
+    broken = [step for step, loss in losses.items() if not math.isfinite(loss)]
+    if broken:
+        return failed(f"after going back the loss of step {broken[0]} is not finite", _FAULT)
+    if sorted(losses) != list(range(1, steps + 1)):
+        return failed(f"after going back {len(losses)} of {steps} steps are in the metrics", _FAULT)
+    if (result.exit_code, result.step, result.qat) != (0, steps, "done"):
+        text = f"exit code {result.exit_code}, {result.step} of {steps} steps, quantisation {result.qat}"
+        return failed(f"after going back the run ends badly: {text}", _FAULT)
+    return passed(
+        f"a weight was broken once: the run went back to step {back[0]['step']} ({back[0].get('reason')}), and made "
+        f"all {steps} steps with finite losses"
+    )
 
 
 def stability_is_measured(config: Config, run: SmallRun) -> Finding:
@@ -222,8 +249,15 @@ CHECKS = (
     ),
     Check(
         name="qat.nan_is_noticed",
-        proves="A NaN under quantisation is found, and the run goes back instead of shipping it.",
+        proves="A NaN under quantisation is found by the stability check.",
         look=nan_is_noticed,
+    ),
+    Check(
+        name="qat.recovers_from_a_broken_weight",
+        proves="A run whose weight breaks under quantisation goes back to its last good state, and ends well.",
+        look=recovers_from_a_broken_weight,
+        owns=("disturbed",),
+        slow=True,
     ),
     Check(
         name="qat.stability_is_measured",

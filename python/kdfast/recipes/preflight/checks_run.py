@@ -54,16 +54,20 @@ def loss_falls(run: SmallRun) -> Finding:
     if quant.enabled:  # rounding begins another loss
         until = quant.phase_start(steps) or steps
     held_out, trained = _losses(run, "validation", until), _losses(run, "train", until)
-    losses, name = (held_out, "held-out loss") if len(held_out) > 1 else (trained, "training loss")
+    held = len(held_out) > 1
+    losses, name = (held_out, "held-out loss") if held else (trained, "training loss")
     if len(losses) < 2:
         return skipped("there are no two losses before quantisation begins")
     first, last = _first_and_last(losses)
     text = f"{name} {first:.4g} -> {last:.4g} in {until} steps"
+    if not held:
+        text += f" of different rows; {len(held_out)} held-out losses are there, and two could be compared"
     remedy = "lower optimizer.learning_rate, or look at the records: nothing is learned from them"
     if last > DIVERGED * first:
         return failed(f"the loss rises: {text}", remedy)
-    if losses is held_out and last >= first:  # each step has other rows, so that its loss says less
-        return warned(f"the loss does not fall: {text}", remedy)
+    if last >= first:
+        more = "" if held else "; or set data.validation, whose loss says more"
+        return warned(f"the loss does not fall: {text}", remedy + more)
     return passed(text)
 
 
@@ -143,7 +147,7 @@ CHECKS = (
     ),
     Check(
         name="run.loss_falls",
-        proves="The student learns from these records at this learning rate.",
+        proves="The loss falls at this learning rate: on held-out rows, or at least on the steps of the small run.",
         look=loss_falls,
         slow=True,
     ),

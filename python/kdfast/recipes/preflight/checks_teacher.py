@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from kdfast.config import Config
@@ -12,9 +13,9 @@ from kdfast.errors import ConfigError, KdfastError, TeacherError
 from kdfast.recipes.first_look.of_config import check_teacher
 from kdfast.recipes.first_look.of_teacher import look_before_teaching
 from kdfast.recipes.preflight.check import Check, Finding, failed, passed, skipped, warned
-from kdfast.recipes.preflight.facts import PreflightRequest, TaughtSample
+from kdfast.recipes.preflight.facts import PreflightRequest, Sample, TaughtSample
 from kdfast.recipes.preflight.looking.server_models import Listed, list_models
-from kdfast.recipes.preflight.looking.taught_answers import answers_of
+from kdfast.recipes.preflight.looking.taught_answers import answers_of, with_own_places
 from kdfast.recipes.preflight.looking.teacher_requests import (
     budget_covers_the_job,
     host_of,
@@ -34,6 +35,7 @@ from kdfast.teacher.api.secrets_from_env import read_secrets
 
 _MOST_ROWS = 2000
 _MOST_SHOWN = 10
+_NO_LIST = "is api.base_url right (most end in /v1)? --probe asks one prompt"
 _OUR_FAULT = "this is a fault of kdfast: do not pay before it is mended, and report it with this text"
 
 
@@ -89,10 +91,11 @@ def is_reachable(config: Config) -> Finding:
             f"{host_of(config)} gives no answer ({error})",
             "correct api.base_url, or the network or its proxy variables",
         )
-    return _of_status(config, listed)
+    return of_status(config, listed)
 
 
-def _of_status(config: Config, listed: Listed) -> Finding:
+def of_status(config: Config, listed: Listed) -> Finding:
+    """What the answer to the question for the models says about the server."""
     host, words = host_of(config), f": {listed.words}" if listed.words else ""
     if listed.status in (401, 403):
         key = config.api.key_from_env or "api.headers_from_env"
@@ -101,7 +104,9 @@ def _of_status(config: Config, listed: Listed) -> Finding:
             f"set {key} to a key of this server; api.key_from_env names the variable",
         )
     if listed.status in (404, 405):
-        return passed(f"{host} answers; it offers no list of models (HTTP status {listed.status})")
+        return warned(
+            f"{host} answers, but has no list of models (HTTP status {listed.status}{words})", _NO_LIST
+        )
     if 300 <= listed.status < 400:
         return failed(
             f"{host} redirects, and no redirect is followed (HTTP status {listed.status}{words})",
@@ -116,8 +121,10 @@ def _of_status(config: Config, listed: Listed) -> Finding:
 
 def _of_models(config: Config, listed: Listed) -> Finding:
     host, model = host_of(config), config.api.model or ""
-    if not listed.models:
-        return passed(f"{host} answers; it gives no list of models")
+    if listed.models is None:
+        return warned(
+            f"{host} answers, but not with a list of models (HTTP status {listed.status})", _NO_LIST
+        )
     if any(name == model or name.endswith(f"/{model}") for name in listed.models):
         return passed(f"{host} answers; {model!r} is among its {len(listed.models)} models")
     return warned(
@@ -189,8 +196,14 @@ def every_fault_is_survived(config: Config, fault_trials: tuple[FaultTrial, ...]
     return passed(f"{len(fault_trials)} behaviours of a server: nothing was lost, nothing paid twice", *shown)
 
 
-def fake_answers_become_records(taught: TaughtSample) -> Finding:
-    """Looks at what became of the fake teacher's answers."""
+def fake_answers_become_records(taught: TaughtSample, sample: Sample, work: Path) -> Finding:
+    """Looks at what became of the fake teacher's answers; places are those of the user's own files."""
+    found = _of_taught(taught)
+    shown = tuple(with_own_places(line, work, sample) for line in found.shown)
+    return replace(found, text=with_own_places(found.text, work, sample), shown=shown)
+
+
+def _of_taught(taught: TaughtSample) -> Finding:
     found = answers_of(taught)
     faults = sum(count for name, count in taught.served.items() if name != "ok")
     why = ", ".join(f"{reason} {count}" for reason, count in found.left_out.most_common())
@@ -290,12 +303,12 @@ CHECKS = (
     ),
     Check(
         name="teacher.budget_covers_the_job",
-        proves="The budget is enough for all requests, even at their worst.",
+        proves="The budget is enough for all requests as expected; a warning says where it is not at their worst.",
         look=budget_covers_the_job,
     ),
     Check(
         name="teacher.is_reachable",
-        proves="The server answers, takes the key and has the model.",
+        proves="The server answers, takes the key and has the model in its list.",
         look=is_reachable,
         slow=True,
     ),

@@ -64,6 +64,7 @@ class Sample:
     Attributes:
         records: 10 to 20 records of training, parsed; fewer only if the file has fewer.
         texts: the same, as they are written.
+        beside_texts: records of other files of `data.train`, if `records` are prompts.
         lines: where each is: (file, line).
         held_out: some held-out records; () = there is no held-out file.
         held_out_texts: the same, as they are written.
@@ -73,6 +74,7 @@ class Sample:
 
     records: tuple[Json, ...]
     texts: tuple[str, ...] = ()
+    beside_texts: tuple[str, ...] = ()
     lines: tuple[tuple[Path, int], ...]
     held_out: tuple[Json, ...]
     held_out_texts: tuple[str, ...] = ()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from kdfast.errors import KdfastError
-from kdfast.recipes.preflight.check import Check, Finding, failed, skipped
-from kdfast.recipes.preflight.made.objects import NotMadeError, Objects
+import re
+import traceback
 
+from kdfast.recipes.preflight.check import Check, Finding, failed, skipped
+from kdfast.recipes.preflight.made.objects import EXPECTED, FOREIGN, NotMadeError, Objects
+
+_REPORT = "look at what this check names; if all is right there, it is a fault of kdfast: please report it"
 _AGAIN = "mend this, then run the preflight again"
 
 
@@ -27,34 +30,50 @@ def look_once(check: Check, objects: Objects) -> list[Finding]:
     try:
         found = objects.call(check.look)
     except NotMadeError as error:
-        return [_not_made(check, error)]
-    except (KdfastError, OSError) as error:
-        return [failure(error)]
+        if error.name in check.owns:
+            return failures(error.cause)
+        return [_not_made(error)]
+    except (*EXPECTED, *FOREIGN) as error:
+        return failures(error)
     return [found] if isinstance(found, Finding) else list(found)
 
 
-def _not_made(check: Check, error: NotMadeError) -> Finding:
-    if error.name in check.owns:
-        return failure(error.cause)
+def _not_made(error: NotMadeError) -> Finding:
     return skipped(
         f"needs what could not be made ({error.name.replace('_', ' ')}): see the check that failed"
     )
 
 
-def failure(error: KdfastError | OSError) -> Finding:
-    """An error as a finding: what happened, and after the first semicolon of its message the remedy.
+def failures(error: Exception) -> list[Finding]:
+    """An error as findings, one for each mistake that it names: what happened, and the remedy after the semicolon.
+
+    An error that no part of kdfast raises on purpose is shown with its traceback.
 
     Args:
         error: the error.
 
     Example:
-        >>> found = failure(KdfastError("train.threads: there are 2; lower it, got 8"))
-        >>> found.text, found.remedy
-        ('train.threads: there are 2', 'lower it, got 8')
+        >>> from kdfast.errors import KdfastError
+        >>> found = failures(KdfastError("train.threads: there are 2; lower it, got 8"))
+        >>> [(one.text, one.remedy) for one in found]
+        [('train.threads: there are 2', 'lower it, got 8')]
     """
-    text = " ".join(str(error).split("\n"))
+    if not isinstance(error, EXPECTED):
+        said = " ".join(str(error).split("\n"))
+        lines = "".join(traceback.format_exception(error)).splitlines()
+        return [failed(f"{type(error).__name__}: {said}", _REPORT, *lines)]
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.strerror[:1].lower()}{error.strerror[1:]}"
-        text += f": {error.filename}" if error.filename is not None else ""
-    said, _, remedy = text.partition("; ")
-    return failed(said, remedy or _AGAIN)
+        return [_failure(text + (f": {error.filename}" if error.filename is not None else ""))]
+    return [_failure(" ".join(one.split("\n"))) for one in _MISTAKE.split(str(error))]
+
+
+_MISTAKE = re.compile(r"\n(?=[\w.-]+: )")
+"""The end of a line whose next line begins with the name of a key."""
+
+
+def _failure(text: str) -> Finding:
+    """A quote of the file ("near: ...") belongs to what happened, not to the remedy."""
+    whole, near, quote = text.partition("; near: ")
+    said, _, remedy = whole.partition("; ")
+    return failed(said + near + quote, remedy or _AGAIN)

@@ -9,6 +9,7 @@ from kdfast.recipes.preflight import (
     checks_config,
     checks_data,
     checks_export,
+    checks_form,
     checks_learning,
     checks_losses,
     checks_machine,
@@ -38,6 +39,7 @@ CHECKS: tuple[Check, ...] = (
     *checks_checkpoint.CHECKS,
     *checks_speed.CHECKS,
     *checks_export.CHECKS,
+    *checks_form.CHECKS,
     *checks_warnings.CHECKS,
 )
 """A group's checks follow each other."""

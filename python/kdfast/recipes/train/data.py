@@ -59,7 +59,7 @@ def open_data(config: Config, ranks: Ranks, console: Console) -> RunData:
     train = KDDataset.from_config(data, data.train_files)
     taught = config.kd.reads_store(live_teacher=config.teacher.live)
     if taught and store is not None:
-        train.open_teacher(_teacher_file(config, store, train))
+        train.open_teacher(teacher_file(config, store, train))
     validation = None
     if data.validation is not None:
         validation = KDDataset.from_config(data, data.validation)
@@ -116,8 +116,18 @@ def _check(config: Config, ranks: Ranks, train: KDDataset, console: Console) -> 
         )
 
 
-def _teacher_file(config: Config, directory: Path, train: KDDataset) -> Path:
-    """The teacher store that this config's teacher writes; without a model, the only one in the directory."""
+def teacher_file(config: Config, directory: Path, train: KDDataset) -> Path:
+    """The teacher store that this config's teacher writes; without a model, the only one in the directory.
+
+    Args:
+        config: names the teacher and its settings.
+        directory: `teacher.store`.
+        train: the training rows, from which demonstrations are chosen.
+
+    Raises:
+        ConfigError: there is none of this teacher and these settings.
+        TeacherError: the teacher is missing or damaged.
+    """
     settings = config.teacher
     if settings.model is None:
         return only_store(directory)

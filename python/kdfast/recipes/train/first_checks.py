@@ -87,8 +87,23 @@ def check_export(config: Config, student: Any, write_student: Callable[..., None
     with tempfile.TemporaryDirectory() as folder:
         write_student(student, Path(folder), weights=False)
         check_supported(Path(folder))
+    check_codes(config, student)
+
+
+def check_codes(config: Config, student: nn.Module) -> None:
+    """Checks that the formats of quantisation and of the GGUF divide the student's tensors.
+
+    Args:
+        config: the run's config.
+        student: the bare model; no weight is read.
+
+    Raises:
+        ConfigError: one does not; names key and tensor.
+    """
+    if config.quant.enabled:
+        plan_model(student, config.quant)
     kind = config.export.gguf_type or "q8_0"
-    if kind == "f16" or config.quant.enabled:
+    if "gguf" not in config.export.targets or kind == "f16" or config.quant.enabled:
         return
     try:
         plan_model(student, QuantConfig(format=kind))

@@ -223,11 +223,14 @@ def http_response(
 def fake_answer(request: FakeRequest) -> Json:
     """The reply to a request: a function of its content alone.
 
-    With tools, it calls the first one, with a value for each required argument; otherwise it repeats the user's text.
+    A GET of `models` is answered with the list of its one model, "fake". Otherwise, with tools, it calls the first one,
+    with a value for each required argument; without, it repeats the user's text.
 
     Args:
         request: a request to `chat/completions`, or to `completions`.
     """
+    if request.method == "GET" and request.path.partition("?")[0].endswith("/models"):
+        return {"object": "list", "data": [{"id": "fake", "object": "model"}]}
     tools = request.content.get("tools") or []
     chat = "completions" not in request.path or "chat" in request.path
     message: Json = {"role": "assistant", "content": f"echo: {request.text}"}

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import tiny_run
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from preflight_objects import assert_only_fails, clean, failing, find, look, objects_of, write_project
 from preflight_rows import changed, rows_of, with_config, write
 
@@ -189,15 +191,43 @@ def test_prompts_that_nobody_answered_are_compared_as_they_are_written(tmp_path:
     )
     asked = [{key: tiny_run.record(number)[key] for key in ("messages", "tools")} for number in range(48, 60)]
     prompts = write(tmp_path / "prompts.jsonl", [*asked, {"prompt": "Is it raining?"}])
-    prompts.write_text(prompts.read_text() + "not JSON\n")
+    with prompts.open("a", encoding="utf-8") as file:
+        file.write('not JSON\n{"messages": [], "prompt": "x"}\nnull\n')
     teacher = replace(config.teacher, prompts=prompts, out=tmp_path / "out.jsonl")
-    asking, unanswered = replace(config, teacher=teacher), replace(sample, asked=True)
+    data = replace(config.data, on_error="quarantine", max_rejected_fraction=1.0)
+    asking, unanswered = replace(config, teacher=teacher, data=data), replace(sample, asked=True)
     finding = held_out_prompts_are_new(asking, unanswered, rows, held)
     assert (finding.status, finding.text[:27]) == ("fail", "12 of 12 held-out prompts a"), finding
     assert rows_are_not_repeated(asking, unanswered, rows).status == "skip"
     read = records_are_read(asking, unanswered, rows, None)
     assert [one.status for one in read] == ["pass"]
     assert "not answered yet" in read[0].text
+
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+ANY_LINE = ANY_JSON | st.dictionaries(
+    st.sampled_from(["messages", "prompt", "tools", "functions", "metadata", "truth_message"]), ANY_JSON
+)
+
+
+@given(lines=st.lists(ANY_LINE, max_size=5))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+def test_any_line_among_the_prompts_is_compared_or_left_out(lines: list[Any], tmp_path: Path) -> None:
+    config, rows, held = (clean().get(name) for name in ("config", "train_rows", "held_out_rows"))
+    asked = {"messages": [{"role": "user", "content": "Is it raining?"}]}
+    prompts = write(
+        tmp_path / "prompts.jsonl", [asked, *lines]
+    )  # a file that begins with a list is refused as a whole
+    data = replace(config.data, on_error="quarantine", max_rejected_fraction=1.0)
+    config = replace(
+        config, data=data, teacher=replace(config.teacher, prompts=prompts, out=tmp_path / "out.jsonl")
+    )
+    finding = held_out_prompts_are_new(config, replace(clean().get("sample"), asked=True), rows, held)
+    assert (finding.status, finding.text[:28]) == ("pass", "0 of 12 held-out prompts are"), finding
 
 
 def test_records_that_cannot_be_read_are_named_by_their_line(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from preflight_slow import slow_failures
 from kdfast.llama_cpp.library import load_library
 from kdfast.recipes.preflight.checks_export import CHECKS
 from kdfast.recipes.preflight.look import look_once
+from kdfast.recipes.preflight.made.small_run import Exported
 
 NAMES = [check.name for check in CHECKS]
 EXTRA, FAMILY, DRY, PROMPTS = NAMES
@@ -43,7 +44,7 @@ def exporting(*targets, **values):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_without_targets_there_is_nothing_to_look_at(name):
-    assert look(name, clean().replaced(exports={})).text == "export.targets is []"
+    assert look(name, clean().replaced(exports=Exported({}))).text == "export.targets is []"
 
 
 def test_a_dry_run_for_hugging_face_passes():
@@ -146,7 +147,7 @@ def written(directory, **statuses):
 )
 def test_an_export_that_differs_is_seen_by_its_check_alone(tmp_path, name, statuses, text):
     folder = written(tmp_path / "gguf.failed", **statuses)
-    objects = exporting("gguf").replaced(exports={"gguf": folder})
+    objects = exporting("gguf").replaced(exports=Exported({"gguf": folder}))
     found = look(name, objects)
     assert found.status == "fail"
     assert text in found.text
@@ -155,12 +156,12 @@ def test_an_export_that_differs_is_seen_by_its_check_alone(tmp_path, name, statu
 
 
 def test_an_export_that_was_not_made_is_seen():
-    assert look(DRY, exporting("gguf").replaced(exports={})).text == "gguf: no export was made"
+    assert look(DRY, exporting("gguf").replaced(exports=Exported({}))).text == "gguf: no export was made"
 
 
 def test_what_was_not_compared_does_not_pass(tmp_path):
     folder = written(tmp_path / "gguf", calls="not_measured", prompt="not_measured")
-    objects = exporting("gguf").replaced(exports={"gguf": folder})
+    objects = exporting("gguf").replaced(exports=Exported({"gguf": folder}))
     found = look(DRY, objects)
     assert (found.status, found.text) == ("skip", "gguf: calls not compared: nothing says why")
     assert [one.status for one in look_once(find(DRY), objects)] == ["pass", "skip"]
@@ -171,13 +172,13 @@ def test_exports_that_nobody_verifies_do_not_pass(tmp_path):
     folder = written(
         tmp_path / "gguf", **dict.fromkeys(("weights", "logits", "prompt", "calls"), "not_measured")
     )
-    objects = exporting("gguf", verify=False).replaced(exports={"gguf": folder})
+    objects = exporting("gguf", verify=False).replaced(exports=Exported({"gguf": folder}))
     assert [look(name, objects).status for name in (DRY, PROMPTS)] == ["skip", "skip"]
 
 
 def test_a_damaged_manifest_fails(tmp_path):
     folder = written(tmp_path / "gguf")
     (folder / "manifest.json").write_text("{", encoding="utf-8")
-    found = look(DRY, exporting("gguf").replaced(exports={"gguf": folder}))
+    found = look(DRY, exporting("gguf").replaced(exports=Exported({"gguf": folder})))
     assert found.status == "fail"
     assert "manifest.json" in found.text

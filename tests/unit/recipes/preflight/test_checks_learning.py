@@ -118,6 +118,11 @@ FAULTS: dict[str, Fault] = {
         lambda: with_config("optimizer", learning_rate=1e-14),
         "changes 0.0% of the",
     ),
+    "a learning rate that is 0 in fp32": (
+        "rate_changes_weights",
+        lambda: with_config("optimizer", learning_rate=1e-50),
+        "changes 0.0% of the",
+    ),
     "micro-batches that are averaged": (
         "accumulation_adds_up",
         lambda: clean().replaced(objective=objective(AveragesParts)),

@@ -97,6 +97,7 @@ FAULTS = [
         "weights_are_fp32",
         r"20 weights are not fp32, the first is model\.embed_tokens.*bfloat16",
     ),
+    (one_bf16_layer, "weights_are_fp32", r"9 weights are not fp32, the first is model\.layers\.1"),
     (nan_weight, "weights_are_finite", r"1 weights hold NaN or infinity, the first is model\.layers\.1\.mlp"),
     (too_few_positions, "positions_suffice", "knows 64 positions, the longest of data.shapes is 512"),
     (small_vocabulary, "vocabulary_covers_ids", "embeddings have 300 rows, the output layer 300"),
@@ -108,7 +109,6 @@ MORE_FAULTS = [
     (nan_weight, "padding_changes_nothing", "skip", "see model.weights_are_finite"),
     (infinite_weight, "weights_are_finite", "fail", "hold NaN or infinity"),
     (small_vocabulary, "is_causal", "skip", "see model.vocabulary_covers_ids"),
-    (one_bf16_layer, "weights_are_fp32", "fail", r"9 weights are not fp32, the first is model\.layers\.1"),
     (one_bf16_layer, "padding_changes_nothing", "skip", "see model.weights_are_fp32"),
     (without_mask, "padding_changes_nothing", "skip", "see model.is_causal"),
     (a_shape_too_long, "positions_suffice", "warn", "knows 400 positions"),
@@ -213,11 +213,11 @@ def test_too_little_memory_is_seen_by_its_check_alone():
 NEED = 10_000_000 + 50_000
 
 
-def memory(*, note="", train=None, trains_next=False, **changes):
+def memory(*, note="", train=None, trains_next=False, full=False, **changes):
     objects, config = machine(**changes), clean().get("config")
     figures = {"weights_bytes": 4_000_000, "gradients_bytes": 2_000_000, "activations_bytes": 4_050_000}
     config = replace(config, train=replace(config.train, **(train or {})))
-    request = PreflightRequest(trains_next=trains_next)
+    request = PreflightRequest(trains_next=trains_next, full=full)
     return memory_suffices(figures, note, config, objects.get("machine"), request)
 
 
@@ -236,6 +236,22 @@ def memory(*, note="", train=None, trains_next=False, **changes):
             "the memory is 10.0 MB",
         ),
         ({"memory_total": 0}, "skip", "the memory is not known"),
+        (
+            {"memory_total": 40 * NEED, "memory_available": 5_999_999, "full": True},
+            "fail",
+            "--full trains the student itself on this machine: its weights, gradients and averages need 6.0 MB",
+        ),
+        ({"memory_total": 40 * NEED, "memory_available": 6_000_001, "full": True}, "warn", "are free now"),
+        (
+            {"memory_total": 9, "memory_available": 9, "full": True, "note": "", "train": {"device": "cuda"}},
+            "fail",
+            "and 0.0 MB of memory are free",
+        ),
+        (
+            {"memory_total": 40 * NEED, "memory_available": 0, "full": True},
+            "warn",
+            "0.0 MB of it are free now",
+        ),
         ({"memory_total": 40 * NEED, "train": {"dtype": "bf16"}}, "pass", "forward pass 2.0 MB"),
         ({"train": {"device": "cuda"}, "gpu_memory": ()}, "skip", "the memory of the GPU is not known"),
         ({"train": {"device": "cuda"}, "gpu_memory": (9 * NEED, NEED // 2)}, "fail", "of the GPU is 5.0 MB"),

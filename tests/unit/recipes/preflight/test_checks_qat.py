@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -10,8 +11,12 @@ from preflight_objects import assert_only_fails, clean, look
 from preflight_slow import slow_failures, steps
 from torch import nn
 
+from kdfast.errors import DivergedError
 from kdfast.qat import FakeQuantLinear
 from kdfast.recipes.preflight.checks_qat import CHECKS
+from kdfast.recipes.preflight.made.makers import MAKERS
+from kdfast.recipes.preflight.made.objects import Objects
+from kdfast.recipes.preflight.made.small_run import DISTURBED_STEPS, run_disturbed
 
 NAMES = [check.name for check in CHECKS]
 
@@ -64,7 +69,8 @@ def test_the_clean_project_passes(name):
 def test_without_quantisation_there_is_nothing_to_look_at(name):
     config = clean().get("config")
     off = replace(config, quant=replace(config.quant, enabled=False))
-    objects = clean().replaced(config=off, learner=clean().get("learner"), run=clean().get("run"))
+    made = {one: clean().get(one) for one in ("learner", "run", "disturbed")}
+    objects = clean().replaced(config=off, **made)
     assert look(name, objects).text == "quant.enabled is false"
 
 
@@ -105,10 +111,12 @@ def test_a_student_that_is_broken_anyhow_is_left_to_other_checks():
         assert "up_proj" in found.text
 
 
-def with_lines(change):
-    run = clean().get("run")
+def with_lines(change, name="run"):
+    """The clean objects; a function changes or drops the lines of one of the runs."""
+    run = clean().get(name)
+    clean().get("disturbed")  # made once, so that it is kept
     lines = [changed for line in run.lines if (changed := change(dict(line))) is not None]
-    return clean().replaced(run=replace(run, lines=lines))
+    return clean().replaced(**{name: replace(run, lines=lines)})
 
 
 def is_event(line, *names):
@@ -155,7 +163,7 @@ def test_a_bad_phase_is_seen_by_its_check_alone(name, change, text):
     assert found.status == "fail"
     assert text.format(**steps()) in found.text
     assert found.remedy
-    assert slow_failures(objects, "qat") == [name]
+    assert slow_failures(objects, "qat", and_cheap=change is begun_late) == [name]
 
 
 def test_a_phase_that_never_begins_is_seen():
@@ -170,3 +178,88 @@ def test_going_back_is_warned_of():
     found = look("qat.stability_is_measured", clean().replaced(run=replace(run, lines=[*run.lines, back])))
     assert found.status == "warn"
     assert "went back 1 time(s): KL grew" in found.text
+
+
+# A weight that breaks while the run goes on
+
+
+RECOVERS = "qat.recovers_from_a_broken_weight"
+
+
+def never_back(line):
+    return None if is_event(line, "rolled_back") else line
+
+
+def given_up_at_last(line):
+    return line | {"event": "gave_up", "reason": "it broke again"} if is_event(line, "rolled_back") else line
+
+
+def a_nan_at_the_end(line):
+    return line | {"loss": math.nan} if (line["kind"], line["step"]) == ("train", DISTURBED_STEPS) else line
+
+
+def no_loss_at_the_end(line):
+    """As the metrics have it where the loss is not finite."""
+    is_last = (line["kind"], line["step"]) == ("train", DISTURBED_STEPS)
+    return {key: value for key, value in line.items() if key != "loss" or not is_last}
+
+
+def a_lost_step(line):
+    return None if (line["kind"], line["step"]) == ("train", 1) else line
+
+
+def test_a_broken_weight_sends_the_run_back():
+    run, found = clean().get("disturbed"), look(RECOVERS, clean())
+    start = run.project.config.quant.phase_start(DISTURBED_STEPS)
+    assert (
+        f"the run went back to step {start} (the loss or its gradient at step {start + 2} is not"
+        in found.text
+    )
+    steps = [one.step for one in run.of("step")]
+    assert steps == [*range(1, start + 2), *range(start + 1, DISTURBED_STEPS + 1)]  # some are made again
+
+
+def test_without_quantisation_no_weight_is_broken(tmp_path):
+    small = clean().get("small")
+    config = replace(
+        small.config,
+        io=replace(small.config.io, run_dir=tmp_path / "run"),
+        quant=replace(small.config.quant, enabled=False),
+    )
+    assert run_disturbed(replace(small, config=config)) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (never_back, "the run did not go back"),
+        (given_up_at_last, "quantisation was given up after a weight broke: it broke again"),
+        (a_nan_at_the_end, "the loss of step {last} is not finite"),
+        (no_loss_at_the_end, "the loss of step {last} is not finite"),
+        (a_lost_step, "{short} of {last} steps are in the metrics"),
+    ],
+)
+def test_a_run_that_does_not_recover_is_seen_by_its_check_alone(change, text):
+    objects = with_lines(change, "disturbed")
+    found = look(RECOVERS, objects)
+    assert found.status == "fail"
+    assert text.format(last=DISTURBED_STEPS, short=DISTURBED_STEPS - 1) in found.text
+    assert found.remedy
+    assert slow_failures(objects, "qat", and_cheap=change is never_back) == [RECOVERS]
+
+
+@pytest.mark.parametrize("values", [{"exit_code": 3}, {"step": 3}, {"qat": "failed"}])
+def test_a_run_that_recovers_and_ends_badly_is_seen(values):
+    run = clean().get("disturbed")
+    found = look(RECOVERS, clean().replaced(disturbed=replace(run, result=replace(run.result, **values))))
+    assert (found.status, "the run ends badly" in found.text) == ("fail", True)
+
+
+def test_a_run_that_cannot_be_made_fails_its_check_alone():
+    def stops(small):
+        raise DivergedError("training diverged: the loss at step 4 is not finite; lower the rate")
+
+    objects = Objects({**MAKERS, "disturbed": stops}, {"config": clean().get("config"), "small": None})
+    found = look(RECOVERS, objects)
+    assert (found.status, found.text) == ("fail", "training diverged: the loss at step 4 is not finite")

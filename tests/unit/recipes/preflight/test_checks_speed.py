@@ -11,6 +11,9 @@ from preflight_objects import assert_only_fails, clean, look
 from preflight_slow import copied_run
 
 from kdfast.recipes.preflight.checks_speed import gates_can_be_judged
+from kdfast.recipes.preflight.look import look_once
+from kdfast.recipes.preflight.shown.result import Row
+from kdfast.recipes.preflight.table import CHECKS
 from kdfast.runs.folder import RunFolder
 from kdfast.speed import describe_hardware, prompts_fingerprint, speed_prompts
 
@@ -124,6 +127,19 @@ def test_gates_without_a_baseline_are_warned_of():
     assert found.status == "warn"
     assert "there is no baseline" in found.text
     assert "kdfast bless" in found.remedy
+
+
+def test_gates_without_a_baseline_fail_if_strict():
+    """Of all that fails where a warning does, exactly this row comes from the gates."""
+
+    def strictly_failing(objects):
+        cheap = [check for check in CHECKS if not check.slow]
+        rows = [Row.of(check, one, 0.0, strict=True) for check in cheap for one in look_once(check, objects)]
+        return {row.name for row in rows if row.status == "fail"}
+
+    without_gates = strictly_failing(with_config("gates", enabled=()))
+    assert JUDGED not in without_gates
+    assert strictly_failing(clean()) - without_gates == {JUDGED}
 
 
 def test_without_gates_there_is_nothing_to_judge():

@@ -229,9 +229,9 @@ def reached(work: Path, url: str, **api: Any) -> Any:
         ("forbidden", "fail", "refuses the key (HTTP status 403"),
         ("redirect", "fail", "redirects, and no redirect is followed (HTTP status 307: /elsewhere)"),
         ("close", "fail", "gives no answer ("),
-        ("unknown_model", "pass", "it offers no list of models (HTTP status 404)"),
+        ("unknown_model", "warn", "has no list of models (HTTP status 404"),
         ("error_503", "warn", "answers, but with HTTP status 503: The engine is overloaded"),
-        ("ok", "pass", "answers; it gives no list of models"),
+        ("ok", "pass", "is among its 1 models"),
     ],
 )
 def test_what_a_server_says(tmp_path: Path, behaviour: str, status: str, text: str) -> None:
@@ -253,9 +253,18 @@ def test_the_model_is_looked_for_in_the_list(tmp_path: Path, model: str, status:
 def test_nobody_listens(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-    found = reached(tmp_path, url)
-    assert (found.status, found.text.startswith("no server takes connections")) == ("fail", True)
+    found = assert_only_fails("teacher.is_reachable", objects(config(tmp_path, api={"base_url": url})))
+    assert found.text.startswith("no server takes connections")
     assert "api.base_url" in found.remedy
+
+
+def test_a_wrong_key_is_found_by_its_check_alone(tmp_path: Path) -> None:
+    with FakeServer(lambda _: "unauthorised") as server:
+        made = objects(config(tmp_path, api={"base_url": server.url}))
+        found = assert_only_fails("teacher.is_reachable", made)
+    assert "refuses the key (HTTP status 401" in found.text
+    assert "TEACHER_KEY" in found.remedy
+    assert KEY not in repr(found)
 
 
 def test_without_a_key_nothing_is_sent(tmp_path: Path) -> None:

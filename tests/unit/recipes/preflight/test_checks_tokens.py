@@ -165,6 +165,38 @@ def test_a_template_that_ignores_tools_or_the_question_is_caught(tmp_path: Path)
     assert "leaves out the last message" in template_renders(reader, rows, [rows.store.row(0)]).text
 
 
+WITHOUT_TOOLS = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content or '' }}"
+    "{% for call in message.tool_calls or [] %}<tool_call>\n"
+    '{"name": {{ call.function.name | tojson }}, "arguments": {{ call.function.arguments | tojson }}}'
+    "\n</tool_call>{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""Writes calls, and ignores the tools."""
+
+
+@pytest.mark.parametrize(
+    ("template", "name", "words"),
+    [
+        (WITHOUT_TOOLS, "tokens.template_uses_the_tools", "does not show the tools get_weather"),
+        (
+            tiny.CHATML,
+            "data.records_are_read",
+            "its call is not found in the text that the chat template makes",
+        ),
+    ],
+)
+def test_a_project_whose_template_ignores_tools_or_calls(
+    tmp_path: Path, template: str, name: str, words: str
+) -> None:
+    """All objects are made of such a project, as for a user."""
+    project = write_project(tmp_path / "project")
+    file = tmp_path / "own.jinja"
+    file.write_text(template, encoding="utf-8")
+    broken = replace(project, data=replace(project.data, template=str(file)))
+    assert words in assert_only_fails(name, objects_of(broken, tmp_path / "work")).text
+
+
 def test_a_template_that_is_no_jinja_fails_the_check_that_owns_it(tmp_path: Path) -> None:
     config = write_project(tmp_path / "project")
     file = tmp_path / "own.jinja"

@@ -9,7 +9,7 @@ import pytest
 
 from kdfast.errors import ConfigError, DataError, KdfastError
 from kdfast.recipes.preflight.check import Check, Finding, failed, passed, skipped, warned
-from kdfast.recipes.preflight.look import failure, look_once
+from kdfast.recipes.preflight.look import failures, look_once
 from kdfast.recipes.preflight.made.objects import Objects
 
 
@@ -53,10 +53,39 @@ def test_what_cannot_be_made_fails_its_owner_and_skips_the_others() -> None:
             "mend this",
         ),
         (KdfastError("two\nlines; and\na remedy"), "two lines", "and a remedy"),
+        (KdfastError('bad; near: "{a; b"'), 'bad; near: "{a; b"', "mend this"),
         (OSError("odd"), "odd", "mend this"),
     ],
 )
 def test_an_error_as_a_finding(error: KdfastError | OSError, text: str, remedy: str) -> None:
-    found = failure(error)
+    (found,) = failures(error)
     assert (found.status, found.text) == ("fail", text)
     assert found.remedy.startswith(remedy)
+
+
+def test_an_error_of_a_library_is_a_failure_with_its_traceback() -> None:
+    def look() -> Finding:
+        raise KeyError("nonsense")
+
+    (found,) = look_once(check(look), Objects({}, {}))
+    assert (found.status, found.text) == ("fail", "KeyError: 'nonsense'")
+    assert "please report it" in found.remedy
+    assert any("test_look.py" in line for line in found.shown)
+
+
+def test_a_stop_by_the_user_is_no_finding() -> None:
+    def look() -> Finding:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        look_once(check(look), Objects({}, {}))
+
+
+def test_each_mistake_of_an_error_is_a_finding_of_its_own() -> None:
+    error = ConfigError(
+        "kd.kl_weight: needs a teacher; set it to 0\nkd.ce_teacher_weight: needs answers; ask for some"
+    )
+    assert [(one.text, one.remedy) for one in failures(error)] == [
+        ("kd.kl_weight: needs a teacher", "set it to 0"),
+        ("kd.ce_teacher_weight: needs answers", "ask for some"),
+    ]

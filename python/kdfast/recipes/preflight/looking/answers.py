@@ -13,6 +13,7 @@ import numpy as np
 from kdfast import _rust
 from kdfast.batch import SOURCES
 from kdfast.data import KDDataset
+from kdfast.recipes.preflight.facts import Sample
 from kdfast.scoring import thinking_after
 
 MOST_ROWS = 2000
@@ -29,11 +30,12 @@ class Answer:
     """The answer of a row, read back from its tokens.
 
     Attributes:
-        where: file and line, for messages.
+        where: file and line, for messages; with a sample, those of the user's own file.
         row: what the token store gives.
         prompt: the text before the answer.
         text: the answer, without the end of its turn.
         calls: the calls in it.
+        read_from: file and line that the row was read from.
     """
 
     where: str
@@ -41,6 +43,7 @@ class Answer:
     prompt: str
     text: str
     calls: list[_rust.ToolCall]
+    read_from: str
 
     @property
     def spans(self) -> list[tuple[int, int]]:
@@ -64,13 +67,14 @@ def definitions(tools: str | None) -> list[dict[str, Any]]:
     return [tool.get("function", tool) for tool in json.loads(tools or "[]")]
 
 
-def read_answer(rows: KDDataset, index: int, row: Row) -> Answer:
+def read_answer(rows: KDDataset, index: int, row: Row, sample: Sample | None = None) -> Answer:
     """The answer of one row.
 
     Args:
         rows: the dataset.
         index: the row's number in the token store.
         row: what the token store gives for it.
+        sample: the sample, if the rows are those of the small run and the user's own places are to be named.
     """
     ids, first = row["ids"].tolist(), row["response_start"]
     answer, ends = ids[first : first + row["response_length"]], rows.turn_end_ids
@@ -78,13 +82,34 @@ def read_answer(rows: KDDataset, index: int, row: Row) -> Answer:
         answer = answer[: -len(ends)]
     prompt, text = rows.tokenizer.decode(ids[:first]), rows.tokenizer.decode(answer)
     calls = _rust.find_tool_calls(text, rows.formats, tools=row["tools"], thinking=thinking_after(prompt))
-    return Answer(place(rows, index), row, prompt, text, calls)
+    read_from = place(rows, index)
+    where = read_from if sample is None else own_place(rows, index, sample)
+    return Answer(where, row, prompt, text, calls, read_from)
 
 
 def place(rows: KDDataset, index: int) -> str:
     """Where a row of the token store comes from, for messages: "train.jsonl:5"."""
     path, line = rows.place(index)
     return f"{path.name}:{line}"
+
+
+def own_place(rows: KDDataset, index: int, sample: Sample) -> str:
+    """Where a row of the small run comes from in the user's files, for messages: its own file is gone afterwards.
+
+    Args:
+        rows: the rows of the small run.
+        index: the row's number in the token store.
+        sample: where each record was drawn from.
+    """
+    path, line = rows.place(index)
+    with path.open("rb") as file:
+        answers = sum(1 for _ in file) - len(sample.beside_texts)
+    if line > answers:
+        return f"record {line - answers} of data.train in the sample"
+    if answers != len(sample.lines):  # some prompts have no answer to learn from
+        return f"answer {line} of the fake teacher"
+    own, number = sample.lines[line - 1]
+    return f"{own.name}:{number}"
 
 
 def spread_rows(rows: KDDataset, most: int = MOST_ROWS) -> list[int]:
@@ -111,16 +136,19 @@ def of_all(looked_at: int, rows: KDDataset, what: str = "rows") -> str:
     )
 
 
-def spread_answers(rows: KDDataset) -> Iterator[Answer]:
-    """The answers of rows that are spread over the data."""
+def spread_answers(rows: KDDataset, sample: Sample | None = None) -> Iterator[Answer]:
+    """The answers of rows that are spread over the data; `sample` if these may be the rows of the small run."""
+    drawn = sample if sample is not None and sample.asked else None
     for index in spread_rows(rows):
-        yield read_answer(rows, index, rows.store.row(index))
+        yield read_answer(rows, index, rows.store.row(index), drawn)
 
 
-def sampled_answers(sample_rows: KDDataset, sampled: list[dict[str, Any]]) -> Iterator[Answer]:
-    """The answers of the sampled rows."""
+def sampled_answers(
+    sample_rows: KDDataset, sampled: list[dict[str, Any]], sample: Sample | None = None
+) -> Iterator[Answer]:
+    """The answers of the sampled rows; with `sample`, their places are those of the user's own files."""
     for index, row in zip(sample_rows.rows.tolist(), sampled, strict=True):
-        yield read_answer(sample_rows, index, row)
+        yield read_answer(sample_rows, index, row, sample)
 
 
 def raw_records(sample_rows: KDDataset) -> dict[str, dict[str, Any]]:

@@ -23,12 +23,12 @@ class Listed:
 
     Attributes:
         status: the HTTP status.
-        models: the names of the models; () = the body is no list of models.
+        models: the names of the models; None = the body is no list of models.
         words: the server's words about an error, or where it redirects to, without secrets; "" = none.
     """
 
     status: int
-    models: tuple[str, ...]
+    models: tuple[str, ...] | None
     words: str
 
 
@@ -82,13 +82,15 @@ async def _ask(api: ApiConfig, secrets: Secrets) -> Listed:
     return Listed(status=response.status_code, models=_names(response.content), words=words)
 
 
-def _names(body: bytes) -> tuple[str, ...]:
+def _names(body: bytes) -> tuple[str, ...] | None:
     try:
         document = parse_json(body)
     except ValueError:
-        return ()
-    entries = document.get("data") if isinstance(document, dict) else None
+        return None
+    entries = (
+        document.get("data") if isinstance(document, dict) else document
+    )  # some servers give the bare list
     if not isinstance(entries, list):
-        return ()
+        return None
     names = (entry.get("id") for entry in entries if isinstance(entry, dict))
     return tuple(name for name in names if isinstance(name, str))

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from kdfast.config import Config
 from kdfast.files import parse_json
-from kdfast.recipes.preflight.facts import Json, TaughtSample
+from kdfast.recipes.preflight.facts import Json, Sample, TaughtSample
 from kdfast.recipes.teach.dataset import OWN_KEY
 from kdfast.teacher.api.fake_replies import FakeRequest, fake_answer
 from kdfast.teacher.api.journal import Journal, Request
+from kdfast.teacher.api.reasoning import strip_reasoning
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +88,32 @@ def said(request: Request) -> Json:
     return fake_answer(seen)
 
 
+def with_own_places(text: str, work: Path, sample: Sample) -> str:
+    """A text of the job without the names of its scratch files, which are gone when somebody reads it.
+
+    Args:
+        text: what the job said.
+        work: the scratch folder.
+        sample: where each prompt was drawn from.
+
+    Example:
+        >>> drawn = Sample(records=({},), lines=((Path("my.jsonl"), 81),), held_out=(), of=1, asked=True)
+        >>> with_own_places("/w/taught/prompts.jsonl:1:5: no prompt; see /w/taught/journal.db", Path("/w"), drawn)
+        'my.jsonl:81: no prompt; see journal.db'
+    """
+    folder = re.escape(str(work / "taught"))
+
+    def place(found: re.Match[str]) -> str:
+        line = int(found[1])
+        if not 1 <= line <= len(sample.lines):
+            return f"record {line} of the sample"
+        path, own = sample.lines[line - 1]
+        return f"{path}:{own}"
+
+    text = re.sub(rf"{folder}[/\\](?:chat[/\\])?prompts\.jsonl:(\d+)(?::\d+)?", place, text)
+    return re.sub(rf"{folder}[/\\](?:chat[/\\])?", "", text)
+
+
 def _files(config: Config) -> Any:
     files = config.teacher.files
     assert files is not None, "teach_sample names them"  # noqa: S101
@@ -105,19 +134,24 @@ def _wrong_records(records: Sequence[Json], journal: Journal) -> Iterator[str]:
             yield f"record {line} is made from no answer in the journal"
         elif origin.get("response") != hashlib.sha256(answer.body).hexdigest():
             yield f"record {line} is made from another answer than the journal holds"
-        elif not _says(record, said(request)["choices"][0]):
+        elif not says_the_same(record, said(request)["choices"][0]):
             yield f"record {line} says something else than the server did"
 
 
-def _says(record: Json, choice: Json) -> bool:
-    """Whether a record's answer is that of a choice. What a server thinks is taken out, so a text may be shorter."""
+def says_the_same(record: Json, choice: Json) -> bool:
+    """Whether a record's answer is that of a choice without reasoning and outer blanks, which the reader leaves out."""
     message = record.get("teacher_message") or {"content": record.get("teacher_text")}
     given = choice.get("message") or {"content": choice.get("text")}
     calls = [_arguments(call) for call in given.get("tool_calls") or ()]
     if calls:
         return [_arguments(call) for call in message.get("tool_calls") or ()] == calls
+    whole = strip_reasoning(given.get("content") or "").text.strip()
     text = (message.get("content") or "").strip()
-    return text in (given.get("content") or "")
+    written = [call["function"]["name"] for call in message.get("tool_calls") or ()]
+    if not written:
+        return bool(text) and text == whole
+    # The reader found calls in the text: what stands before them stays, and their names stand after it.
+    return whole.startswith(text) and all(name in whole[len(text) :] for name in written)
 
 
 def _arguments(call: Json) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,14 @@ from torch import Tensor, nn
 from kdfast.config import Config
 from kdfast.data import KDDataset, collate_kd_batch
 from kdfast.data.token_rows import Reader
+from kdfast.errors import ConfigError
 from kdfast.recipes.preflight.facts import MOST_PARAMETERS, PreflightRequest, Sample, SmallProject
 from kdfast.recipes.preflight.made.fault_trials import try_faults
 from kdfast.recipes.preflight.made.machine import Machine, look_at_machine
 from kdfast.recipes.preflight.made.objects import Maker, Objects
 from kdfast.recipes.preflight.made.sample import draw_sample
 from kdfast.recipes.preflight.made.small_project import make_small_project, taught_project
-from kdfast.recipes.preflight.made.small_run import export_small, run_resumed, run_small
+from kdfast.recipes.preflight.made.small_run import export_small, run_disturbed, run_resumed, run_small
 from kdfast.recipes.preflight.made.taught_sample import teach_sample
 from kdfast.recipes.teach.plan import Plan
 from kdfast.recipes.teach.plan import plan as plan_requests
@@ -27,7 +29,9 @@ from kdfast.recipes.train.live_teacher import FrozenTeacher, load_live_teacher, 
 from kdfast.recipes.train.objective import Objective
 from kdfast.shapes import assign_shapes
 from kdfast.student import build_student, estimate, read_pieces
+from kdfast.student.estimate import meta_student
 from kdfast.teacher import model_directory
+from kdfast.teacher.api.journal import Journal
 
 
 def make_reader(config: Config) -> Reader:
@@ -41,11 +45,23 @@ def make_plan(config: Config) -> Plan | None:
     return plan_requests(config, files) if files is not None and config.teacher.kind == "api" else None
 
 
-def make_written_rows(config: Config) -> KDDataset | None:
-    """All rows that are there to train on; None = they are the teacher's answers, which are not there yet."""
-    files = config.data.train_files
+def make_unanswered(config: Config, plan: Plan | None) -> bool:
+    """Whether `data.train` names answers of the teacher that are still to come, all of them or some."""
+    files = config.teacher.files
+    if files is None or files.out not in config.data.train_files:
+        return False
+    if plan is None or not files.out.exists():
+        return not files.out.exists()
+    if not files.journal.exists():
+        return True
+    with Journal(files.journal, read_only=True) as journal:
+        return any(journal.answered(one.request.hash) is None for one in plan.asked)
+
+
+def make_written_rows(config: Config, unanswered: bool) -> KDDataset | None:
+    """All rows that are there to train on, without answers of which more are to come; None = there are none yet."""
     out = config.teacher.out
-    written = [file for file in files if file != out or file.exists()]
+    written = [file for file in config.data.train_files if file != out or not unanswered]
     return KDDataset.from_config(config.data, written) if written else None
 
 
@@ -61,13 +77,37 @@ def make_small(
     work: Path,
     sample: Sample,
     figures: dict[str, int],
+    machine: Machine,
     objects: Objects,
 ) -> SmallProject:
-    """The files and config of the small run; the fake teacher answers first, if nobody has yet."""
+    """The files and config of the small run; the fake teacher answers first, if nobody has yet.
+
+    Raises:
+        ConfigError: the student itself is asked for, and does not fit.
+    """
+    if request.full:
+        _check_full(figures, machine, work)
     if sample.asked:
         taught = objects.get("taught")
         return taught_project(config, request, work, sample, taught, figures)
     return make_small_project(config, request, work, sample, figures)
+
+
+def _check_full(figures: dict[str, int], machine: Machine, work: Path) -> None:
+    """Checks that the student itself fits the memory, and its checkpoints the scratch folder's disk."""
+    needed = sum(figures[f"{name}_bytes"] for name in ("weights", "gradients", "optimizer"))
+    if needed > machine.memory_available:
+        raise ConfigError(
+            f"--full: training the student itself needs {needed / 1e9:.1f} GB at least and "
+            f"{machine.memory_available / 1e9:.1f} GB are free; leave --full out: a small student takes its place"
+        )
+    room = 5 * figures["checkpoint_bytes"]  # those of the run, and of the one that is resumed
+    free = shutil.disk_usage(work).free
+    if room > free:
+        raise ConfigError(
+            f"--full: the checkpoints of the student itself need {room / 1e9:.1f} GB in the scratch folder and its "
+            f"disk has {free / 1e9:.1f} GB free; set TMPDIR to a larger one, or leave --full out: {work}"
+        )
 
 
 def make_sample_rows(small: SmallProject) -> KDDataset:
@@ -80,9 +120,9 @@ def make_sample_rows(small: SmallProject) -> KDDataset:
     return rows
 
 
-def make_train_rows(written_rows: KDDataset | None, objects: Objects) -> KDDataset:
-    """All rows to train on; those of the sample, if nobody has answered yet."""
-    rows: KDDataset = objects.get("sample_rows") if written_rows is None else written_rows
+def make_train_rows(written_rows: KDDataset | None, sample: Sample, objects: Objects) -> KDDataset:
+    """All rows to train on; those of the sample, if answers are still to come."""
+    rows: KDDataset = objects.get("sample_rows") if written_rows is None or sample.asked else written_rows
     return rows
 
 
@@ -172,10 +212,12 @@ MAKERS: Mapping[str, Maker] = {
     "reader": make_reader,
     "machine": look_at_machine,
     "plan": make_plan,
+    "unanswered": make_unanswered,
     "written_rows": make_written_rows,
     "held_out_rows": make_held_out_rows,
     "sample": draw_sample,
     "figures": estimate,
+    "form": meta_student,
     "taught": teach_sample,
     "small": make_small,
     "sample_rows": make_sample_rows,
@@ -190,5 +232,6 @@ MAKERS: Mapping[str, Maker] = {
     "fault_trials": try_faults,
     "run": run_small,
     "resumed": run_resumed,
+    "disturbed": run_disturbed,
     "exports": export_small,
 }

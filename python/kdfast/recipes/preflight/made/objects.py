@@ -9,6 +9,21 @@ from typing import Any, Self
 
 from kdfast.errors import KdfastError
 
+EXPECTED = (KdfastError, OSError)
+"""Errors that say what is wrong and what to do."""
+
+FOREIGN = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    MemoryError,
+)
+"""Errors that libraries raise on files that nobody thought of. All else that was found must not be lost by one."""
+
 Maker = Callable[..., Any]
 """Makes an object. Its parameters are names of other objects."""
 
@@ -21,7 +36,7 @@ class NotMadeError(Exception):
         cause: why.
     """
 
-    def __init__(self, name: str, cause: KdfastError | OSError) -> None:
+    def __init__(self, name: str, cause: Exception) -> None:
         super().__init__(name, cause)
         self.name, self.cause = name, cause
 
@@ -61,7 +76,7 @@ class Objects:
             except NotMadeError as error:
                 self._failed[name] = error
                 raise
-            except (KdfastError, OSError) as error:
+            except (*EXPECTED, *FOREIGN) as error:
                 self._failed[name] = NotMadeError(name, error)
                 raise self._failed[name] from error
         return self._there[name]

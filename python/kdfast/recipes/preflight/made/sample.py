@@ -19,21 +19,26 @@ if TYPE_CHECKING:
 
 RECORDS = 16
 HELD_OUT = 6
+BESIDE = 6
+"""Records that are trained on beside the answers that are still to come."""
 LOOKED_AT = 4096
 """Rows at most that are looked at to draw from, evenly spread over the file."""
 
 Place = tuple[Path, int]
 
 
-def draw_sample(config: Config, written_rows: KDDataset | None, held_out_rows: KDDataset | None) -> Sample:
-    """Some of the records that the config trains on; if nobody has answered yet, some of its prompts.
+def draw_sample(
+    config: Config, unanswered: bool, written_rows: KDDataset | None, held_out_rows: KDDataset | None
+) -> Sample:
+    """Some of the records that the config trains on; if answers are still to come, some of its prompts.
 
     They are spread over shapes, over whose answer it is, over records with and without tools, and over those that
     need a call and those that need none. `train.seed` decides which.
 
     Args:
         config: the config.
-        written_rows: the rows that are there to train on; None = `teacher.out` is not written yet.
+        unanswered: whether answers to prompts are still to come.
+        written_rows: the rows that are there to train on; None = none are.
         held_out_rows: the held-out rows.
 
     Raises:
@@ -43,8 +48,12 @@ def draw_sample(config: Config, written_rows: KDDataset | None, held_out_rows: K
     """
     seed = config.train.seed
     held_out = () if held_out_rows is None else _texts(_places(held_out_rows, HELD_OUT, seed))
-    if written_rows is None:
+    asked = unanswered or written_rows is None
+    beside: tuple[str, ...] = ()
+    if written_rows is None or unanswered:
         places, of = _prompts(config, seed)
+        if written_rows is not None:
+            beside = _texts(_places(written_rows, BESIDE, seed))
     else:
         places = _places(written_rows, RECORDS, seed)
         of = len(written_rows)
@@ -52,11 +61,12 @@ def draw_sample(config: Config, written_rows: KDDataset | None, held_out_rows: K
     return Sample(
         records=tuple(map(json.loads, texts)),
         texts=texts,
+        beside_texts=beside,
         lines=tuple(places),
         held_out=tuple(map(json.loads, held_out)),
         held_out_texts=held_out,
         of=of,
-        asked=written_rows is None,
+        asked=asked,
     )
 
 

@@ -13,6 +13,7 @@ from kdfast.evaluate import eval_prompts
 from kdfast.pretrained import load_model_config, resolve_device
 from kdfast.recipes.preflight.facts import PreflightRequest, Sample, SmallProject, TaughtSample
 from kdfast.recipes.preflight.made.fake_store import write_fake_store
+from kdfast.recipes.train.live_teacher import with_layers
 from kdfast.student.estimate import student_config
 from kdfast.student.stand_in import write_stand_in
 
@@ -101,7 +102,7 @@ def taught_project(
             "teacher.fake_answers_become_records",
             str(config.teacher.prompts),
         )
-    texts = tuple(map(to_line, taught.records))
+    texts = (*map(to_line, taught.records), *sample.beside_texts)
     return _project(config, request, work / "small", texts, sample.held_out_texts, figures)
 
 
@@ -137,7 +138,7 @@ def _project(
         speed=_speed(config),
         gates=replace(config.gates, baseline=None),
         io=replace(config.io, run_dir=files.run, tensorboard=False),
-        kd=_kd(config, stand_in=bool(stand_in)),
+        kd=_kd(config),
         **_data_and_teacher(config, files, held_out=bool(held_out)),
     )
     made_up = _write_store(config, small, files)
@@ -194,10 +195,10 @@ def _quant(config: Config) -> Any:
     )
 
 
-def _kd(config: Config, *, stand_in: bool) -> Any:
+def _kd(config: Config) -> Any:
     warmup = config.kd.early_tool_warmup_steps
     kd = replace(config.kd, early_tool_warmup_steps=None if warmup is None else min(warmup, 2))
-    if stand_in and kd.hidden_state_weight:  # the stand-in lacks most of the layers that the user named
+    if kd.hidden_state_weight:  # a stand-in for the live teacher lacks most of the layers that the user named
         kd = replace(kd, hidden_state_student_layers=None, hidden_state_teacher_layers=None)
     return kd
 
@@ -217,6 +218,9 @@ def _data_and_teacher(config: Config, files: _Files, *, held_out: bool) -> dict[
 
         directory = model_directory(config.teacher.model)
         model = load_model_config(directory, error=ConfigError, name="teacher.model")
+        if config.kd.hidden_state_weight:  # the layers that the user named are there
+            own = student_config(config).num_hidden_layers
+            with_layers(config.kd, config.arch, student=own, teacher=model.num_hidden_layers)
         write_stand_in(model, files.teacher, seed=config.train.seed + 1)
         tokenizer = directory / "tokenizer.json"
         (files.teacher / "tokenizer.json").write_bytes(tokenizer.read_bytes())

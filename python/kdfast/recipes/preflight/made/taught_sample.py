@@ -15,7 +15,7 @@ from kdfast._rust import record_keys
 from kdfast.config import Config, DataConfig, PriceConfig
 from kdfast.errors import TeacherError
 from kdfast.exit_codes import INTERRUPTED, TEACHER_UNAVAILABLE
-from kdfast.recipes.preflight.facts import Json, Sample, TaughtSample
+from kdfast.recipes.preflight.facts import Sample, TaughtSample
 from kdfast.recipes.requests import TeachRequest
 from kdfast.recipes.teach.dataset import OWN_KEY
 from kdfast.recipes.teach.run import run
@@ -105,7 +105,7 @@ def _teach(config: Config, sample: Sample, folder: Path) -> TaughtSample:
     folder.mkdir(parents=True)
     data = _data(config.data, asked=sample.asked)
     prompts = folder / "prompts.jsonl"
-    records = [_prompt(record, asked=sample.asked) for record in sample.records]
+    records = [as_prompt(record, asked=sample.asked) for record in sample.records]
     _write(prompts, records)
     for prompt in read_prompts(prompts, data, {}):
         if prompt.should_call is False and prompt.tools and prompt.tool_choice is None:
@@ -178,8 +178,21 @@ def _config(config: Config, data: DataConfig, folder: Path, url: str) -> Config:
     )
 
 
-def _prompt(record: Mapping[str, Any], *, asked: bool) -> Json:
-    """The record without a teacher's answer, and without the note of who gave it."""
+def as_prompt(record: Any, *, asked: bool) -> Any:
+    """A record without a teacher's answer, and without the note of who gave it.
+
+    What the reader of prompts refuses stays as it is: the reader says what is wrong with it.
+
+    Args:
+        record: any JSON value.
+        asked: whether it is a prompt already.
+
+    Example:
+        >>> as_prompt({"prompt": "Is it raining?", "teacher_text": "Yes."}, asked=False)
+        {'prompt': 'Is it raining?'}
+    """
+    if not isinstance(record, Mapping):
+        return record
     answers = {*record_keys(), OWN_KEY} - _PROMPT_KEYS - _TRUTH_KEYS - {"metadata"}
     if not asked and not (record.get("tools") or record.get("functions")):
         # Its tools may stand in a system message: a prompt whose truth calls must name them.
@@ -187,15 +200,18 @@ def _prompt(record: Mapping[str, Any], *, asked: bool) -> Json:
     kept = {key: value for key, value in record.items() if key not in answers}
     messages = kept.get("messages")
     if answers >= _TRUTH_KEYS and isinstance(messages, list) and len(messages) > 1:
-        kept["messages"] = messages[:-1] if messages[-1].get("role") == "assistant" else messages
+        last = messages[-1]
+        is_answer = isinstance(last, Mapping) and last.get("role") == "assistant"
+        kept["messages"] = messages[:-1] if is_answer else messages
     metadata = kept.get("metadata")
     if isinstance(metadata, str):  # table exports write objects as texts
-        metadata = json.loads(metadata)
-    if metadata is not None:
+        with contextlib.suppress(ValueError, RecursionError):
+            metadata = json.loads(metadata)
+    if isinstance(metadata, Mapping):
         kept["metadata"] = {key: value for key, value in metadata.items() if key != OWN_KEY}
     return kept
 
 
-def _write(path: Path, records: list[Json]) -> None:
-    lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+def _write(path: Path, records: list[Any]) -> None:
+    lines = (json.dumps(record) + "\n" for record in records)
     path.write_text("".join(lines), encoding="utf-8", newline="\n")

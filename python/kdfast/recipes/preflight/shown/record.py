@@ -15,43 +15,88 @@ from kdfast.files import write_document
 from kdfast.recipes.preflight.shown.result import Result, read_preflight, skipped_document
 from kdfast.runs.folder import RunFolder
 
+HOLDS_S = 24 * 3600.0
+"""A preflight that is older is made again."""
+
 
 def kdfast_version() -> str:
     """The version of this package."""
     return importlib.metadata.version("kdfast")
 
 
-def input_fingerprints(config: Config) -> dict[str, str]:
-    """SHA-256 (hex) of the files that decide what a teacher is asked; a file that is not there has none.
+def input_fingerprints(config: Config, *, trains_next: bool = False) -> dict[str, str]:
+    """What decides a preflight beside the config: fingerprints of the files that it reads, and what comes next.
+
+    Of weights it is the size and the time of the last change: hashing gigabytes takes longer than the checks.
 
     Args:
         config: the config.
+        trains_next: training comes next, so that the teacher's answers and its store are read, too.
+
+    Returns:
+        name -> SHA-256 (hex), or another text that changes with the file; a file that is not there has none.
 
     Raises:
         OSError: a file cannot be read.
     """
     data, teacher = config.data, config.teacher
-    tokenizer = data.tokenizer / "tokenizer.json" if data.tokenizer.is_dir() else data.tokenizer
-    named: dict[str, Path | None] = {
+    files: dict[str, Path | None] = {
         "teacher.prompts": teacher.prompts,
         "data.validation": data.validation,
-        "data.tokenizer": tokenizer,
+        "data.template": Path(data.template),
+        "gates.baseline": config.gates.baseline,
     }
-    for number, file in enumerate(file for file in data.train_files if file != teacher.out):
-        named[f"data.train {number}"] = file
-    found = {}
-    for name, path in named.items():
+    trained = [file for file in data.train_files if trains_next or file != teacher.out]
+    files |= {f"data.train {number}": file for number, file in enumerate(trained)}
+    folders = {
+        "data.tokenizer": data.tokenizer if data.tokenizer.is_dir() else data.tokenizer.parent,
+        "arch.init": Path(config.arch.init),
+        "teacher.model": teacher.model,
+    }
+    for key, folder in folders.items():
+        if folder is not None:
+            files |= {f"{key} {name}": folder / name for name in _SMALL_FILES}
+    found = {"next": "train" if trains_next else "teach"}
+    for name, path in files.items():
         if path is not None and path.is_file():
             with path.open("rb") as opened:
                 found[name] = hashlib.file_digest(opened, "sha256").hexdigest()
-    return found
+    large = [path for folder in folders.values() if folder is not None for path in _weights(folder)]
+    if trains_next and teacher.store is not None:
+        large += sorted(teacher.store.glob("*.arrow")) if teacher.store.is_dir() else [teacher.store]
+    return found | {str(path): _stamp(path) for path in large if path.is_file()}
 
 
-def passed_before(config: Config) -> Result | None:
-    """The result in the run folder if it still holds: it passed, with this config, these files and this kdfast.
+_SMALL_FILES = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+)
+"""Files of a model's folder that decide how it is read."""
+
+
+def _weights(model: Path) -> list[Path]:
+    return [model] if model.suffix.lower() == ".gguf" else sorted(model.glob("*.safetensors"))
+
+
+def _stamp(path: Path) -> str:
+    about = path.stat()
+    return f"{about.st_size} bytes, {about.st_mtime_ns}"
+
+
+def passed_before(config: Config, *, trains_next: bool = False, now: float | None = None) -> Result | None:
+    """The result in the run folder if it still holds.
+
+    It passed in the last day, with this config, these files and this kdfast, before the same next step. Keys, servers
+    and disks change by themselves: so a day is the most.
 
     Args:
         config: the config.
+        trains_next: training comes next.
+        now: Unix seconds; None = the clock's.
 
     Returns:
         the result; None = there is none that holds.
@@ -65,10 +110,12 @@ def passed_before(config: Config) -> Result | None:
         return None  # none, or a damaged one: it is made again
     if not isinstance(found, Result) or found.exit_code != DONE:
         return None
+    age_s = (time.time() if now is None else now) - found.started_at
     same = (
-        found.config_fingerprint == config.fingerprint()
+        0 <= age_s <= HOLDS_S
+        and found.config_fingerprint == config.fingerprint()
         and found.kdfast_version == kdfast_version()
-        and found.inputs == input_fingerprints(config)
+        and found.inputs == input_fingerprints(config, trains_next=trains_next)
     )
     return found if same else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator
 from itertools import takewhile
 from pathlib import Path
@@ -19,7 +20,8 @@ def next_commands(config: Config, again: str = "kdfast preflight CONFIG") -> tup
 
     Args:
         config: what was looked at.
-        again: the command that looked, its options last. If it is another than `kdfast preflight`, it goes on by
+        again: the command that looked, quoted as for a shell, its options last; they are no options of the commands
+            that come after, and are left out. If it is another than `kdfast preflight`, it goes on by
             itself, and no command comes after.
 
     Example:
@@ -30,8 +32,8 @@ def next_commands(config: Config, again: str = "kdfast preflight CONFIG") -> tup
     """
     if not again.startswith(_PREFLIGHT):
         return ()
-    words = again.removeprefix(_PREFLIGHT).split(" ")
-    named = " ".join(takewhile(lambda word: not word.startswith("--"), words))
+    words = shlex.split(again.removeprefix(_PREFLIGHT))
+    named = shlex.join(takewhile(lambda word: not word.startswith("--"), words))
     teacher = config.teacher
     if teacher.kind == "api" and teacher.prompts is not None:
         return (f"kdfast teach {named} --dry-run", f"kdfast teach {named} --pilot 20")

@@ -41,13 +41,14 @@ def test_a_failure_is_of_the_object_at_fault_and_is_tried_once() -> None:
     assert [error.name for error in objects.failures] == ["rows"]
 
 
-def test_an_error_that_is_no_users_fault_is_not_hidden() -> None:
+def test_an_error_that_nobody_thought_of_is_kept_with_all_else_that_was_found() -> None:
     def broken() -> int:
         return int({}["missing"])
 
     objects = Objects({"rows": broken}, {})
-    with pytest.raises(KeyError):
+    with pytest.raises(NotMadeError) as caught:
         objects.get("rows")
+    assert isinstance(caught.value.cause, KeyError)
 
 
 def test_what_is_made_of_a_changed_object_is_made_anew_and_the_rest_is_kept() -> None:

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from preflight_objects import clean, objects_of, write_project
 
+from kdfast.config import ApiConfig, PriceConfig
 from kdfast.errors import ConfigError
-from kdfast.recipes.preflight.made.sample import HELD_OUT, RECORDS, draw_sample, spread
+from kdfast.recipes.preflight.made.sample import BESIDE, HELD_OUT, RECORDS, draw_sample, spread
 
 
 @given(st.lists(st.integers(0, 5), max_size=60), st.integers(0, 20), st.integers(0, 3))
@@ -73,4 +74,36 @@ def test_prompts_are_drawn_if_nobody_has_answered(tmp_path: Path) -> None:
 def test_nothing_to_draw_from_says_what_to_do(tmp_path: Path) -> None:
     config = write_project(tmp_path)
     with pytest.raises(ConfigError, match=r"data\.train: not written yet.*teacher\.prompts"):
-        draw_sample(config, None, None)
+        draw_sample(config, False, None, None)
+
+
+def test_prompts_are_drawn_as_long_as_some_are_not_answered(tmp_path: Path) -> None:
+    """After a probe, a limit or a budget: the few answers do not stand for the rest."""
+    config = write_project(tmp_path)
+    prompts, out, seed = tmp_path / "prompts.jsonl", tmp_path / "answers.jsonl", config.data.train_files[0]
+    lines = [json.dumps(tiny_run.record(number) | {"teacher_text": None}) for number in range(30)]
+    prompts.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    tiny_run.write_records(out, range(2))
+    asked = replace(
+        config,
+        arch=replace(config.arch, init=str(tmp_path / "teacher")),
+        data=replace(config.data, train=(seed, out)),
+        teacher=replace(config.teacher, kind="api", model=None, store=None, prompts=prompts, out=out),
+        api=ApiConfig(base_url="http://127.0.0.1:9/v1", model="m", key_from_env=None),
+        price=PriceConfig(free=True),
+    )
+    objects = objects_of(asked, tmp_path / "work")
+    assert objects.get("unanswered") is True
+    sample = objects.get("sample")
+    assert (sample.asked, sample.of, len(sample.beside_texts)) == (True, 30, BESIDE)
+    assert {path for path, _ in sample.lines} == {prompts}
+    written = seed.read_text(encoding="utf-8").splitlines()
+    assert set(sample.beside_texts) <= set(written)
+
+
+def test_once_all_are_answered_the_answers_are_drawn(tmp_path: Path) -> None:
+    config = write_project(tmp_path)
+    out = config.data.train_files[0]
+    local = replace(config, teacher=replace(config.teacher, prompts=tmp_path / "validation.jsonl", out=out))
+    objects = objects_of(local, tmp_path / "work")
+    assert (objects.get("unanswered"), objects.get("sample").asked) == (False, False)

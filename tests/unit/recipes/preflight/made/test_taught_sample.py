@@ -12,13 +12,15 @@ from typing import Any
 import pytest
 import tiny_run
 from asked_prompts import job_config
+from hypothesis import given
+from hypothesis import strategies as st
 from tiny import write_tokenizer
 
 from kdfast.config import Config, PriceConfig
 from kdfast.errors import DataError
 from kdfast.recipes.preflight.facts import Sample, TaughtSample
 from kdfast.recipes.preflight.looking.taught_answers import TaughtAnswers, answers_of
-from kdfast.recipes.preflight.made.taught_sample import FAULTS, teach_quietly, teach_sample
+from kdfast.recipes.preflight.made.taught_sample import FAULTS, as_prompt, teach_quietly, teach_sample
 from kdfast.recipes.requests import TeachRequest
 from kdfast.teacher.api.fake_replies import FakeRequest
 from kdfast.teacher.api.fake_server import Chooser, FakeServer
@@ -166,6 +168,41 @@ def test_what_differs_from_the_server_is_told(tmp_path: Path) -> None:
         "record 2 says something else than the server did",
         "record 3 is made from no answer in the journal",
     )
+
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+ANY_RECORD = ANY_JSON | st.dictionaries(
+    st.sampled_from(["messages", "prompt", "tools", "metadata", "truth_message", "teacher_text"]), ANY_JSON
+)
+
+
+@given(record=ANY_RECORD, asked=st.booleans())
+def test_any_json_value_becomes_a_prompt_or_stays_for_the_reader_to_refuse(record: Any, asked: bool) -> None:
+    found = as_prompt(record, asked=asked)
+    if isinstance(record, dict):
+        assert set(found) <= set(record) - {"teacher_text"}
+    else:
+        assert found is record
+
+
+@pytest.mark.slow
+def test_what_is_no_prompt_is_left_out(tmp_path: Path) -> None:
+    good = {"messages": messages("Now?")}
+    odd: list[Any] = [
+        {"messages": [], "prompt": "x"},
+        {"messages": [1, 2]},
+        {"messages": "x"},
+        None,
+        [3],
+        "\ud800",
+    ]
+    odd += [{"messages": messages("Now?"), "metadata": value} for value in ("[1]", "{", 5, "\ud800")]
+    taught = teach_sample(config(tmp_path), sample(*odd, good), tmp_path)
+    assert [record["messages"] for record in taught.records] == [good["messages"]]
 
 
 def test_a_stop_is_a_stop(tmp_path: Path) -> None:

@@ -239,6 +239,13 @@ def test_the_next_commands(teacher: dict[str, Any], expected: list[str]) -> None
     assert list(next_commands(config(**teacher), "kdfast preflight C")) == expected
 
 
+def test_words_with_blanks_stay_quoted_and_options_stay_behind() -> None:
+    again = (
+        "kdfast preflight 'my runs/a.yaml' 'data.shapes=[64, 128]' --full --probe --strict --json 'o ut.json'"
+    )
+    assert next_commands(config(), again) == ("kdfast-train 'my runs/a.yaml' 'data.shapes=[64, 128]'",)
+
+
 def test_no_command_comes_after_one_that_goes_on_by_itself() -> None:
     assert next_commands(config(), "kdfast-train C --preflight") == ()
     assert next_commands(config(kind="api", **ASKED), "kdfast teach C") == ()
