@@ -275,5 +275,6 @@ def test_a_student_of_9b_parameters_is_stood_in_for(tmp_path: Path) -> None:
     assert kept["stand_in"] in done.stdout
     rows_by_name = {row["name"]: row for row in kept["rows"]}
     assert rows_by_name["qat.begins_at_its_step"]["status"] == "pass"
+    assert rows_by_name["qat.recovers_from_a_broken_weight"]["status"] == "pass"
     assert rows_by_name["model.memory_suffices"]["status"] == "warn"
     assert "another machine" in rows_by_name["model.memory_suffices"]["remedy"]

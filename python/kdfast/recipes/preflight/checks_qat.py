@@ -118,29 +118,39 @@ def recovers_from_a_broken_weight(config: Config, disturbed: SmallRun | None) ->
     """A run in which a weight breaks under quantisation goes back, and ends well."""
     if not config.quant.enabled or disturbed is None:
         return _OFF
-    steps, result = disturbed.project.config.train.num_steps, disturbed.result
-    back = [line for line in _qat_lines(disturbed) if line.get("event") == "rolled_back"]
     gave_up = next((line for line in _qat_lines(disturbed) if line.get("event") == "gave_up"), None)
     if gave_up is not None:
         remedy = (
             "lower quant.learning_rate, or quant.min_cosine if the student is a stand-in with random weights"
         )
         return failed(f"quantisation was given up after a weight broke: {gave_up.get('reason')}", remedy)
+    back = [line for line in _qat_lines(disturbed) if line.get("event") == "rolled_back"]
     if not back:
         return failed("a weight broke under quantisation, and the run did not go back", _FAULT)
-    losses = {line["step"]: line.get("loss", math.nan) for line in disturbed.lines if line["kind"] == "train"}
-    broken = [step for step, loss in losses.items() if not math.isfinite(loss)]
-    if broken:
-        return failed(f"after going back the loss of step {broken[0]} is not finite", _FAULT)
-    if sorted(losses) != list(range(1, steps + 1)):
-        return failed(f"after going back {len(losses)} of {steps} steps are in the metrics", _FAULT)
-    if (result.exit_code, result.step, result.qat) != (0, steps, "done"):
-        text = f"exit code {result.exit_code}, {result.step} of {steps} steps, quantisation {result.qat}"
-        return failed(f"after going back the run ends badly: {text}", _FAULT)
+    wrong = _wrong_after_going_back(disturbed)
+    if wrong:
+        return failed(f"after going back {wrong}", _FAULT)
     return passed(
         f"a weight was broken once: the run went back to step {back[0]['step']} ({back[0].get('reason')}), and made "
-        f"all {steps} steps with finite losses"
+        f"all {disturbed.result.step} steps with finite losses"
     )
+
+
+def _wrong_after_going_back(run: SmallRun) -> str:
+    """What is wrong with the steps and the end of a run that went back; "" = nothing."""
+    steps, result = run.project.config.train.num_steps, run.result
+    losses = {line["step"]: line.get("loss", math.nan) for line in run.lines if line["kind"] == "train"}
+    broken = [step for step, loss in losses.items() if not math.isfinite(loss)]
+    if broken:
+        return f"the loss of step {broken[0]} is not finite"
+    if sorted(losses) != list(range(1, steps + 1)):
+        return f"{len(losses)} of {steps} steps are in the metrics"
+    if (result.exit_code, result.step, result.qat) != (0, steps, "done"):
+        return (
+            f"the run ends badly: exit code {result.exit_code}, {result.step} of {steps} steps, quantisation "
+            f"{result.qat}"
+        )
+    return ""
 
 
 def stability_is_measured(config: Config, run: SmallRun) -> Finding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kdfast.recipes.preflight import (
+    checks_answers,
     checks_batch,
     checks_calls,
     checks_checkpoint,
@@ -34,6 +35,7 @@ CHECKS: tuple[Check, ...] = (
     *checks_losses.CHECKS,
     *checks_learning.CHECKS,
     *checks_teacher.CHECKS,
+    *checks_answers.CHECKS,
     *checks_run.CHECKS,
     *checks_qat.CHECKS,
     *checks_checkpoint.CHECKS,

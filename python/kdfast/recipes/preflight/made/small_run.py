@@ -1,4 +1,4 @@
-"""Runs the small run: all of `kdfast train`, whole, stopped and disturbed, then the exports; what they warn of is kept."""
+"""Runs the small run: all of `kdfast train`, whole, stopped and disturbed, then the exports."""
 
 from __future__ import annotations
 
