@@ -358,5 +358,9 @@ def test_every_command_of_readme_is_walked_here() -> None:
     shown = set(re.findall(r"^kdfast[ -]((?:data |config )?[a-z]+)", blocks, re.MULTILINE))
     walked = {"data inspect", "data split", "config show", "teach", "train", "eval", "measure", "bless"}
     walked |= {"gate", "report"}
-    elsewhere = {"export", "chat", "preflight"}  # test_export.py and test_preflight.py here, tests/unit/recipes/chat
+    elsewhere = {
+        "export",
+        "chat",
+        "preflight",
+    }  # test_export.py and test_preflight.py here, tests/unit/recipes/chat
     assert {"data inspect", "teach", "train", "eval", "report"} <= shown <= walked | elsewhere

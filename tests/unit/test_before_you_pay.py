@@ -84,7 +84,7 @@ def test_the_server_to_try_it_with_answers_until_enter() -> None:
         assert server.stdin is not None
         assert server.stdout is not None
         url = server.stdout.readline().strip()
-        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/v1", url)
+        assert re.fullmatch(re.escape("http://127.0.0.1:") + r"\d+/v1", url)
         with urllib.request.urlopen(f"{url}/models", timeout=30) as reply:  # noqa: S310 - of this machine, see above
             assert reply.status == 200
         server.stdin.write("\n")

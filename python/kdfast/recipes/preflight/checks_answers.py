@@ -15,7 +15,7 @@ from kdfast import _rust
 from kdfast.config import Config
 from kdfast.data import KDDataset
 from kdfast.data.token_rows import Reader
-from kdfast.errors import ConfigError, TeacherError
+from kdfast.errors import ConfigError, KdfastError, TeacherError
 from kdfast.model_files import converted_directory
 from kdfast.pretrained import check_sizes, load_model_config, resolve_device
 from kdfast.recipes.first_look.stores import holds_stores, only_store
@@ -57,7 +57,10 @@ def local_model_is_read(
     if directory is None:
         return skipped(why)
     model = load_model_config(directory, error=TeacherError, name="teacher.model")
-    shared_ids(config, directory)
+    try:
+        shared_ids(config, directory)
+    except KdfastError:
+        return skipped("its vocabulary is another one: see tokens.vocabularies_agree")
     longest = _longest_row(config, directory, train_rows, held_out_rows, sample)
     check_sizes(
         model, ids=len(read_pieces(directory)), longest=longest, error=ConfigError, name="teacher.model"

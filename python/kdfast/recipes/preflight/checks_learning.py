@@ -79,7 +79,9 @@ class _Lesson:
             return cls(runner, {}, _NOTHING)
         largest = min(usable, key=lambda batch: (-min(len(batch["labels"]), MOST_ROWS), labels_in(batch)))
         # a batch may also hold rows on which no term acts, such as ground truths beside the teacher's answers
-        acted_on = [row for row in range(len(largest["labels"])) if _acts(runner, rows_of(largest, [row]), weights)]
+        acted_on = [
+            row for row in range(len(largest["labels"])) if _acts(runner, rows_of(largest, [row]), weights)
+        ]
         batch = affordable(rows_of(largest, acted_on), len(runner.bare.student.lm_head.weight), least)
         if not any(parameter.requires_grad for parameter in runner.bare.student.parameters()):
             return cls(runner, batch, _FROZEN)
