@@ -25,7 +25,7 @@ from kdfast.recipes.preflight.table import CHECKS
 from kdfast.runs.claim import check_not_running
 from kdfast.runs.folder import RunFolder
 
-_MADE_UP = "the teacher's log-probabilities of the small run are made up; the real ones are not looked at"
+_MADE_UP = "the teacher's log-probabilities of the small run are made up; a store that is there is opened and counted"
 
 _IN_FP32 = "the small run is in fp32: this CPU is slow in bf16, which train.dtype asks for"
 
