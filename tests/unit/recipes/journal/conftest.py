@@ -28,8 +28,9 @@ def path(folder: Path) -> Path:
 
 
 @pytest.fixture
-def printed(capsys: pytest.CaptureFixture[str]) -> Callable[[], list[str]]:
+def printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
     """Gives what was printed on stdout since the last time, spaces joined. Nothing may be on stderr."""
+    monkeypatch.setenv("COLUMNS", "80")  # lines are wrapped as here, whatever the terminal
 
     def lines() -> list[str]:
         captured = capsys.readouterr()
