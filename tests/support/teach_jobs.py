@@ -6,7 +6,6 @@ import asyncio
 import json
 import socket
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Self
 
 from kdfast.config import ApiConfig
 from kdfast.teacher.api.client import Client
+from kdfast.teacher.api.fake_clock import JumpingClock
 from kdfast.teacher.api.finding import Read
 from kdfast.teacher.api.job import Job
 from kdfast.teacher.api.job_report import Event, JobResult, JobSettings
@@ -38,21 +38,6 @@ UNKNOWN = ("unknown", None, False)
 """As `rows` gives them."""
 
 
-class FastClock(Clock):
-    """Goes on as the machine's, and jumps over what is slept."""
-
-    def __init__(self) -> None:
-        self._skipped_s = 0.0
-
-    def now(self) -> float:
-        return time.monotonic() + self._skipped_s
-
-    async def sleep(self, seconds: float) -> None:
-        slept = min(seconds, 0.005)
-        await asyncio.sleep(slept)
-        self._skipped_s += max(0.0, seconds - slept)
-
-
 def cost_of(usage: Usage) -> int:
     return COST_MICRO if usage.input_tokens else 0
 
@@ -62,7 +47,7 @@ def settings(
 ) -> JobSettings:
     limits = ConcurrencyLimits(start=min(4, at_once) if start is None else start, highest=at_once)
     given: dict[str, object] = {"policy": POLICY, "cost_of": cost_of, "secrets": (KEY,), **changes}
-    return JobSettings(limits=limits, clock=clock or FastClock(), **given)  # type: ignore[arg-type]
+    return JobSettings(limits=limits, clock=clock or JumpingClock(), **given)  # type: ignore[arg-type]
 
 
 def asked(url: str, number: int, *, model: str = "fake", order: int | None = None) -> Asked:

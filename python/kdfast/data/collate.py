@@ -30,7 +30,7 @@ _PADS: dict[str, float] = {
 }
 """Fields with one entry per token, and the value that pads each (`input_ids` is padded with `pad_id`)."""
 
-_PER_ROW = (
+PER_ROW = (
     "tool_should_be_used",
     "required_fields_present",
     "response_start",
@@ -40,13 +40,14 @@ _PER_ROW = (
     "source",
     "row",
 )
+"""Fields with one value a row; all others are [B,T] or [B,T,K]."""
 
 _FIELDS = Fields(
     per_token=("input_ids", *_PADS),
-    per_row=_PER_ROW,
+    per_row=PER_ROW,
     lists=("teacher_prefix_ids",),
     wide=("teacher_topk_ids", "teacher_topk_logp", "teacher_sample_ids", "teacher_sample_counts"),
-    of_all=("input_ids", "attention_mask", "labels", "response_mask", *_PER_ROW),
+    of_all=("input_ids", "attention_mask", "labels", "response_mask", *PER_ROW),
 )
 
 
@@ -115,7 +116,7 @@ def _pad_dicts(rows: Sequence[Mapping[str, Tensor]], length: int, pad_id: int) -
         known = [row[name] for row in rows if name in row]
         if known:
             batch[name] = torch.stack([_pad(row.get(name), length, pad, known[0]) for row in rows])
-    for name in _PER_ROW:
+    for name in PER_ROW:
         values = [row[name] for row in rows if name in row]
         if values and name in _FIELDS.lists:
             longest = max(values, key=len)

@@ -13,21 +13,10 @@ from torch import Tensor
 from kdfast.batch import IGNORE_INDEX
 from kdfast.config import Config
 from kdfast.data import KDDataset
+from kdfast.data.collate import PER_ROW
 from kdfast.recipes.preflight.check import Check, Finding, failed, passed, skipped
 from kdfast.recipes.preflight.looking.batch_calls import TOOL_MASKS, calls_of, shown_row
 from kdfast.recipes.preflight.looking.batch_rows import Batch, of_tokens, rows_of, said, where
-
-PER_ROW = (
-    "tool_should_be_used",
-    "required_fields_present",
-    "response_start",
-    "response_length",
-    "teacher_length",
-    "teacher_prefix_ids",
-    "source",
-    "row",
-)
-"""Fields of a batch with one value a row; all others are [B,T] or [B,T,...]."""
 
 _OFF_AFTER_END = ("response_mask", *TOOL_MASKS, "teacher_attention_mask", "teacher_topk_mask")
 _REPORT = "this is a fault of kdfast, or of code that changes its batches: report it with the config"

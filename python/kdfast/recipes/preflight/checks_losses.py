@@ -17,6 +17,7 @@ from kdfast.recipes.preflight.check import Check, Finding, failed, passed, skipp
 from kdfast.recipes.preflight.facts import SmallProject
 from kdfast.recipes.preflight.looking.loss_places import PLACES, Batch
 from kdfast.recipes.preflight.looking.loss_trial import (
+    Trial,
     Trials,
     labels_in,
     open_states,
@@ -207,27 +208,22 @@ def gradient_is_where_it_acts(
 ) -> Finding:
     """The gradient of the hidden states, term by term, against the batch's own masks."""
     trials = Trials.of(learner, objective, batches, live_teacher)
-    if trials.looked.trouble:
-        return skipped(trials.looked.trouble)
-    seen, wrong, absent = [], [], []
-    for term in trials.terms:
-        trial = trials.trial(term)
-        if trial is None:
-            absent.append(term)
-            continue
-        where, reached = trial.where, trial.gradient()
-        if reached is None:
-            wrong.append(f"{term} is on no graph")
-            continue
-        strayed, hit = int((reached & ~where).sum()), int((reached & where).sum())
-        flat = not PLACES[term].everywhere and trial.expected() == 0
-        if strayed:
-            wrong.append(f"{term} pulls at {strayed} positions where it must not act")
-        elif hit < (_REACHED * int(where.sum()) if PLACES[term].everywhere else 1) and not flat:
-            wrong.append(f"{term} has a gradient at {hit} of its {int(where.sum())} positions")
-        else:
-            seen.append(f"{term} at {hit} positions of {where.numel()}")
-    return _of_terms(seen, wrong, absent, "a gradient only where they act: ")
+    return _of_terms(trials, _gradient, "a gradient only where they act: ")
+
+
+def _gradient(term: str, trial: Trial) -> tuple[bool, str]:
+    """Whether a term pulls where it should, and in words where it does."""
+    where, reached = trial.where, trial.gradient()
+    if reached is None:
+        return False, f"{term} is on no graph"
+    strayed, hit = int((reached & ~where).sum()), int((reached & where).sum())
+    everywhere = PLACES[term].everywhere
+    flat = not everywhere and trial.expected() == 0
+    if strayed:
+        return False, f"{term} pulls at {strayed} positions where it must not act"
+    if hit < (_REACHED * int(where.sum()) if everywhere else 1) and not flat:
+        return False, f"{term} has a gradient at {hit} of its {int(where.sum())} positions"
+    return True, f"{term} at {hit} positions of {where.numel()}"
 
 
 def values_agree_with_float64(
@@ -238,31 +234,33 @@ def values_agree_with_float64(
 ) -> Finding:
     """The value of each term on a few rows, against the obvious formula in float64."""
     trials = Trials.of(learner, objective, batches, live_teacher)
+    return _of_terms(trials, _value, "as in float64: ")
+
+
+def _value(term: str, trial: Trial) -> tuple[bool, str]:
+    """Whether a term has the reference's value, and in words which."""
+    with torch.no_grad():
+        pending = trial.loss()
+        found = pending.read()
+    count = trial.plan.counts[term]
+    wanted, places = trial.expected(), int(trial.where.sum())
+    near = _RELATIVE * abs(wanted) + _EACH * places
+    total, weighed = float(found.terms[term].total), float(found.total) * count
+    if abs(total - wanted) > near or abs(weighed - wanted) > near:
+        off = total if abs(total - wanted) > near else weighed
+        return False, f"{term} is {off:.6g}, the reference {wanted:.6g} ({places} positions)"
+    return True, f"{term} {wanted / count:.4f} ({places} positions)"
+
+
+def _of_terms(trials: Trials, judge: Callable[[str, Trial], tuple[bool, str]], what: str) -> Finding:
+    """One finding about all terms, each judged alone; a term without a row is named, not passed."""
     if trials.looked.trouble:
         return skipped(trials.looked.trouble)
-    seen, wrong, absent = [], [], []
-    for term in trials.terms:
-        trial = trials.trial(term)
-        if trial is None:
-            absent.append(term)
-            continue
-        with torch.no_grad():
-            pending = trial.loss()
-            found = pending.read()
-        count = trial.plan.counts[term]
-        wanted, places = trial.expected(), int(trial.where.sum())
-        near = _RELATIVE * abs(wanted) + _EACH * places
-        total, weighed = float(found.terms[term].total), float(found.total) * count
-        if abs(total - wanted) > near or abs(weighed - wanted) > near:
-            off = total if abs(total - wanted) > near else weighed
-            wrong.append(f"{term} is {off:.6g}, the reference {wanted:.6g} ({places} positions)")
-        else:
-            seen.append(f"{term} {wanted / count:.4f} ({places} positions)")
-    return _of_terms(seen, wrong, absent, "as in float64: ")
-
-
-def _of_terms(seen: list[str], wrong: list[str], absent: list[str], what: str) -> Finding:
-    """One finding about all terms; a term without a row is named, not passed."""
+    tried = {term: trials.trial(term) for term in trials.terms}
+    judged = [judge(term, trial) for term, trial in tried.items() if trial is not None]
+    absent = [term for term, trial in tried.items() if trial is None]
+    seen = [said for good, said in judged if good]
+    wrong = [said for good, said in judged if not good]
     note = f"; no row of the sample for {', '.join(absent)}" if absent else ""
     if wrong:
         return failed("; ".join(wrong), _REPORT, *seen)

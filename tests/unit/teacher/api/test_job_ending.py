@@ -14,7 +14,6 @@ from teach_jobs import (
     KEY,
     POLICY,
     WORST_MICRO,
-    FastClock,
     RawServer,
     asked,
     many,
@@ -24,6 +23,7 @@ from teach_jobs import (
 )
 
 from kdfast.errors import BudgetReached, DataError
+from kdfast.teacher.api.fake_clock import JumpingClock
 from kdfast.teacher.api.fake_replies import http_response
 from kdfast.teacher.api.fake_server import FakeServer, by_index, by_text
 from kdfast.teacher.api.job_report import Event
@@ -184,7 +184,7 @@ def test_a_listener_that_fails_ends_the_job_and_loses_nothing(journal: Journal) 
     assert journal.stats().answered == server.seen.total() < 50
 
 
-class RoomClock(FastClock):
+class RoomClock(JumpingClock):
     """While somebody waits for room on the disk, somebody makes it."""
 
     def __init__(self, journal: Journal) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import journals
 import pytest
-from teach_jobs import FastClock, asked, read, settings
+from teach_jobs import asked, read, settings
 
 from kdfast.teacher.api.client import Sent
+from kdfast.teacher.api.fake_clock import JumpingClock
 from kdfast.teacher.api.journal import Answer, Attempt, Journal
 from kdfast.teacher.api.journal_threads import JournalThreads
 from kdfast.teacher.api.retry import Outcome
@@ -20,7 +21,7 @@ URL = "http://localhost/v1"
 LARGE = random.Random(0).randbytes(200_000)  # noise: it cannot be packed
 
 
-class TellingClock(FastClock):
+class TellingClock(JumpingClock):
     """Does something each time that somebody sleeps."""
 
     def __init__(self, does: Callable[[], object]) -> None:
@@ -36,7 +37,9 @@ def limit(journal: Journal, pages: int) -> None:
     journal.database.rows(f"PRAGMA max_page_count = {pages}")
 
 
-def finish(journal: Journal, outcome: Outcome, clock: FastClock) -> tuple[Answer | None, list[BaseException]]:
+def finish(
+    journal: Journal, outcome: Outcome, clock: JumpingClock
+) -> tuple[Answer | None, list[BaseException]]:
     failures: list[BaseException] = []
 
     async def scene() -> Answer | None:
@@ -83,7 +86,7 @@ def test_a_disk_that_stays_full_is_an_error(path: Path) -> None:
 )
 def test_how_an_attempt_ends(path: Path, outcome: Outcome, state: str, reason: str) -> None:
     with Journal(path) as journal:
-        answer, failures = finish(journal, outcome, FastClock())
+        answer, failures = finish(journal, outcome, JumpingClock())
         row = journal.attempts(asked(URL, 0).request.hash)[0]
     assert (row.state, row.reason, row.final) == (state, reason, False)
     assert (answer is not None) == (state == "answered")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from kdfast.config import ApiConfig, Config
 from kdfast.teacher.api.client import Client
+from kdfast.teacher.api.fake_clock import JumpingClock
 from kdfast.teacher.api.fake_replies import BEHAVIOURS, FakeRequest, fake_answer
 from kdfast.teacher.api.fake_server import FakeServer
 from kdfast.teacher.api.job import Job
@@ -75,21 +75,6 @@ class Served:
 
     behaviour: str
     body: bytes
-
-
-class _JumpingClock:
-    """Goes on as the machine's, and jumps over what is slept."""
-
-    def __init__(self) -> None:
-        self._skipped_s = 0.0
-
-    def now(self) -> float:
-        return time.monotonic() + self._skipped_s
-
-    async def sleep(self, seconds: float) -> None:
-        slept = min(seconds, 0.005)
-        await asyncio.sleep(slept)
-        self._skipped_s += max(0.0, seconds - slept)
 
 
 class _Script:
@@ -238,7 +223,7 @@ async def _run(items: Sequence[Asked], journal: Journal, client: Client) -> None
         policy=RetryPolicy(backoff_s=0.01),
         limits=ConcurrencyLimits(start=2, highest=2),
         secrets=Secrets(key=_KEY).values,
-        clock=_JumpingClock(),
+        clock=JumpingClock(),
     )
     await Job(items, journal, client, _read, settings).run()
 

@@ -149,18 +149,20 @@ def make_student(
     config: Config, small: SmallProject, figures: dict[str, int], machine: Machine, request: PreflightRequest
 ) -> nn.Module:
     """The student itself if it is not too large, else the stand-in."""
-    fits = 2 * figures["weights_bytes"] < machine.memory_available
-    if request.full or (figures["parameters"] <= MOST_PARAMETERS and fits):
-        return _build(config)
-    return _build(small.config)
+    return _build(config if _is_looked_at(figures, machine, request) else small.config)
 
 
 def make_student_note(
     small: SmallProject, figures: dict[str, int], machine: Machine, request: PreflightRequest
 ) -> str:
     """What stands in for the student among the checks of the model; "" = it is the student itself."""
+    return "" if _is_looked_at(figures, machine, request) else small.stand_in
+
+
+def _is_looked_at(figures: dict[str, int], machine: Machine, request: PreflightRequest) -> bool:
+    """Whether the student itself is loaded for the checks of the model."""
     fits = 2 * figures["weights_bytes"] < machine.memory_available
-    return "" if request.full or (figures["parameters"] <= MOST_PARAMETERS and fits) else small.stand_in
+    return request.full or (figures["parameters"] <= MOST_PARAMETERS and fits)
 
 
 def make_learner(small: SmallProject) -> Callable[[], nn.Module]:

@@ -15,7 +15,7 @@ from kdfast.recipes.preflight.facts import PreflightRequest, Sample, SmallProjec
 from kdfast.recipes.preflight.made.fake_store import write_fake_store
 from kdfast.recipes.train.live_teacher import with_layers
 from kdfast.student.estimate import student_config
-from kdfast.student.stand_in import write_stand_in
+from kdfast.student.stand_in import LAYERS, write_stand_in
 
 STEPS = 8
 EVERY = 4
@@ -124,9 +124,13 @@ def _project(
     stand_in = ""
     arch = _real_arch(config)
     if not is_small:
-        size = write_stand_in(student_config(config), files.student, seed=config.train.seed)
-        layers = student_config(config).num_hidden_layers
-        stand_in = f"2 layers, {size / 1e6:.1f} M parameters, for {layers} layers, {parameters / 1e6:,.1f} M parameters"
+        form = student_config(config)
+        size = write_stand_in(form, files.student, seed=config.train.seed)
+        layers = form.num_hidden_layers
+        stand_in = (
+            f"{min(LAYERS, layers)} layers, {size / 1e6:.1f} M parameters, for {layers} layers, "
+            f"{parameters / 1e6:,.1f} M parameters"
+        )
         arch = ArchConfig(init=str(files.student), freeze_embeddings=config.arch.freeze_embeddings)
     small = replace(
         config,
