@@ -13,7 +13,7 @@ from typing import Any
 import diverging_ranks
 import pytest
 import torch
-from commands import exit_code, run_command
+from commands import PATIENCE_S, exit_code, run_command
 from tiny_models import tiny_llama
 from tiny_run import write_config
 from torch import Tensor
@@ -265,6 +265,7 @@ def test_what_goes_wrong_on_one_rank_ends_the_step_on_all(tmp_path: Path) -> Non
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         check=False,
+        timeout=PATIENCE_S,  # they once waited for each other for ever
     )
     assert result.returncode == 0, result.stderr
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))

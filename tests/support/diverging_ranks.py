@@ -59,7 +59,7 @@ def main() -> None:
         student.model.embed_tokens.weight[BROKEN_ID] = torch.inf
     found["diverged"] = seen(runner, rows(ranks.rank))
     (Path(sys.argv[1]) / f"{ranks.rank}.json").write_text(json.dumps(found), encoding="utf-8")
-    ranks.leave()
+    ranks.leave()  # before the DDP model is freed, as in a loop of one's own
 
 
 if __name__ == "__main__":

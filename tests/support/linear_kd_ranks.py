@@ -10,12 +10,12 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from safetensors.torch import save_file
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
+from kdfast.distributed.ranks import join
 from kdfast.losses import FORWARD_KL, RowTargets, SparseTeacher, linear_kd
 
 V, D, K, STEP_ROWS = 23, 8, 4, 14
@@ -102,13 +102,13 @@ def run(wrapper, tied, micro_batches, world):
 
 
 def main(folder):
-    dist.init_process_group("gloo")
-    rank, world = dist.get_rank(), dist.get_world_size()
+    ranks = join()
+    rank, world = ranks.rank, ranks.world
     for number, (wrapper, tied, split) in enumerate(CASES):
         parameters = run(wrapper, tied, SPLITS[split][rank], world)
         if rank == 0:
             save_file(parameters, Path(folder) / f"{number}.safetensors")
-    dist.destroy_process_group()
+    ranks.leave()
 
 
 if __name__ == "__main__":

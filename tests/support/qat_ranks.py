@@ -10,7 +10,6 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from safetensors.torch import save_file
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
@@ -18,6 +17,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from kdfast.config.quant import QuantConfig
+from kdfast.distributed.ranks import join
 from kdfast.errors import QATError
 from kdfast.losses import RowTargets, linear_kd
 from kdfast.qat import apply_qat_to_model, effective_weight
@@ -121,15 +121,15 @@ def refused(world):
 
 
 def main(folder):
-    dist.init_process_group("gloo")
-    rank, world = dist.get_rank(), dist.get_world_size()
+    ranks = join()
+    rank, world = ranks.rank, ranks.world
     for number, (wrapper, tied, name) in enumerate(CASES):
         config = QuantConfig(format=name, embeddings="same")
         parameters = run(wrapper, tied, config, rank, world)
         if rank == 0:
             save_file(parameters, Path(folder) / f"{number}.safetensors")
     refused(world)
-    dist.destroy_process_group()
+    ranks.leave()
 
 
 if __name__ == "__main__":

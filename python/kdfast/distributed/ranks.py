@@ -9,6 +9,9 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 
+_LEFT: list[object] = []
+"""The groups that this process left; they live as long as it does."""
+
 
 @dataclass(frozen=True)
 class Ranks:
@@ -72,6 +75,9 @@ class Ranks:
     def leave(self) -> None:
         """Ends the process group."""
         if self.world > 1:
+            # A DDP model that is freed later must not be the group's last owner: holding Python's lock, it would wait for
+            # the group's threads, and these for Python's lock.
+            _LEFT.append(dist.group.WORLD)
             dist.destroy_process_group()
 
 
