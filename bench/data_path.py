@@ -1,6 +1,6 @@
 """JSONL -> padded batches: kdfast against what people use, in one interleaved run.
 
-    python bench/data_path.py --tokenizer .cache/quickstart/teacher --rounds 5
+    python bench/data_path.py --tokenizer .cache/quickstart-llm/teacher --rounds 5
 
 Every candidate reads the same file of plain prompts and answers, tokenises both parts apart, masks the prompt
 and pads batches of 16 rows to the smallest of four shapes. Each round runs every candidate once, in a fresh

@@ -1,6 +1,6 @@
 """How fast is what ships? One student in torch and in llama.cpp, by turns.
 
-    python bench/export.py --student runs/quickstart/student --prompts .cache/quickstart/data/validation.jsonl
+    python bench/export.py --student runs/quickstart-llm/student --prompts .cache/quickstart-llm/data/validation.jsonl
 
 Every contender reads the same prompts and generates the same number of tokens after each, greedily, batch 1, with a KV
 cache, on the same threads, through the same interface as `kdfast measure`. In each round every contender answers one

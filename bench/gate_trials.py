@@ -1,7 +1,7 @@
 r"""Does `kdfast gate` pass a student against itself, and fail it when it is made slower, ten times out of ten?
 
-    OMP_NUM_THREADS=1 python bench/gate_trials.py --model .cache/quickstart/teacher \
-        --prompts .cache/quickstart/data/validation.jsonl
+    OMP_NUM_THREADS=1 python bench/gate_trials.py --model .cache/quickstart-llm/teacher \
+        --prompts .cache/quickstart-llm/data/validation.jsonl
 
 Each trial is a process of its own that runs the recipe of `kdfast gate`, with the trial's number as seed: the student
 as candidate and as blessed model (A/A), or the same with an engine around the candidate's that idles `--slower` longer

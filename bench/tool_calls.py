@@ -1,6 +1,6 @@
 """Tool calls: finding, validating and streaming them, against what people use, in one interleaved run.
 
-    python bench/tool_calls.py .cache/wheels/bfcl_eval-*.whl --tokenizer .cache/quickstart/teacher
+    python bench/tool_calls.py .cache/wheels/bfcl_eval-*.whl --tokenizer .cache/quickstart-llm/teacher
 
 The answers are those of all single-turn BFCL records that call tools, written as a model writes them: a sentence of
 prose, then `<tool_call>{...}</tool_call>` for each call. Of every fourth answer one argument is left out. Each round

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from llama_server import llama_server
 
-QUICKSTART = Path(os.environ.get("KDFAST_QUICKSTART", Path(__file__).parents[2] / ".cache/quickstart"))
-"""The folder that `make quickstart` fills; the variable names another one."""
+QUICKSTART = Path(os.environ.get("KDFAST_QUICKSTART", Path(__file__).parents[2] / ".cache/quickstart-llm"))
+"""The folder that `make quickstart-llm` fills; the variable names another one."""
 
 
 def _made(path: Path) -> Path:

@@ -73,10 +73,10 @@ def test_a_tiny_run_is_as_it_was(config: Path, tmp_path: Path, name: str) -> Non
 
 
 def test_the_quickstart_s_first_steps_are_as_they_were() -> None:
-    """Of a run that `make quickstart` left in this checkout; its teacher is too large for the suite."""
-    file = Path(__file__).parents[2] / "runs" / "quickstart" / "metrics.jsonl"
+    """Of a run that `make quickstart-llm` left in this checkout; its teacher is too large for the suite."""
+    file = Path(__file__).parents[2] / "runs" / "quickstart-llm" / "metrics.jsonl"
     if not file.exists():
-        pytest.skip("no run of the quickstart here: make quickstart")
+        pytest.skip("no run of the quickstart here: make quickstart-llm")
     recorded = golden.load("quickstart_steps.json")
     lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     steps = [line for line in lines if line["kind"] == "train"][: len(recorded["steps"])]

@@ -36,7 +36,7 @@ def place(piece: Piece) -> str:
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what the checks read, by the names that they have: README's record, a tiny tokenizer, configs."""
     folder = tmp_path_factory.mktemp("checkout")
-    quickstart = folder / ".cache/quickstart"
+    quickstart = folder / ".cache/quickstart-llm"
     tiny.write_tokenizer(quickstart / "teacher")
     record = json.loads(next(block.text for block in blocks(ROOT / "README.md") if block.language == "json"))
     (quickstart / "data").mkdir()

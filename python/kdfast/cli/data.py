@@ -1,4 +1,4 @@
-"""`kdfast data`: import, look at, split, prepare, audit and export records."""
+"""`kdfast data`: import, look at, split, prepare, audit and export records, and make a tokenizer for them."""
 
 # ruff: noqa: D301 (click's mark for a paragraph to leave alone is a real backspace)
 
@@ -36,7 +36,7 @@ from kdfast.recipes.requests import InspectRequest
 
 @click.group()
 def data() -> None:
-    """Import, look at, split, prepare, audit and export records."""
+    """Import, look at, split, prepare, audit and export records; make a tokenizer for them."""
 
 
 data.add_command(import_group)
@@ -157,6 +157,55 @@ def split(file: Path, out: Path, fraction: float, by: str, seed: int) -> int | N
     return prepare.split(file, out, fraction=fraction, by=by, seed=seed)
 
 
+@data.command("tokenizer")
+@click.argument("files", type=PATH, nargs=-1, required=True)
+@click.option("--vocab", type=click.IntRange(min=1), default=2048, show_default=True, help="Ids in all.")
+@click.option("--out", type=PATH, required=True, help="Directory to write.")
+@click.option(
+    "--template",
+    default="hermes",
+    show_default=True,
+    help="The student's chat template: 'hermes' (kdfast's own) or a .jinja file.",
+)
+@click.option(
+    "--hide-tools", is_flag=True, help="Prompts show no tools, as with data.show_tools: false in a config."
+)
+@click.option(
+    "--call-frames",
+    is_flag=True,
+    help="One token for each text that is around every call's name and arguments: calls become half as long.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace the tokenizer that --out holds.")
+def train_tokenizer(files: tuple[Path, ...], out: Path, vocab: int, template: str, **options: bool) -> None:
+    """Train a tokenizer for a model from scratch on FILES, JSONL files of records or prompts.
+
+    A byte-level BPE of exactly --vocab ids: every byte, the chat template's control tokens, and what is
+    learned from the rows as the model will see them. It reads every language, and numbers stay whole. A few
+    thousand ids suit a small model with one task: the embedding is most of such a model. The student and its
+    teacher, if that starts from scratch too, share one. The same files and options give the same bytes.
+
+    \b
+    Examples:
+      kdfast data tokenizer data/train.jsonl --vocab 2048 --out models/tokenizer --hide-tools --call-frames
+      kdfast data tokenizer data/train.jsonl data/prompts.jsonl --template mine.jinja --out models/tokenizer
+
+    \b
+    Exit codes: 0 written; 1 the machine failed or a bug; 2 bad data, too little text for --vocab, a template
+    without control tokens, or an output that is in the way.
+    """
+    problems = [("FILES", file_problem(file)) for file in dict.fromkeys(files)]
+    if template in ("auto", "tokenizer"):
+        why = f"there is no tokenizer yet whose template this could be (name 'hermes' or a .jinja file): {template}"
+        problems.append(("--template", why))
+    else:
+        problems.append(("--template", template_problem(template)))
+    check_named([*problems, ("--out", folder_problem(out))])
+    from kdfast.recipes.data.tokenizer import train_tokenizer as train
+
+    show_tools = not options.pop("hide_tools")
+    train(files, out, size=vocab, template=template, show_tools=show_tools, **options)
+
+
 @data.command()
 @click.argument("directory", type=PATH)
 def audit(directory: Path) -> int | None:
@@ -166,7 +215,7 @@ def audit(directory: Path) -> int | None:
 
     \b
     Example:
-      kdfast data audit .cache/quickstart/teacher-store
+      kdfast data audit .cache/quickstart-llm/teacher-store
 
     \b
     Exit codes: 0 whole; 1 the machine failed or a bug; 2 damaged (the error names the segment), or no store.

@@ -77,3 +77,81 @@ def bfcl(
         click.echo(f"{path}: {sum(records.values())} records ({counts})")
     for reason, count in summary.skipped.items():
         click.echo(f"left out: {count} ({reason})")
+
+
+@import_group.command("smart_home")
+@click.argument("source", metavar="WHEEL_OR_DIR", type=PATH)
+@click.option("--out", type=PATH, required=True, help="Directory for the six files.")
+@click.option("--rows", type=click.IntRange(min=1), default=50_000, show_default=True, help="Of train.jsonl.")
+@click.option("--labels", type=click.IntRange(min=1), default=250, show_default=True, help="Of labels.jsonl.")
+@click.option(
+    "--prompts", type=click.IntRange(min=1), default=8_000, show_default=True, help="Of prompts.jsonl."
+)
+@click.option(
+    "--validation-rows",
+    type=click.IntRange(min=1),
+    default=400,
+    show_default=True,
+    help="Of validation.jsonl.",
+)
+@click.option(
+    "--test-rows", type=click.IntRange(min=1), default=600, show_default=True, help="Of test.jsonl."
+)
+@click.option(
+    "--no-call-fraction",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.2,
+    show_default=True,
+    help="Share of the records of each file that need no call.",
+)
+@click.option(
+    "--held-out-templates",
+    type=click.FloatRange(0, 0.5),
+    default=0.15,
+    show_default=True,
+    help="Share of the templates that only test (2/3) and validation (1/3) may use.",
+)
+@click.option(
+    "--tools-per-record",
+    type=click.IntRange(min=1),
+    help="Tools that a record offers.  [default: 4 in train.jsonl, all in the other files]",
+)
+@click.option("--language", default="en", show_default=True, help="Language of the templates.")
+@click.option("--home", type=PATH, help="YAML file of the home.  [default: the one that comes with kdfast]")
+@click.option(
+    "--bfcl", type=PATH, metavar="WHEEL", help="BFCL's wheel: questions that no tool of a home fits."
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Of the rows and the held-out templates.",
+)
+def smart_home(source: Path, out: Path, **options: Any) -> None:
+    """Make a smart home's commands from the templates of home-assistant-intents.
+
+    WHEEL_OR_DIR is the wheel of the package home-assistant-intents, or the directory it was unpacked to. The
+    templates are read by the package hassil, of the extra kdfast[smart-home]:
+
+    \b
+      pip download --no-deps home-assistant-intents
+      kdfast data import smart_home home_assistant_intents-*.whl --out data
+
+    The home is closed: its rooms, devices and lists are those of one YAML file, and other names are refused. The files
+    are train.jsonl (plentiful truth), labels.jsonl (few), prompts.jsonl (without answers, for a teacher to write),
+    validation.jsonl (to choose settings by), test.jsonl (to report) and tools.json. No sentence is in two of
+    them; metadata.slice says what training has not seen. The same source, options and seed give the same bytes. The
+    templates were written by people, but nobody was recorded saying them.
+
+    \b
+    Exit codes: 0 imported; 1 the machine failed or a bug; 2 no such package, language or home, or too few sentences.
+    """
+    from kdfast.display import Display
+    from kdfast.importers.smart_home.importer import Options, import_smart_home, row_count
+
+    chosen = Options(**options)
+    with Display().working("import", row_count(chosen)) as on_progress:
+        summary = import_smart_home(source, out, chosen, on_progress)
+    for line in summary.lines():
+        click.echo(line)

@@ -52,6 +52,13 @@ class DataConfig(Section):
             " template keeps them."
         ),
     ] = None
+    show_tools: Annotated[
+        bool,
+        Key(
+            "Whether the prompt shows the tools. false = they are baked into the student, for a device whose tools"
+            " never change: records keep theirs, to validate calls, and the student's own template shows none."
+        ),
+    ] = True
     tool_call_format: Annotated[
         CallFormat,
         Key(

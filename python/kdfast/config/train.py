@@ -93,6 +93,24 @@ class TrainConfig(Section):
             on_resume=True,
         ),
     ] = 0.0
+    min_exact_calls_fraction: Annotated[
+        float,
+        Key(
+            "The same for calls that are exactly right, by the data's own rules of matching.",
+            minimum=0,
+            maximum=1,
+            on_resume=True,
+        ),
+    ] = 0.0
+    max_false_calls_fraction: Annotated[
+        float,
+        Key(
+            "The run fails (exit code 3) when a larger share of eval_irrelevance_prompts gets a call.",
+            minimum=0,
+            maximum=1,
+            on_resume=True,
+        ),
+    ] = 1.0
     fail_on_gate: Annotated[
         bool,
         Key("The run fails (exit code 3) when a gate of gates.enabled fails at its end.", on_resume=True),
@@ -104,7 +122,11 @@ class TrainConfig(Section):
         return self.micro_batch_size * self.gradient_accumulation_steps
 
     def check(self) -> None:
-        """Checks that a demanded share of valid calls is measured at all."""
-        if self.min_valid_calls_fraction > 0 and self.eval_prompts == 0:
-            allowed = "0 unless train.eval_prompts is above 0 (nothing would be measured)"
-            raise invalid("train.min_valid_calls_fraction", allowed, self.min_valid_calls_fraction)
+        """Checks that demanded shares of calls are measured at all."""
+        for name in ("min_valid_calls_fraction", "min_exact_calls_fraction"):
+            if getattr(self, name) > 0 and self.eval_prompts == 0:
+                allowed = "0 unless train.eval_prompts is above 0 (nothing would be measured)"
+                raise invalid(f"train.{name}", allowed, getattr(self, name))
+        if self.max_false_calls_fraction < 1 and self.eval_irrelevance_prompts == 0:
+            allowed = "1 unless train.eval_irrelevance_prompts is above 0 (nothing would be measured)"
+            raise invalid("train.max_false_calls_fraction", allowed, self.max_false_calls_fraction)

@@ -67,6 +67,7 @@ class KDDataset(Dataset[dict[str, Any]]):
         shapes: Sequence[int] | None = None,
         template: str = DataConfig.template,
         template_kwargs: Mapping[str, Any] | None = None,
+        show_tools: bool = DataConfig.show_tools,
         supervise: str = DataConfig.supervise,
         prefix_tokens: int = DataConfig.prefix_tokens,
         on_error: str = DataConfig.on_error,
@@ -89,6 +90,7 @@ class KDDataset(Dataset[dict[str, Any]]):
             shapes: padded lengths, ascending; None = 512, 1024, 2048, 4096 up to `max_seq_length`.
             template: "auto", "hermes", "tokenizer" or the path of a .jinja file, see `load_template`.
             template_kwargs: values of variables that the template reads, such as `{"enable_thinking": False}`.
+            show_tools: whether the prompt shows the tools; False = they are baked into the model.
             supervise: "last" or "all" assistant turns.
             prefix_tokens: tokens kept of the teacher's first call.
             on_error: "raise", or "quarantine" bad lines.
@@ -110,7 +112,7 @@ class KDDataset(Dataset[dict[str, Any]]):
         self.paths = tuple(map(Path, [path] if isinstance(path, str | os.PathLike) else path))
         self.path, self.threads = self.paths[0], threads
         self.shapes = _shapes(shapes, max_seq_length)
-        self.template = load_template(template, Path(tokenizer_path), template_kwargs)
+        self.template = load_template(template, Path(tokenizer_path), template_kwargs, show_tools=show_tools)
         self.tokenizer_path = Path(tokenizer_path)
         self.tokenizer = _rust.Tokenizer.from_file(tokenizer_path)
         compiled = self.template.compile()
@@ -159,6 +161,7 @@ class KDDataset(Dataset[dict[str, Any]]):
             shapes=data.shapes,
             template=data.template,
             template_kwargs=data.template_kwargs,
+            show_tools=data.show_tools,
             supervise=data.supervise,
             prefix_tokens=data.prefix_tokens,
             on_error=data.on_error,

@@ -55,7 +55,8 @@ def _prompts(dataset: KDDataset) -> set[bytes]:
 
 
 def _prompt(dataset: KDDataset, row: int) -> bytes:
-    """A hash of the tokens of a row's prompt and of its tools."""
+    """A hash of the tokens of a row's prompt and of its tools, unless the prompt hides them."""
     key = hashlib.blake2b(dataset.store.prompt_ids(row).tobytes(), digest_size=16)
-    key.update((dataset.store.tools(row) or "").encode())
+    if not dataset.template.hides_tools:
+        key.update((dataset.store.tools(row) or "").encode())
     return key.digest()

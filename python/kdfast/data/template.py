@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib import resources
@@ -19,6 +20,10 @@ _TOOLS = json.dumps(
     [{"type": "function", "function": {"name": "kdfast_probe", "parameters": {"type": "object"}}}]
 )
 _REMEDY = "set {key} to 'hermes' or to a .jinja file"
+_HIDE_TOOLS = "{% set tools = none %}"
+"""Written before a template that is to show no tools: whatever renders it later, a server too, hides them."""
+# Only variables may stand before it (see `with_variables`). Templates of others have the same text inside a condition.
+_HIDDEN = re.compile(r"(?:\{% if \w+ is not defined %\}\{% set .*\{% endif %\}\n)*" + re.escape(_HIDE_TOOLS))
 _NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
@@ -43,6 +48,11 @@ class Template:
     note: str = ""
 
     @property
+    def hides_tools(self) -> bool:
+        """Whether it was made to show no tools (`data.show_tools: false`): they are baked into the model."""
+        return _HIDDEN.match(self.source) is not None
+
+    @property
     def tokens(self) -> dict[str, str]:
         """All named tokens, as the template sees them."""
         return {**self.other_tokens, "bos_token": self.bos_token, "eos_token": self.eos_token}
@@ -57,7 +67,12 @@ class Template:
 
 
 def load_template(
-    name: str, tokenizer: Path, variables: Mapping[str, Any] | None = None, *, key: str = "data.template"
+    name: str,
+    tokenizer: Path,
+    variables: Mapping[str, Any] | None = None,
+    *,
+    show_tools: bool = True,
+    key: str = "data.template",
 ) -> Template:
     """Finds a chat template. What a tokenizer's directory holds is read as transformers reads it.
 
@@ -67,17 +82,21 @@ def load_template(
         tokenizer: tokenizer.json, or the directory that holds it beside tokenizer_config.json.
         variables: values of variables that the template reads (`data.template_kwargs`), by name; they become defaults
             in its source.
+        show_tools: False = the template renders no tools, wherever it is rendered (`data.show_tools`). A template that
+            was made so, such as that of a student with baked-in tools, stays so.
         key: the config key or option that named the template, for messages.
 
     Raises:
         ConfigError: the template reads no such variable.
         DataError: there is no such template, it does not compile, it is not UTF-8, or the tokenizer's own ignores
-            `tools`.
+            `tools` that it should show.
         OSError: a file cannot be read.
 
     Examples:
         >>> template = load_template("hermes", Path("."))
         >>> "<tool_call>" in template.source
+        True
+        >>> load_template("hermes", Path("."), show_tools=False).hides_tools
         True
     """
     directory = tokenizer if tokenizer.is_dir() else tokenizer.parent
@@ -86,18 +105,28 @@ def load_template(
     variables = variables or {}
     if name in ("auto", "tokenizer"):
         try:
-            own = _given(_own(directory, settings, tokens, key), variables, "the tokenizer's own", key)
+            own = _own(directory, settings, tokens, key)
+            own = _given(own if show_tools else _hidden(own), variables, "the tokenizer's own", key)
             _check_own(own, directory, key, with_calls=name == "auto")
             return own
         except DataError as error:
             if name == "tokenizer":
                 raise
             note = f"kdfast's own chat template (hermes) is used: {error.message}"
-            return replace(_given(_hermes(tokens), variables, "hermes", key), note=note)
+            template = _hermes(tokens) if show_tools else _hidden(_hermes(tokens))
+            return replace(_given(template, variables, "hermes", key), note=note)
     template = _hermes(tokens) if name == "hermes" else _template(_read(Path(name)), tokens)
-    template = _given(template, variables, name, key)
+    template = _given(template if show_tools else _hidden(template), variables, name, key)
     template.compile()
     return template
+
+
+def _hidden(template: Template) -> Template:
+    """The template with tools that it does not show; one of its own for conversations with tools is of no use then."""
+    if template.hides_tools:
+        return template
+    # The engines drop the first line break after a block: the source begins a line, as before.
+    return replace(template, source=f"{_HIDE_TOOLS}\n{template.source}", tool_use=None)
 
 
 def _given(template: Template, variables: Mapping[str, Any], name: str, key: str) -> Template:
@@ -187,10 +216,15 @@ def _own(directory: Path, settings: Mapping[str, Any], tokens: Mapping[str, str]
 def _check_own(template: Template, directory: Path, key: str, *, with_calls: bool) -> None:
     """Checks that the tokenizer's template shows tools and, with `with_calls`, that its calls are found again."""
     compiled = template.compile()
-    if _ignores_tools(compiled):
+    if not template.hides_tools and _ignores_tools(compiled):
+        baked = (
+            ""
+            if key.startswith("--")
+            else "; if the tools are baked into the model, set data.show_tools: false"
+        )
         raise DataError(
             f"the tokenizer's chat template ignores tools, so the model would never see them; "
-            f"{_REMEDY.format(key=key)}",
+            f"{_REMEDY.format(key=key)}{baked}",
             str(directory),
         )
     if with_calls and call_format(compiled) is None:

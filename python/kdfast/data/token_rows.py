@@ -41,7 +41,9 @@ class Reader:
         Raises:
             DataError, ConfigError, OSError: as `KDDataset` raises them.
         """
-        template = load_template(data.template, data.tokenizer, data.template_kwargs)
+        template = load_template(
+            data.template, data.tokenizer, data.template_kwargs, show_tools=data.show_tools
+        )
         name: str = data.tool_call_format
         if name == "auto":
             name = call_format(template.compile()) or "hermes"

@@ -32,7 +32,7 @@ class Decoding:
     eos_ids: Sequence[int]
     pad_id: int
     max_new_tokens: int = 128
-    batch_size: int = 16
+    batch_size: int = 64
     batch_tokens: int = 16384
 
 

@@ -35,6 +35,7 @@ class Serving:
         context: the most tokens that the model reads (`max_position_embeddings`); None = its files do not say.
         stops: the texts of the tokens that end an answer.
         grammar: the file name of the tool set's grammar; "" = there is none.
+        hides_tools: the chat template shows no tools: they are baked into the student, and none are sent.
     """
 
     target: Literal["gguf", "hf"]
@@ -43,6 +44,7 @@ class Serving:
     context: int | None
     stops: tuple[str, ...]
     grammar: str = ""
+    hides_tools: bool = False
 
 
 def modelfile(serving: Serving) -> str:
@@ -76,17 +78,16 @@ def _gguf_parts(serving: Serving) -> list[str]:
     parts = [
         "**llama-server** (llama.cpp) renders the chat template that is in the file; `--jinja` lets it:",
         _code("bash", f"llama-server -m {serving.file} --jinja{_context(serving, '-c')} --temp 0"),
-        "Send `messages` and `tools` (in OpenAI's form) to `/v1/chat/completions`, with `temperature` 0. Whether its"
-        " parser finds the calls that kdfast finds is the check `calls` under Parity.",
+        _TEXT_ONLY if serving.hides_tools else _WITH_TOOLS,
     ]
-    if serving.call_format is None:
+    if serving.call_format is None or serving.hides_tools:
         parts.append(_own_reading(serving))
     if serving.grammar:
         parts += [
             f"`{serving.grammar}` is a grammar of the tool set: with it every call is whole and fits its schema. "
             "llama-server refuses a grammar beside `tools`, so let it render the prompt first. Its text leaves special "
             "tokens out, and the mark of a call may be one, so decode the ids:",
-            _code("python", _GRAMMAR.format(grammar=serving.grammar)),
+            _code("python", _GRAMMAR.format(grammar=serving.grammar, tools=_sent(serving))),
         ]
     warning = " ".join(_OLLAMA)
     return [
@@ -95,17 +96,26 @@ def _gguf_parts(serving: Serving) -> list[str]:
     ]
 
 
+def _sent(serving: Serving) -> str:
+    return "" if serving.hides_tools else ', "tools": tools'
+
+
 def _hf_parts(serving: Serving) -> list[str]:
     return [
         "**vLLM** (DIR is this folder):",
         *_vllm(serving),
         "**transformers**:",
-        _code("python", _TRANSFORMERS),
+        _code("python", _TRANSFORMERS.replace(", tools=tools", "") if serving.hides_tools else _TRANSFORMERS),
     ]
 
 
 def _vllm(serving: Serving) -> list[str]:
     command = f"vllm serve DIR{_context(serving, '--max-model-len')}"
+    if serving.hides_tools:
+        return [
+            _code("bash", command),
+            f"Send no `tools`: this student knows its own. {_own_reading(serving)}",
+        ]
     parser = VLLM_PARSERS.get(serving.call_format or "")
     if parser is None:
         return [_code("bash", command), f"vLLM has no parser for this format. {_own_reading(serving)}"]
@@ -142,6 +152,17 @@ def _stop(text: str) -> str:
     return f'PARAMETER stop "{text}"'
 
 
+_WITH_TOOLS = (
+    "Send `messages` and `tools` (in OpenAI's form) to `/v1/chat/completions`, with `temperature` 0. Whether its"
+    " parser finds the calls that kdfast finds is the check `calls` under Parity."
+)
+
+_TEXT_ONLY = (
+    "Send `messages` to `/v1/chat/completions`, with `temperature` 0, and **no `tools`**: this student knows its tools"
+    " by heart, and some versions of llama-server describe tools that they are sent in words of their own, which the"
+    " student never saw."
+)
+
 _GRAMMAR = """
 import json, pathlib, urllib.request
 from tokenizers import Tokenizer
@@ -153,7 +174,7 @@ def post(path, body):
     return json.load(urllib.request.urlopen(request))
 
 
-prompt = post("/apply-template", {{"messages": messages, "tools": tools}})["prompt"]
+prompt = post("/apply-template", {{"messages": messages{tools}}})["prompt"]
 grammar = pathlib.Path("{grammar}").read_text()
 options = {{"grammar": grammar, "temperature": 0, "n_predict": 256, "return_tokens": True}}
 reply = post("/completion", {{"prompt": prompt, **options}})

@@ -17,7 +17,6 @@ Source of the data: https://github.com/ShishirPatil/gorilla, Apache-2.0.
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -29,6 +28,7 @@ from kdfast.errors import DataError
 from kdfast.importers.bfcl_calls import BrokenTruthError, ground_truth_calls, refusal
 from kdfast.importers.bfcl_schema import json_schema
 from kdfast.importers.bfcl_split import Shares, split
+from kdfast.importers.writing import to_line, write_files
 
 CALL_CATEGORIES = (
     "simple_python",
@@ -120,16 +120,41 @@ def import_bfcl(
         if category in categories:
             records += _category_records(category, files, tally, max_chars, seed)
     train, validation = split(records, shares, seed)
-    paths = Path(out) / "train.jsonl", Path(out) / "validation.jsonl"
-    _write_both(paths, (train, validation))
+    sides = {"train.jsonl": train, "validation.jsonl": validation}
+    paths = write_files(Path(out), {name: map(to_line, records) for name, records in sides.items()})
     return ImportSummary(
         read=dict(tally.read),
         skipped=dict(tally.skipped),
         train=dict(Counter(record["metadata"]["category"] for record in train)),
         validation=dict(Counter(record["metadata"]["category"] for record in validation)),
-        train_path=paths[0],
-        validation_path=paths[1],
+        train_path=paths["train.jsonl"],
+        validation_path=paths["validation.jsonl"],
     )
+
+
+def questions(source: Path, categories: Sequence[str]) -> list[str]:
+    """The questions of one turn and one message, in BFCL's order.
+
+    Args:
+        source: as for `import_bfcl`.
+        categories: from `CATEGORIES`.
+
+    Raises:
+        DataError: the source is not BFCL data.
+        OSError: a file cannot be read.
+    """
+    files = _read_source(Path(source), categories)
+    result = []
+    for category in categories:
+        name = f"BFCL_v4_{category}.json"
+        for entry in _json_lines(name, files[name]):
+            try:
+                turn = entry["question"][0]
+                if len(turn) == 1:
+                    result.append(str(turn[0]["content"]))
+            except (KeyError, IndexError, TypeError) as error:
+                raise DataError(f"not a BFCL v4 record ({error!r}): {entry!r:.80}", name) from error
+    return result
 
 
 def _read_source(source: Path, categories: Sequence[str]) -> dict[str, str]:
@@ -234,29 +259,5 @@ def _record(category: str, entry: dict[str, Any], truths: dict[str, Any], seed: 
     }
 
 
-def _to_line(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-
-
 def _chars(record: dict[str, Any]) -> int:
-    return len(_to_line([record["messages"], record["tools"]]))
-
-
-def _write_both(paths: Sequence[Path], sides: Sequence[list[dict[str, Any]]]) -> None:
-    """Writes each side to a temporary file, flushed to disk; renames them only when all are complete."""
-    directory = paths[0].parent
-    if directory.exists() and not directory.is_dir():
-        raise DataError("the output must be a directory, and a file is there", str(directory))
-    directory.mkdir(parents=True, exist_ok=True)
-    temporary = [path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in paths]
-    try:
-        for path, records in zip(temporary, sides, strict=True):
-            with path.open("w", encoding="utf-8", newline="\n") as file:
-                file.writelines(_to_line(record) + "\n" for record in records)
-                file.flush()
-                os.fsync(file.fileno())
-        for path, target in zip(temporary, paths, strict=True):
-            path.replace(target)
-    finally:
-        for path in temporary:
-            path.unlink(missing_ok=True)
+    return len(to_line([record["messages"], record["tools"]]))

@@ -19,7 +19,8 @@ Answer = Literal["good", "look", "bad", "unknown"]
 RISEN = 0.02
 """If the final held-out loss is more than this share above the lowest one, it is worth a look."""
 FEW_FALSE_CALLS = 0.05
-"""A false-call rate above this is worth a look; so is a share of prompts without a first action, or of cut answers."""
+"""A false-call rate above this is worth a look, unless the config sets a limit; so is a share of prompts without a first
+action, or of cut answers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +167,8 @@ def _calls(shown: Shown) -> Check:
     if after is None:
         because = shown.after_missing or "no evaluated prompt needs a call"
         return Check(question=question, answer="unknown", because=because, link=link)
-    wanted = shown.config.train.min_valid_calls_fraction
+    train = shown.config.train
+    wanted, exactly = train.min_valid_calls_fraction, train.min_exact_calls_fraction
     because = f"{after} of due calls valid" + (
         f", {share(before.value)} before" if before is not None else ""
     )
@@ -175,6 +177,8 @@ def _calls(shown: Shown) -> Check:
     answer: Answer = "good"
     if after.value < wanted:
         answer, because = "bad", f"{because}; {share(wanted)} are asked for"
+    elif exact is not None and exact.value < exactly:
+        answer, because = "bad", f"{because}; {share(exactly)} are asked for"
     elif before is not None and after.value < before.value:
         answer = "bad"
     elif after.value == 0 or (before is not None and after.value == before.value < 1):
@@ -194,8 +198,12 @@ def _false_calls(shown: Shown) -> Check:
     cut = shown.cut_silent / after.total if after.total else 0.0
     if shown.cut_silent:
         because += f"; {counted(shown.cut_silent, 'answer')} cut before a call could come"
-    answer: Answer = "good" if after.value + cut <= FEW_FALSE_CALLS else "look"
-    if before is not None and after.value > before.value + FEW_FALSE_CALLS:
+    most = shown.config.train.max_false_calls_fraction
+    limited = most < 1
+    answer: Answer = "good" if after.value + cut <= (most if limited else FEW_FALSE_CALLS) else "look"
+    if after.value > most:
+        answer, because = "bad", f"{because}; {share(most)} are allowed"
+    elif not limited and before is not None and after.value > before.value + FEW_FALSE_CALLS:
         answer = "bad"
     return Check(question=question, answer=answer, because=because, link=link)
 

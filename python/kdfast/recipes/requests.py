@@ -67,7 +67,7 @@ class EvaluateRequest(Settings):
     model: Path
     out: Path = Path("evaluation.json")
     constrained: bool = False
-    batch_size: int = 16
+    batch_size: int = 64
     show: int = 3
 
 

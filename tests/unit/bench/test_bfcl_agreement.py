@@ -11,7 +11,7 @@ WHEELS = sorted((ROOT / ".cache" / "wheels").glob("bfcl_eval-*.whl"))
 @pytest.mark.slow
 @pytest.mark.skipif(
     not WHEELS,
-    reason="the bfcl-eval wheel is not in .cache/wheels (make quickstart or make bench-agreement fetches it)",
+    reason="the bfcl-eval wheel is not in .cache/wheels (make quickstart-llm or make bench-agreement fetches it)",
 )
 def test_right_and_mutated_calls(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT))

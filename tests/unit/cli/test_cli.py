@@ -40,6 +40,7 @@ def test_the_commands_that_exist():
         "data inspect",
         "data prepare",
         "data split",
+        "data tokenizer",
         "eval",
         "export",
         "gate",

@@ -157,6 +157,33 @@ def test_the_snippet_for_a_grammar_keeps_the_mark_of_a_call(tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("target", ["gguf", "hf"])
+def test_no_tools_are_sent_where_they_are_baked_in(target):
+    text = serving_text(
+        serving(target=target, hides_tools=True, grammar="tools.gbnf" if target == "gguf" else "")
+    )
+    assert '"tools": tools' not in text
+    assert "tools=tools" not in text
+    assert "Send `messages` and `tools`" not in text
+    assert "tool-call-parser" not in text
+    assert "enable-auto-tool-choice" not in text
+    # A client reads the calls in the text.
+    assert 'formats=["hermes"]' in text
+    assert ("**no `tools`**" in text) == (target == "gguf")
+    assert ("Send no `tools`" in text) == (target == "hf")
+    shown = serving_text(serving(target=target, grammar="tools.gbnf" if target == "gguf" else ""))
+    assert "no `tools`" not in shown
+
+
+def test_the_snippets_of_a_student_with_baked_in_tools_are_valid_python():
+    grammar = python_of(serving_text(serving(grammar="tools.gbnf", hides_tools=True)))
+    compile(grammar, "snippet", "exec")
+    assert 'post("/apply-template", {"messages": messages})' in grammar
+    answer = python_of(serving_text(serving(target="hf", file="", hides_tools=True)))
+    compile(answer, "snippet", "exec")
+    assert "apply_chat_template" in answer
+
+
+@pytest.mark.parametrize("target", ["gguf", "hf"])
 def test_a_context_that_is_not_known_is_not_named(target):
     text = serving_text(serving(target=target, context=None))
     assert "None" not in text

@@ -234,7 +234,7 @@ def test_an_output_that_is_a_file_is_refused(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(
     not WHEELS,
-    reason="the bfcl-eval wheel is not in .cache/wheels (make quickstart or make bench-agreement fetches it)",
+    reason="the bfcl-eval wheel is not in .cache/wheels (make quickstart-llm or make bench-agreement fetches it)",
 )
 def test_every_call_of_the_real_wheel_satisfies_its_schema_and_its_ground_truth(tmp_path):
     summary = import_bfcl(WHEELS[-1], tmp_path, categories=CATEGORIES, shares=Shares(validation_fraction=0.1))
@@ -255,7 +255,7 @@ def test_every_call_of_the_real_wheel_satisfies_its_schema_and_its_ground_truth(
 @pytest.mark.slow
 @pytest.mark.skipif(
     not WHEELS,
-    reason="the bfcl-eval wheel is not in .cache/wheels (make quickstart or make bench-agreement fetches it)",
+    reason="the bfcl-eval wheel is not in .cache/wheels (make quickstart-llm or make bench-agreement fetches it)",
 )
 def test_every_call_of_the_real_wheel_passes_the_json_schema_validator(tmp_path):
     from kdfast._rust import ToolSchema

@@ -163,6 +163,19 @@ def test_calls_tools_rightly(tmp_path: Path, before: Any, after: Any, wanted: fl
     assert asked(tmp_path, "Calls tools rightly", **files)[0] == expected
 
 
+def test_fewer_exact_calls_than_asked_for_are_bad(tmp_path: Path) -> None:
+    other = answer(CALL, exact_match=False)  # valid, and another call than the right one
+    for wanted, expected in ((0.5, "good"), (0.75, "bad")):
+        files = {
+            "config": config(train__min_exact_calls_fraction=wanted),
+            "evaluation_before": evaluation(0, [NONE] * 4),
+            "evaluation_after": evaluation(8, [VALID, VALID, other, other]),
+        }
+        got = asked(tmp_path, "Calls tools rightly", **files)
+        assert got[0] == expected
+        assert ("75 % are asked for" in got[1]) == (expected == "bad")
+
+
 SILENT, FALSE = answer("No tool fits.", should_call=False), answer(CALL, should_call=False)
 CUT = SILENT | {"cut": True}
 
@@ -182,6 +195,29 @@ CUT = SILENT | {"cut": True}
 def test_keeps_silent(tmp_path: Path, before: Any, after: Any, expected: str) -> None:
     files = {"evaluation_before": evaluation(0, before), "evaluation_after": evaluation(8, after)}
     assert asked(tmp_path, "No call where no tool fits", **files)[0] == expected
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        (0, 3, "good"),  # the user's limit holds, whatever an untrained student did
+        (0, 4, "good"),
+        (40, 5, "bad"),
+        (0, 5, "bad"),
+    ],
+)
+def test_a_limit_of_false_calls_decides(tmp_path: Path, before: int, after: int, expected: str) -> None:
+    def answers(false: int) -> list[dict[str, Any]]:
+        return [FALSE] * false + [SILENT] * (40 - false)
+
+    files = {
+        "config": config(train__max_false_calls_fraction=0.1, train__eval_irrelevance_prompts=40),
+        "evaluation_before": evaluation(0, answers(before)),
+        "evaluation_after": evaluation(8, answers(after)),
+    }
+    got = asked(tmp_path, "No call where no tool fits", **files)
+    assert got[0] == expected
+    assert ("10 % are allowed" in got[1]) == (expected == "bad")
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from kdfast.export.parity.forced import parse_answer
 from kdfast.export.parity.prompts import shortened
 from kdfast.export.parity.records import ParityRecord
 from kdfast.export.parity.result import ParityCheck, Status
+from kdfast.export.parity.same_calls import Calls, same_calls
 from kdfast.scoring import thinking_after
 
 if TYPE_CHECKING:
@@ -28,7 +29,14 @@ MARGIN = 0.2
 """How far, in nats, the token that the server wrote must be below the runtime's own choice to count as changed by the
 grammar. Tokens decoded together are rounded otherwise than one by one: below, that decides."""
 
-Calls = tuple[tuple[str, str], ...]
+_TEXT_ONLY = (
+    "the server's parser is not asked: no tools are sent, as they are baked into the student. A client reads the calls"
+    " in the answer's text, with kdfast.find_tool_calls"
+)
+_OF_THE_PARSER = (
+    "equal", "missed", "forced_answers", "forced_with_calls", "forced_equal", "forced_refused",
+)  # fmt: skip
+"""Figures of the server's parser: where it is not asked, there are none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +48,15 @@ class Answering:
         end_ids: the token ids that end an answer in training.
         max_tokens: tokens of an answer at most.
         template_kwargs: variables of the chat template, as the serving client sends them.
+        server_reads_calls: whether the server's parser is asked. With tools that are baked in, none are sent, and it
+            reads no calls.
     """
 
     formats: Sequence[str]
     end_ids: Collection[int]
     max_tokens: int = 128
     template_kwargs: Mapping[str, Any] | None = None
+    server_reads_calls: bool = True
 
 
 @dataclass
@@ -137,7 +148,7 @@ def check_calls(
     for done, record in enumerate(chosen, 1):
         answer = server.chat(
             api_messages(record.messages),
-            api_tools(record.tools) or None,
+            api_tools(record.sent_tools) or None,
             max_tokens=answering.max_tokens,
             template_kwargs=answering.template_kwargs,
         )
@@ -148,7 +159,8 @@ def check_calls(
             _read_answer(answer, record, answering, found)
             if runtime is not None and found.constrained is not None:
                 found.constrained += is_constrained(runtime, record, answer.tokens or ())
-            _read_right_answer(server.url, record, answering, end_id, found)
+            if answering.server_reads_calls:
+                _read_right_answer(server.url, record, answering, end_id, found)
         if on_progress is not None:
             on_progress(done, len(chosen))
     return _judge(found, answering, waivers)
@@ -156,7 +168,7 @@ def check_calls(
 
 def _refuses(server: LlamaCppServer, record: ParityRecord, answering: Answering) -> bool:
     """Whether it is the messages or the tools that the server refuses, and not the answer that its parser fails at."""
-    tools = api_tools(record.tools) or None
+    tools = api_tools(record.sent_tools) or None
     try:
         server.apply_template(api_messages(record.messages), tools, answering.template_kwargs)
     except DataError:
@@ -211,6 +223,8 @@ def _read_answer(answer: ChatAnswer, record: ParityRecord, answering: Answering,
     else:
         ours = _calls(answer.raw_text, record, answering)
         found.with_calls += bool(ours)
+        if not answering.server_reads_calls:
+            return
         what = f"the answer to line {record.line}"
         found.equal += _compare(ours, answer.tool_calls, what, answer.raw_text, found)
 
@@ -259,7 +273,7 @@ def _read_right_answer(
     parsed = parse_answer(
         url,
         api_messages(record.messages),
-        api_tools(record.tools),
+        api_tools(record.sent_tools),
         record.answer,
         end_id=end_id,
         template_kwargs=answering.template_kwargs,
@@ -290,31 +304,6 @@ def _compare(ours: Calls, theirs: Calls, what: str, text: str, found: _Found) ->
     return False
 
 
-def same_calls(ours: Calls, theirs: Calls) -> bool:
-    """Whether calls have the same names and the same arguments, as JSON values.
-
-    Examples:
-        >>> same_calls((("f", '{"a": 1.0, "b": [true]}'),), (("f", '{"b":[true],"a":1}'),))
-        True
-        >>> same_calls((("f", '{"a": true}'),), (("f", '{"a": 1}'),))
-        False
-    """
-    return [_value(*call) for call in ours] == [_value(*call) for call in theirs]
-
-
-def _value(name: str, arguments: str) -> tuple[str, str]:
-    """A call in one form for all ways to write it. Arguments that are no JSON stay text."""
-    try:
-        value = json.loads(arguments, parse_float=lambda text: _whole(float(text)))
-    except (ValueError, RecursionError):
-        return name, arguments
-    return name, json.dumps(value, sort_keys=True)
-
-
-def _whole(number: float) -> float | int:
-    return int(number) if number.is_integer() else number
-
-
 def _shown(calls: Calls) -> str:
     return ", ".join(f"{name}({arguments})" for name, arguments in calls)[:200] or "none"
 
@@ -327,6 +316,8 @@ def _judge(found: _Found, answering: Answering, waivers: Collection[str]) -> Par
     figures |= {"forced_answers": found.forced, "forced_with_calls": found.forced_with_calls}
     figures |= {"forced_equal": found.forced_equal, "forced_refused": found.forced_refused}
     figures |= {"missed": found.missed, "refused": found.refused}
+    if not answering.server_reads_calls:
+        figures = {name: value for name, value in figures.items() if name not in _OF_THE_PARSER}
     if found.constrained is not None:
         figures["constrained"] = found.constrained
     accepted = {REFUSED: _refused(found), CALLS: _unparsed(found)}
@@ -337,7 +328,8 @@ def _judge(found: _Found, answering: Answering, waivers: Collection[str]) -> Par
         if text and name not in waivers
     ]
     status: Status = "waived" if any(accepted.values()) else "passed"
-    measured = found.with_calls or found.forced_with_calls
+    read = answering.server_reads_calls
+    measured = (found.with_calls or found.forced_with_calls) if read else found.ended
     return ParityCheck(
         name="calls",
         status="failed" if problems else (status if measured else "not_measured"),
@@ -381,6 +373,8 @@ def _reasons(found: _Found, answering: Answering) -> list[str]:
     reasons = []
     if found.refused and not found.answers:
         reasons.append(f"the answers are not measured: {_refused(found)}")
+    elif not answering.server_reads_calls:
+        reasons.append(_TEXT_ONLY)
     elif not found.problems and not found.with_calls and not found.forced_with_calls:
         reasons.append("the calls are not measured: no answer has one")
     if found.forced_refused and not found.forced:

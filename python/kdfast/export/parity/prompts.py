@@ -112,7 +112,7 @@ def _compare(
     """How a record's prompt differs; None = it does not."""
     text = record.text
     if not record.plain_prompt:
-        tools = api_tools(record.tools) or None
+        tools = api_tools(record.sent_tools) or None
         try:
             text = server.apply_template(api_messages(record.messages), tools, template_kwargs)
         except DataError as error:

@@ -35,6 +35,7 @@ class ParityRecord:
         answer: the right answer's text, or the teacher's where the record has no right one; no turn end.
         messages: the messages before the answer, as training understood them; empty for a plain prompt.
         tools: the tools, as training understood them.
+        hides_tools: the chat template shows none of them: they are baked into the student.
         special_in_content: a special token's text stands in a message or a tool. Training learns it as text; llama.cpp
             makes a token of it.
         plain_prompt: the record's prompt is text: no template is applied to it.
@@ -50,6 +51,7 @@ class ParityRecord:
     answer: str
     messages: tuple[Mapping[str, Any], ...] = ()
     tools: tuple[Mapping[str, Any], ...] = ()
+    hides_tools: bool = False
     special_in_content: bool = False
     plain_prompt: bool = False
     lossy: bool = False
@@ -58,6 +60,11 @@ class ParityRecord:
     def prompt_ids(self) -> list[int]:
         """The prompt's token ids."""
         return list(self.ids[: self.start])
+
+    @property
+    def sent_tools(self) -> tuple[Mapping[str, Any], ...]:
+        """The tools that a client sends: none where they are baked in, as some versions of llama.cpp tell of them."""
+        return () if self.hides_tools else self.tools
 
 
 def read_records(dataset: KDDataset, count: int = RECORDS) -> list[ParityRecord]:
@@ -111,6 +118,7 @@ def _record(
         answer=dataset.tokenizer.decode(list(answer)),
         messages=() if "prompt" in record else tuple(record["messages"]),
         tools=tuple(record.get("tools") or ()),
+        hides_tools=dataset.template.hides_tools,
         special_in_content=_holds_special(dataset.encode(text), ids[:start], added),
         plain_prompt="prompt" in record,
         lossy=bool(row["prompt_lossy"]),

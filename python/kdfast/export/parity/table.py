@@ -86,8 +86,8 @@ def _calls(figures: Mapping[str, Any]) -> list[str]:
     if "answers" not in figures:
         return []
     compared = figures["answers"] - figures["cut"]
-    parsed = [f"{figures['equal']} of {compared} answers"] if compared else []
-    if figures["forced_answers"]:
+    parsed = [f"{figures['equal']} of {compared} answers"] if compared and "equal" in figures else []
+    if figures.get("forced_answers"):
         parsed.append(f"{figures['forced_equal']} of {figures['forced_answers']} right answers")
     parts = [f"{' and '.join(parsed)} parsed as by kdfast"] if parsed else []
     if figures["ended"]:

@@ -86,6 +86,7 @@ def serving_of(student: Student, *, file: str = "", grammar: str = "") -> Servin
         context=read_shape(directory).context if target == "gguf" else written_context(directory),
         stops=tuple(tokenizer.decode([end]) for end in written_end_ids(directory)),
         grammar=grammar,
+        hides_tools=student.template.hides_tools,
     )
 
 

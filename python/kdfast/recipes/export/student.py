@@ -14,7 +14,7 @@ from torch import nn
 from kdfast.config import Config, load_config
 from kdfast.data import KDDataset
 from kdfast.data.call_format import call_format
-from kdfast.data.template import load_template
+from kdfast.data.template import Template, load_template
 from kdfast.errors import ConfigError
 from kdfast.evaluate.left_out import LeftOut
 from kdfast.export.parity.records import ParityRecord, read_records
@@ -111,11 +111,15 @@ class Student:
         """What is compared; empty = nothing."""
         return [] if self.dataset is None else read_records(self.dataset)
 
+    @cached_property
+    def template(self) -> Template:
+        """Its own chat template."""
+        return load_template("tokenizer", self.directory, self.request.template_kwargs)
+
     @property
     def call_format(self) -> str | None:
         """The format in which its template writes calls; None = in none that kdfast reads."""
-        template = load_template("tokenizer", self.directory, self.request.template_kwargs)
-        return call_format(template.compile())
+        return call_format(self.template.compile())
 
     @property
     def tools(self) -> Sequence[Mapping[str, Any]] | None:

@@ -76,6 +76,7 @@ def verify_gguf(student: Student, file: Path, shipped: Shipped, display: Display
                     end_ids={*end_ids(student.directory), *dataset.turn_end_ids[-1:]},
                     max_tokens=request.answer_tokens,
                     template_kwargs=request.template_kwargs,
+                    server_reads_calls=not dataset.template.hides_tools,
                 )
                 calls = check_calls(
                     server,

@@ -174,8 +174,12 @@ def _reasons(path: Path, most: int = 5) -> list[str]:
 
 
 def _asked(config: Config, path: Path) -> set[str]:
-    """What the prompts of a file ask, with their tools, as text that can be compared; what is set aside is left out."""
-    return {_as_text(one.messages or one.prompt, one.tools) for one in read_prompts(path, config.data)}
+    """What the prompts of a file ask, with the tools that they show, as text; what is set aside is left out."""
+    shown = config.data.show_tools
+    return {
+        _as_text(one.messages or one.prompt, one.tools if shown else ())
+        for one in read_prompts(path, config.data)
+    }
 
 
 def _held_out(config: Config, rows: KDDataset) -> set[str]:
@@ -192,7 +196,11 @@ def _held_out(config: Config, rows: KDDataset) -> set[str]:
             threads=config.data.threads,
         )
         found |= {
-            _as_text(one.get("messages") or one.get("prompt"), one.get("tools") or ()) for one in records
+            _as_text(
+                one.get("messages") or one.get("prompt"),
+                (one.get("tools") if config.data.show_tools else None) or (),
+            )
+            for one in records
         }
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -15,6 +16,9 @@ from kdfast.recipes.preflight.looking.token_agreement import template_is_saved, 
 Rows = list[dict[str, Any]]
 _RENDER = "look at the rendered rows (kdfast data inspect), and take a template that ends its turns"
 _ANSWERS = ("teacher_text", "teacher_message", "truth_text", "truth_message")
+_SCHEMA = re.compile(r'"(?:properties"\s*:|type"\s*:\s*"object")')
+_FEWEST_WORDS = 3
+"""A description of fewer words may be in a question by chance."""
 
 
 def texts_come_back(reader: Reader, sample: Sample) -> Finding:
@@ -64,7 +68,9 @@ def template_renders(reader: Reader, sample_rows: KDDataset, sampled: Rows) -> F
 
 
 def template_uses_the_tools(sample_rows: KDDataset, sampled: Rows) -> Finding:
-    """The name of each tool is in the rendered prompt."""
+    """The name of each tool is in the rendered prompt; where tools are baked in, no tool's definition is."""
+    if sample_rows.template.hides_tools:
+        return _tools_are_hidden(sample_rows, sampled)
     records, with_tools = raw_records(sample_rows), 0
     for answer in sampled_answers(sample_rows, sampled):
         names = [str(tool.get("name")) for tool in answer.tools]
@@ -82,6 +88,31 @@ def template_uses_the_tools(sample_rows: KDDataset, sampled: Rows) -> Finding:
     if not with_tools:
         return skipped("no sampled record has tools")
     return passed(f"{with_tools} of {len(sampled)} rows have tools, and their prompts show each of them")
+
+
+def _tools_are_hidden(sample_rows: KDDataset, sampled: Rows) -> Finding:
+    """No prompt shows a tool's definition. Its name alone is none: an earlier call has it, and so may the question."""
+    with_tools, told = 0, "they are baked in (data.show_tools: false)"
+    for answer in sampled_answers(sample_rows, sampled):
+        with_tools += bool(answer.tools)
+        shown = [str(tool.get("name")) for tool in answer.tools if _defines(answer.prompt, tool)]
+        if shown:
+            return failed(
+                f"{answer.where}: the prompt shows the tools {some(shown)}, and {told}",
+                "take the tools out of the record's messages, or set data.show_tools to true",
+            )
+    if not with_tools:
+        return skipped("no sampled record has tools")
+    return passed(f"{with_tools} of {len(sampled)} rows have tools, and no prompt shows one: {told}")
+
+
+def _defines(text: str, tool: Mapping[str, Any]) -> bool:
+    """Whether a text holds a tool's definition: its name, beside its description or a schema of parameters."""
+    name, description = str(tool.get("name")), str(tool.get("description") or "")
+    if not re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text):
+        return False
+    described = len(description.split()) >= _FEWEST_WORDS and description in text
+    return described or (f'"{name}"' in text and _SCHEMA.search(text) is not None)
 
 
 def control_tokens_stay_text(
@@ -226,7 +257,7 @@ CHECKS = (
     ),
     Check(
         name="tokens.template_uses_the_tools",
-        proves="The model sees every tool that it may call.",
+        proves="The model sees every tool that it may call, or none where they are baked in.",
         look=template_uses_the_tools,
     ),
     Check(

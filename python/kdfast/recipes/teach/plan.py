@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from kdfast.config import Config
@@ -122,7 +124,7 @@ def _requests(
 ) -> Iterator[Asked]:
     """The requests, in the order of sending; notes in `left_out` what cannot be sent."""
     template, of_api = template_hash(reader.template), asks_api(config)
-    build = _api_builder(config, price, template) if of_api else _local_builder(config, rows, template)
+    build = _api_builder(config, price, reader) if of_api else _local_builder(config, rows, template)
     before: Sequence[int] = ()
     for index in sending_order(rows.prompts, config.teacher.seed):
         prompt = rows.prompts[index]
@@ -144,12 +146,19 @@ Build = Callable[[Prompt, int, Sequence[int], str], Asked]
 """Makes the request for a prompt, a sample, and the prompt's tokens and their text."""
 
 
-def _api_builder(config: Config, price: Price, template: str) -> Build:
-    settings = RequestSettings.of(config, template=template)
+def _api_builder(config: Config, price: Price, reader: Reader) -> Build:
+    settings = RequestSettings.of(config, template=template_hash(reader.template))
     renders = config.api.endpoint == "completions"
+
+    @cache
+    def tokens_of(tools: str) -> int:
+        return len(reader.tokenizer.encode(tools))
 
     def build(prompt: Prompt, sample: int, ids: Sequence[int], text: str) -> Asked:
         request, names = request_of(prompt, sample, settings, text=text if renders else None)
+        # A template with baked-in tools shows none, but the server gets them, and counts them.
+        sent = request.body.get("tools") if reader.template.hides_tools and not renders else None
+        unseen = tokens_of(json.dumps(sent, ensure_ascii=False)) if sent else 0
         # Where nothing costs anything, a request may have no limit.
         most = 0 if price == FREE else worst_output_tokens(request, settings)
         worst = worst_case_micro(price, worst_input_tokens(request), most, config.api.max_reasoning_tokens)
@@ -157,7 +166,7 @@ def _api_builder(config: Config, price: Price, template: str) -> Build:
             prompt=prompt,
             request=request,
             names=names,
-            input_tokens=len(ids),
+            input_tokens=len(ids) + unseen,
             output_tokens=most,
             worst_micro=worst,
             thinking=thinking_after(text) if renders else "closed",

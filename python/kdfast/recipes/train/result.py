@@ -15,7 +15,7 @@ class TrainResult:
     """How a run ended.
 
     Attributes:
-        exit_code: that of `kdfast train`: 0 done; 3 too few valid calls (`train.min_valid_calls_fraction`),
+        exit_code: that of `kdfast train`: 0 done; 3 too few right or too many false calls (limits of `train`),
             a failed gate (`train.fail_on_gate`) or quantisation that was given up (`quant.fail_on_unstable`); 130
             stopped and resumable.
         step: optimiser updates done.

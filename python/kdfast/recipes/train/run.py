@@ -46,7 +46,7 @@ from kdfast.recipes.train.speed import SpeedProbe
 from kdfast.recipes.train.step import Runner, StudentLoss
 from kdfast.recipes.train.summary import print_evaluation, print_losses, print_paths
 from kdfast.recipes.train.trial_save import try_saving
-from kdfast.recipes.train.verdict import judge_gates, judge_qat, judge_valid_calls
+from kdfast.recipes.train.verdict import judge_calls, judge_gates, judge_qat
 from kdfast.runs.checkpoint import Checkpoints, load_checkpoint, read_state, read_tensors
 from kdfast.runs.claim import Claim
 from kdfast.runs.csv_files import write_metrics_csv
@@ -196,7 +196,7 @@ class Run:
             print_evaluation(console, before, after)
         code = self._judge_gates(after, step)
         print_paths(console, self.folder, self.progress, step)
-        code = judge_valid_calls(config, after, console) or code
+        code = judge_calls(config, after, console) or code
         code = judge_qat(config, shipped, console) or code
         return self._result(code, student_step=step, evaluation=after, shipped=shipped)
 

@@ -13,29 +13,44 @@ from kdfast.exit_codes import DONE, GATE_FAILED
 from kdfast.recipes.train.gates import FinalGates
 from kdfast.recipes.train.qat.shipping import Shipped
 
+_AT_LEAST = (
+    ("schema_valid", "min_valid_calls_fraction", "a valid call"),
+    ("exact_match", "min_exact_calls_fraction", "the right call"),
+)
+"""Share of an evaluation, the key of its smallest value, and what is counted, in words."""
 
-def judge_valid_calls(config: Config, evaluation: Mapping[str, Any] | None, console: Console) -> int:
-    """Compares the share of valid calls with `train.min_valid_calls_fraction`.
+
+def judge_calls(config: Config, evaluation: Mapping[str, Any] | None, console: Console) -> int:
+    """Compares the shares of valid, exact and false calls with the limits that `train` sets.
 
     Args:
         config: the run's config.
         evaluation: by generation, after training; None = there was none.
-        console: where a failure is explained.
+        console: where each failure is explained.
 
     Returns:
-        The exit code: 0, or 3 when the share is too small.
+        The exit code: 0, or 3 when a share is beyond its limit.
     """
-    wanted = config.train.min_valid_calls_fraction
-    if not wanted or evaluation is None:
+    if evaluation is None:
         return DONE
-    share = evaluation["table"]["schema_valid"]["fraction"]
-    if share >= wanted:
-        return DONE
-    console.print(
-        f"[bold red]failed[/bold red]: {share:.0%} of the held-out tool prompts got a valid call, "
-        f"train.min_valid_calls_fraction asks for {wanted:.0%}; train longer or on more data"
-    )
-    return GATE_FAILED
+    table, limits = evaluation["table"], config.train
+    failures = []
+    for share, key, what in _AT_LEAST:
+        wanted = getattr(limits, key)
+        if wanted and table[share]["fraction"] < wanted:
+            failures.append(
+                f"{table[share]['fraction']:.0%} of the held-out tool prompts got {what}, "
+                f"train.{key} asks for {wanted:.0%}; train longer or on more data"
+            )
+    most = limits.max_false_calls_fraction
+    if most < 1 and table["false_calls"]["fraction"] > most:
+        failures.append(
+            f"{table['false_calls']['fraction']:.0%} of the held-out prompts that no tool fits got a call, "
+            f"train.max_false_calls_fraction allows {most:.0%}; add records that need no call"
+        )
+    for failure in failures:
+        console.print(f"[bold red]failed[/bold red]: {failure}", soft_wrap=True)
+    return GATE_FAILED if failures else DONE
 
 
 def judge_qat(config: Config, shipped: Shipped | None, console: Console) -> int:

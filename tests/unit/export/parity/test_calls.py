@@ -15,7 +15,7 @@ from tiny_store import TOOLS, call, message, user, write_records
 
 from kdfast.data import KDDataset
 from kdfast.errors import DataError
-from kdfast.export.parity.calls import Answering, check_calls, choose, is_constrained, same_calls
+from kdfast.export.parity.calls import Answering, check_calls, choose, is_constrained
 from kdfast.export.parity.forced import parse_answer
 from kdfast.export.parity.records import ParityRecord, read_records
 from kdfast.llama_cpp import LlamaCppModel, serve
@@ -273,20 +273,3 @@ def test_without_a_record_that_can_be_asked_nothing_is_measured():
     )
     assert found.status == "not_measured"
     assert "messages without special tokens" in found.reason
-
-
-@pytest.mark.parametrize(
-    ("ours", "theirs", "same"),
-    [
-        ([("f", '{"a": 1, "b": 2}')], [("f", '{"b":2.0,"a":1}')], True),
-        ([("f", "{}")], [("g", "{}")], False),
-        ([("f", "{}"), ("g", "{}")], [("g", "{}"), ("f", "{}")], False),
-        ([("f", '{"a": "1"}')], [("f", '{"a": 1}')], False),
-        ([("f", '{"a": false}')], [("f", '{"a": 0}')], False),
-        ([("f", '{"a": "\\u00e9"}')], [("f", '{"a": "é"}')], True),
-        ([("f", "{}")], [("f", "{")], False),
-        ([], [], True),
-    ],
-)
-def test_calls_are_equal_as_json_values(ours, theirs, same):
-    assert same_calls(tuple(ours), tuple(theirs)) is same

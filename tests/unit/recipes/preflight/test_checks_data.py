@@ -262,3 +262,26 @@ def test_a_small_run_that_cannot_be_made_is_its_fault_alone() -> None:
     found = look_once(find("data.sample_is_drawn"), objects)[0]
     assert (found.status, found.remedy) == ("fail", "check the path: none")
     assert look_once(find("batch.shapes"), objects)[0].status == "skip"
+
+
+def test_tools_count_for_a_prompt_only_where_it_shows_them(tmp_path: Path) -> None:
+    """The same questions about a tool of another name, asked of a teacher or answered."""
+    config, sample = (clean().get(name) for name in ("config", "sample"))
+    other = copy.deepcopy([tiny_run.record(number) for number in range(3, 30, 4)])
+    asked = copy.deepcopy(other)
+    for record in other:
+        record["tools"][0]["function"]["name"] = "get_climate"
+    prompts = write(
+        tmp_path / "prompts.jsonl", [{key: one[key] for key in ("messages", "tools")} for one in asked]
+    )
+    for shown, status in ((True, "pass"), (False, "fail")):
+        data = replace(config.data, show_tools=shown)
+        folder = tmp_path / str(shown)
+        rows = rows_of(folder, asked, show_tools=shown)
+        held = rows_of(folder, other, "validation.jsonl", show_tools=shown)
+        found = held_out_prompts_are_new(replace(config, data=data), sample, rows, held)
+        assert found.status == status, found
+        teacher = replace(config.teacher, prompts=prompts, out=tmp_path / "out.jsonl")
+        asking = replace(config, teacher=teacher, data=data)
+        found = held_out_prompts_are_new(asking, replace(sample, asked=True), rows, held)
+        assert found.status == status, found

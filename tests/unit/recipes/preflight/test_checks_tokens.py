@@ -13,7 +13,7 @@ import pytest
 import tiny
 import tiny_models
 import tiny_run
-from preflight_objects import assert_only_fails, clean, look, objects_of, write_project
+from preflight_objects import assert_only_fails, clean, failing, look, objects_of, write_project
 from preflight_rows import any_row, break_row, changed, rows_of, with_config
 
 from kdfast.data.token_rows import Reader
@@ -300,3 +300,77 @@ def test_a_turn_end_that_also_pads_is_learned(tmp_path: Path) -> None:
     reader = reader_with(tmp_path, settings={"pad_token": "<|im_end|>"})
     finding = named_tokens_exist(reader, clean().get("sample_rows"), clean().get("sampled"))
     assert (finding.status, "also ends a turn" in finding.text) == ("pass", True)
+
+
+def hidden_rows(folder: Path, *records: Json) -> tuple[Any, list[Json]]:
+    """The rows of records, with `data.show_tools: false`."""
+    rows = rows_of(folder, list(records), show_tools=False)
+    return rows, [rows.store.row(index) for index in rows.rows.tolist()]
+
+
+def told(text: str, role: str = "system") -> Json:
+    """A record in which one more message says this."""
+    one = tiny_run.record(1)
+    return one | {"messages": [{"role": role, "content": text}, *one["messages"]]}
+
+
+def test_tools_that_are_baked_in_are_not_shown(tmp_path: Path) -> None:
+    finding = template_uses_the_tools(*hidden_rows(tmp_path, tiny_run.record(1), tiny_run.record(3)))
+    assert (finding.status, finding.text) == (
+        "pass",
+        "2 of 2 rows have tools, and no prompt shows one: they are baked in (data.show_tools: false)",
+    )
+    without = {key: value for key, value in tiny_run.record(3).items() if key != "tools"}
+    assert template_uses_the_tools(*hidden_rows(tmp_path / "more", without)).status == "skip"
+
+
+DEFINITION = tiny_run.TOOL["function"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps([tiny_run.TOOL]),
+        f"You may call:\n{json.dumps({**DEFINITION, 'description': ''}, indent=1)}",
+        f"def get_weather(city: str): {DEFINITION['description']}",
+    ],
+    ids=["JSON", "without a description", "Python"],
+)
+@pytest.mark.parametrize("role", ["system", "user"])
+def test_a_message_that_defines_a_tool_that_is_baked_in_is_caught(
+    tmp_path: Path, text: str, role: str
+) -> None:
+    rows, sampled = hidden_rows(tmp_path, tiny_run.record(3), told(text, role))
+    finding = template_uses_the_tools(rows, sampled)
+    assert finding.status == "fail"
+    assert finding.text.startswith(
+        "train.jsonl:2: the prompt shows the tools get_weather, and they are baked in"
+    )
+    assert "data.show_tools" in finding.remedy
+
+
+def test_a_name_alone_is_no_definition(tmp_path: Path) -> None:
+    """An earlier call has it, in the form of Llama 3 too, and a question may."""
+    call = tiny_run.record(1)["truth_message"]
+    one = tiny_run.record(2)
+    result = {"role": "tool", "content": '{"type": "rain"}'}
+    earlier = one | {"messages": [*tiny_run.record(1)["messages"], call, result, *one["messages"]]}
+    rows, sampled = hidden_rows(
+        tmp_path,
+        earlier,
+        told('What is "get_weather"?', "user"),
+        told('{"name": "get_weather", "parameters": {"city": "Rome", "type": "now"}}'),
+        told("Weather of a city."),
+    )
+    assert '"get_weather"' in rows.tokenizer.decode(rows.store.prompt_ids(0).tolist())
+    finding = template_uses_the_tools(rows, sampled)
+    assert finding.status == "pass", finding
+
+
+def test_a_project_whose_tools_are_baked_in_is_clean(tmp_path: Path) -> None:
+    """All objects are made of such a project, as for a user."""
+    project = write_project(tmp_path / "project")
+    objects = objects_of(replace(project, data=replace(project.data, show_tools=False)), tmp_path / "work")
+    assert failing(objects) == []
+    assert "no prompt shows one" in look("tokens.template_uses_the_tools", objects).text
+    assert look("tokens.template_is_saved", objects).status == "pass"
