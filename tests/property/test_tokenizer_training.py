@@ -25,16 +25,21 @@ PIECES = (
     "客",
     "😀",
     '{"',
+    '<tool_call>\n{"name": "',
+    '", "arguments": ',
+    "}\n</tool_call>",
 )
 TEXTS = st.one_of(st.text(max_size=60), st.lists(st.sampled_from(PIECES), max_size=20).map("".join))
 
 
-@pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[_rust.Tokenizer, Tokenizer]:
+@pytest.fixture(scope="module", params=[False, True], ids=["plain", "call frames"])
+def both(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[_rust.Tokenizer, Tokenizer]:
     folder: Path = tmp_path_factory.mktemp("made")
     file = write_lines(folder / "train.jsonl", [answered(number) for number in range(60)])
     out = folder / "out"
-    train_tokenizer([file], out, size=400, template="hermes", show_tools=True, overwrite=False)
+    train_tokenizer([file], out, size=400, template="hermes", show_tools=True, call_frames=request.param)
     return _rust.Tokenizer.from_file(out), Tokenizer.from_file(str(out / "tokenizer.json"))
 
 

@@ -138,14 +138,15 @@ def smart_home(source: Path, out: Path, **options: Any) -> None:
       pip download --no-deps home-assistant-intents
       kdfast data import smart_home home_assistant_intents-*.whl --out data
 
-    The home is closed: its rooms, devices and lists are those of one YAML file, and other names are refused. The files
-    are train.jsonl (plentiful truth), labels.jsonl (few), prompts.jsonl (without answers, for a teacher to write),
+    The home is closed: its rooms, devices and lists are those of one YAML file, and other names are refused. The
+    files are train.jsonl (plentiful truth), labels.jsonl (few), prompts.jsonl (without answers, for a teacher),
     validation.jsonl (to choose settings by), test.jsonl (to report) and tools.json. No sentence is in two of
     them; metadata.slice says what training has not seen. The same source, options and seed give the same bytes. The
     templates were written by people, but nobody was recorded saying them.
 
     \b
-    Exit codes: 0 imported; 1 the machine failed or a bug; 2 no such package, language or home, or too few sentences.
+    Exit codes: 0 imported; 1 the machine failed or a bug; 2 no such package, language or home, or too few
+    sentences.
     """
     from kdfast.display import Display
     from kdfast.importers.smart_home.importer import Options, import_smart_home, row_count

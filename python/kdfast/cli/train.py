@@ -46,9 +46,9 @@ def train(config_file: Path, overrides: tuple[str, ...], resume: bool, preflight
 
     \b
     Exit codes: 0 trained; 1 the machine failed (disk full, no permission) or a bug; 2 bad config or
-    data; 3 too few right or too many false calls (train.min_valid_calls_fraction ...), a failed gate (train.fail_on_gate) or an
-    export that differs from the student (export.verify); 4 the preflight failed; 5 teacher.model is no
-    model; 130 stopped, resumable.
+    data; 3 too few right or too many false calls (limits of section train), a failed gate
+    (train.fail_on_gate) or an export that differs from the student (export.verify); 4 the preflight
+    failed; 5 teacher.model is no model; 130 stopped, resumable.
     """
     config = load_config(config_file, overrides)
     look_before_training(config)

@@ -68,7 +68,7 @@ def control_tokens(
 
     Args:
         template: the template; the named tokens that it brings along are not used.
-        call_frames: make one mark of each text that the template writes around the name and the arguments of every call.
+        call_frames: make one mark of each text that the template writes around the name and the arguments of a call.
         name: the option that named it, for messages.
 
     Raises:

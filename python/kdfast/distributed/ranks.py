@@ -75,8 +75,8 @@ class Ranks:
     def leave(self) -> None:
         """Ends the process group."""
         if self.world > 1:
-            # A DDP model that is freed later must not be the group's last owner: holding Python's lock, it would wait for
-            # the group's threads, and these for Python's lock.
+            # A DDP model that is freed later must not be the group's last owner: holding Python's lock, it would wait
+            # for the group's threads, and these for Python's lock.
             _LEFT.append(dist.group.WORLD)
             dist.destroy_process_group()
 

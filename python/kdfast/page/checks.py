@@ -19,8 +19,8 @@ Answer = Literal["good", "look", "bad", "unknown"]
 RISEN = 0.02
 """If the final held-out loss is more than this share above the lowest one, it is worth a look."""
 FEW_FALSE_CALLS = 0.05
-"""A false-call rate above this is worth a look, unless the config sets a limit; so is a share of prompts without a first
-action, or of cut answers."""
+"""A false-call rate above this is worth a look, unless the config sets a limit; so is a share of prompts without a
+first action, or of cut answers."""
 
 
 @dataclass(frozen=True, kw_only=True)

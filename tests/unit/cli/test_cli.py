@@ -13,7 +13,7 @@ from commands import run_command, run_process
 from kdfast.cli import kdfast, main, train_main
 
 CONFIGS = Path(__file__).parents[3] / "configs"
-QUICKSTART = str(CONFIGS / "quickstart.yaml")
+QUICKSTART = str(CONFIGS / "quickstart_llm.yaml")
 
 
 def commands(group=kdfast, path=()):
@@ -37,6 +37,7 @@ def test_the_commands_that_exist():
         "data audit",
         "data export",
         "data import bfcl",
+        "data import smart_home",
         "data inspect",
         "data prepare",
         "data split",

@@ -73,3 +73,24 @@ def test_templates_that_cannot_be_used() -> None:
         control_tokens(Template("<|im_start|><|im_end|>"))
     with pytest.raises(DataError, match="no"):
         control_tokens(Template("{{ raise_exception('no') }}"))
+
+
+def test_frames_are_what_is_around_every_call(tmp_path: Path) -> None:
+    found = control_tokens(load_template("hermes", tmp_path, show_tools=False), call_frames=True)
+    assert found.marks[:3] == ('<tool_call>\n{"name": "', '", "arguments": ', "}\n</tool_call>")
+    assert set(CALLS) <= set(found.marks[3:])
+    assert found.special == ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+
+
+def test_a_frame_holds_no_control_token() -> None:
+    """A control token inside is one already: what is left of the frame is the text beside it."""
+    call = '[TOOL_CALLS]{"name": "{{ c.function.name }}", "arguments": {{ c.function.arguments | tojson }}}'
+    turn = "[INST]{{ m.content }}{% for c in m.tool_calls or [] %}" + call + "{% endfor %}</s>"
+    found = control_tokens(Template("{% for m in messages %}" + turn + "{% endfor %}"), call_frames=True)
+    assert "[TOOL_CALLS]" in found.special
+    assert found.marks == ('{"name": "', '", "arguments": ')
+
+
+def test_a_template_without_calls_has_no_frames() -> None:
+    with pytest.raises(ConfigError, match="writes no call with its name before its arguments.*--call-frames"):
+        control_tokens(Template(CHATML), call_frames=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,9 @@ from typing import Any
 from kdfast.importers.smart_home.grammar import AFTER_OPTIONAL, BARE, END, Draw
 from kdfast.importers.smart_home.pools import Pool
 from kdfast.importers.smart_home.templates import Template
+
+_DOUBLED = re.compile(r"(\w{4,})[ -]?\1\b", re.IGNORECASE)
+"""One word twice: a template's "[lights]" after the name "fairy lights", German "[Geschoss]" after "Erdgeschoss"."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,9 @@ class Sentence:
 def expand(
     template: Template, rng: random.Random, most_numbers: int, other: Mapping[str, Pool] | None = None
 ) -> Sentence | None:
-    """A random sentence of a template; None if it has too many numbers, or an optional part left out what is needed.
+    """A random sentence of a template; None if it is of no use.
+
+    It has too many numbers, an optional part left out what is needed, or a name and its template say one word twice.
 
     Args:
         template: the template.
@@ -63,6 +69,8 @@ def expand(
     draw = Draw(rng, lambda source: pools[source].draw(rng))
     marked = " ".join(template.node.say(draw).split())
     text, places = _unmark(marked)
+    if _DOUBLED.search(text):
+        return None
     spans = tuple(
         Span(start, end, one.slot, one.source, one.value, bare)
         for one, (start, end, bare) in zip(draw.fillings, places, strict=True)

@@ -120,7 +120,7 @@ def import_smart_home(
     for rows in built.files.values():
         check_calls(rows, made)
     paths = _write(out, built, made, options)
-    return summary(paths, built, templates.calls, templates.left_out, _notes(options))
+    return summary(paths, built, templates.calls, templates.left_out, _notes(options, lists.left_out))
 
 
 def row_count(options: Options) -> int:
@@ -163,10 +163,12 @@ def _write(out: Path, built: Built, made: dict[str, dict[str, Any]], options: Op
     return write_files(Path(out), {**files, "tools.json": iter([to_line(list(made.values()))])})
 
 
-def _notes(options: Options) -> list[str]:
+def _notes(options: Options, values_left_out: int) -> list[str]:
     notes = [_NOTE]
     if options.bfcl is None:
         notes.append("no rows of the kind 'irrelevant': give BFCL's wheel by --bfcl to have them")
     elif options.language != "en":
         notes.append("the rows of the kind 'irrelevant' are English: BFCL's questions are")
+    if values_left_out:
+        notes.append(f"left out: {values_left_out} values of lists that mean several arguments at once")
     return notes

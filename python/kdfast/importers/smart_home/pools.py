@@ -114,9 +114,13 @@ class Lists:
         package: the language's templates.
         home: the home.
         grammar: parses what is said for a value.
+
+    Attributes:
+        left_out: how many of the package's values mean several arguments at once; a tool's slot takes one.
     """
 
     def __init__(self, package: Package, home: Home, grammar: Grammar) -> None:
+        self.left_out = 0
         self._home = home
         self._pools: dict[str, Pool] = {"area": Texts(home.areas), "floor": Texts(home.floors)}
         words = number_words(package.language)
@@ -126,9 +130,11 @@ class Lists:
                 family = name if name in usual else family_of(name, definition["range"])
                 self._pools[name] = Speaker(span, family, home.numbers, words, package.language)
             elif "values" in definition:
-                self._pools[name] = Values(
-                    [(grammar.parse(one["in"]), one["out"]) for one in definition["values"]]
-                )
+                values = [(grammar.parse(one["in"]), one["out"]) for one in definition["values"]]
+                single = [(node, out) for node, out in values if isinstance(out, (str, int, float))]
+                self.left_out += len(values) - len(single)
+                if single:
+                    self._pools[name] = Values(single)
             elif name in home.values:
                 self._pools[name] = Texts(home.values[name])
         self.commands = Commands()
@@ -184,6 +190,7 @@ def number_words(language: str) -> Callable[[int], str] | None:
 
     try:
         engine = get_rbnf_engine(language)
+        engine.format_number(1)  # of Norwegian Bokmål, the engine has a file without rules
     except ValueError:
         return None
     known: dict[int, str] = {}

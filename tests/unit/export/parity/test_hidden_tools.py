@@ -1,4 +1,4 @@
-"""A student whose tools are baked in, on llama.cpp's real server: no tools are sent, and no calls asked of its parser."""
+"""A student with baked-in tools on llama.cpp's real server: no tools are sent, and no calls asked of its parser."""
 
 from collections.abc import Iterator
 from importlib import resources

@@ -92,3 +92,21 @@ def test_polite_words_come_in_their_share():
     assert set(texts) == {"stop", "please stop", "stop, thanks", "please stop, thanks"}
     assert 0.27 < sum(text.startswith("please") for text in texts) / 2000 < 0.33
     assert 0.08 < sum(text.endswith("thanks") for text in texts) / 2000 < 0.12
+
+
+def test_some_polite_words_go_only_before_a_verb():
+    words = Polite(
+        before=("hey, ",),
+        before_verbs=("could you ",),
+        verbs=frozenset({"turn"}),
+        after=(),
+        before_share=1.0,
+        after_share=0.0,
+    )
+    rng = random.Random(0)
+    assert {polite("turn it on", rng, words) for _ in range(50)} == {
+        "hey, turn it on",
+        "could you turn it on",
+    }
+    assert {polite("what time is it", rng, words) for _ in range(50)} == {"hey, what time is it"}
+    assert {polite("turning tables", rng, words) for _ in range(50)} == {"hey, turning tables"}

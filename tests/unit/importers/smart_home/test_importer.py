@@ -8,6 +8,7 @@ import zipfile
 from collections import Counter
 from pathlib import Path
 
+import home_assistant_intents
 import pytest
 from commands import run_command
 from hassil_twin import Recognizer
@@ -18,7 +19,7 @@ from kdfast import ToolSchema, find_tool_calls
 from kdfast.errors import DataError
 from kdfast.importers.smart_home.importer import Options, import_smart_home, row_count
 
-WHEELS = sorted((Path(__file__).parents[4] / ".cache" / "wheels").glob("home_assistant_intents-*.whl"))
+PACKAGE = Path(home_assistant_intents.__file__).parents[1]
 FILES = ("train", "labels", "prompts", "validation", "test")
 SMALL = {"rows": 300, "labels": 20, "prompts": 60, "validation_rows": 30, "test_rows": 40, "home": HOME}
 
@@ -186,6 +187,17 @@ def test_free_text_that_the_home_lacks_or_has_too_much_of_is_named(wheel, tmp_pa
             import_smart_home(wheel, tmp_path / "out", Options(home=home))
 
 
+def test_a_value_that_means_several_arguments_is_left_out_and_said(tmp_path):
+    data = language()
+    data["lists"]["color"]["values"].append({"in": "purple", "out": ["red", "blue"]})
+    wheel = write_wheel(tmp_path / "w.whl", data=data)
+    notes = import_smart_home(wheel, tmp_path / "out", Options(**SMALL)).notes
+    assert "left out: 1 values of lists that mean several arguments at once" in notes
+    assert not any(
+        "purple" in record["messages"][0]["content"] for record in records(tmp_path / "out", "train")
+    )
+
+
 def test_without_hassil_the_remedy_is_said(wheel, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "hassil", None)
     with pytest.raises(DataError, match=r"pip install 'kdfast\[smart-home\]'"):
@@ -230,13 +242,12 @@ def test_what_is_wrong_is_said_in_one_line_with_exit_code_2(wheel, tmp_path, arg
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not WHEELS, reason="the wheel of home-assistant-intents is not in .cache/wheels")
 @pytest.mark.parametrize("language", ["en", "de"])
 def test_the_real_package_from_end_to_end(tmp_path, language):
     options = Options(
         rows=3000, labels=50, prompts=300, validation_rows=150, test_rows=200, language=language
     )
-    summary = import_smart_home(WHEELS[-1], tmp_path, options)
+    summary = import_smart_home(PACKAGE, tmp_path, options)
     assert summary.tools == 40
     assert [sum(summary.categories[name].values()) for name in FILES] == [3000, 50, 300, 150, 200]
     assert summary.slices["test"]["held_out_template"] == summary.slices["test"]["held_out_sentence"] == 80
@@ -251,10 +262,9 @@ def test_the_real_package_from_end_to_end(tmp_path, language):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not WHEELS, reason="the wheel of home-assistant-intents is not in .cache/wheels")
 @pytest.mark.parametrize(("language", "floor"), [("en", 0.9), ("de", 0.85)])
 def test_hassil_finds_the_calls_of_the_real_templates(language, floor):
-    own = parts(WHEELS[-1], home=None, language=language)
+    own = parts(PACKAGE, home=None, language=language)
     twin = Recognizer(own)
     rng, alone, compared = random.Random(0), 0, 0
     while compared < 200:

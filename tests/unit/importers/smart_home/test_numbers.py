@@ -40,6 +40,7 @@ def test_words_are_those_of_the_language(language, text):
 
 def test_a_language_without_number_words_has_digits():
     assert number_words("xx") is None
+    assert number_words("nb") is None  # its file has no rules
     own = Speaker(
         Range(3, 3), "timer", Numbers(usual={}, usual_share=1, in_words_share=1, most=1), None, "xx"
     )

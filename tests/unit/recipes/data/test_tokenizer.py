@@ -272,3 +272,30 @@ def test_an_output_that_is_there(records: Path, tmp_path: Path) -> None:
     assert refused.returncode == 2
     assert "would delete them (model.safetensors)" in refused.stderr
     assert (out / "model.safetensors").exists()
+
+
+def test_call_frames_make_calls_short_and_spans_stay_right(records: Path, tmp_path: Path) -> None:
+    """A frame is one token, and the name and the arguments begin and end where they did."""
+    found = {}
+    for name, more in (("plain", ()), ("frames", ("--call-frames",))):
+        out = tmp_path / name
+        done = make(records, "--vocab", str(SIZE), "--out", out, "--hide-tools", *more)
+        assert done.returncode == 0, done.stderr
+        dataset = KDDataset(records, out, 512, show_tools=False, cache=tmp_path / f"store of {name}")
+        rows = []
+        for number in range(len(dataset)):
+            row = dataset.store.row(int(dataset.rows[number]))
+            ids = row["ids"].tolist()
+            spans = {
+                key: [dataset.tokenizer.decode(ids[a:b]) for a, b in row["spans"][key].tolist()]
+                for key in ("tool_name", "tool_args", "tool_call")
+            }
+            rows.append((len(ids), spans))
+        found[name] = rows
+    for (plain, spans), (frames, same) in zip(found["plain"], found["frames"], strict=True):
+        assert same["tool_name"] == spans["tool_name"]
+        for exact, around in zip(same["tool_args"], spans["tool_args"], strict=True):
+            assert isinstance(json.loads(exact), dict)  # a frame ends where the arguments begin
+            assert exact in around
+        assert frames <= plain - 6 * len(spans["tool_call"])
+    assert any(spans["tool_name"] for _, spans in found["plain"])

@@ -1,4 +1,4 @@
-"""What a teacher is asked where tools are baked in: a local one reads the prompt of the student, a server gets tools."""
+"""What a teacher is asked where tools are baked in: a local one reads the student's prompt, a server gets tools."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ NUMBERS = range(4)
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     folder = tmp_path_factory.mktemp("job")
-    made = write_job(folder, kind="local", prompts=str(folder / "prompts.jsonl"), out=str(folder / "out.jsonl"))
+    made = write_job(
+        folder, kind="local", prompts=str(folder / "prompts.jsonl"), out=str(folder / "out.jsonl")
+    )
     lines = [{key: record(number)[key] for key in ("messages", "tools")} for number in NUMBERS]
     (folder / "prompts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return replace(made, data=replace(made.data, show_tools=False))
@@ -50,7 +52,9 @@ def test_a_local_teacher_reads_what_the_student_will(config: Config, tmp_path: P
 def test_a_server_is_sent_the_tools(config: Config) -> None:
     """It never learned them."""
     api = ApiConfig(base_url="http://127.0.0.1:8080/v1", model="m")
-    asking = replace(config, api=api, price=PriceConfig(free=True), teacher=replace(config.teacher, kind="api"))
+    asking = replace(
+        config, api=api, price=PriceConfig(free=True), teacher=replace(config.teacher, kind="api")
+    )
     made = plan(asking, files(asking))
     assert [one.prompt.line for one in sorted(made.asked, key=lambda one: one.prompt.line)] == [1, 2, 3, 4]
     for one in made.asked:
@@ -71,7 +75,9 @@ def test_answers_with_and_without_tools_in_the_prompt_are_kept_apart(config: Con
 def test_the_tools_that_a_server_is_sent_are_counted(config: Config) -> None:
     """Else the estimate of a job with many tools would be a fraction of its cost."""
     api = ApiConfig(base_url="http://127.0.0.1:8080/v1", model="m")
-    asking = replace(config, api=api, price=PriceConfig(free=True), teacher=replace(config.teacher, kind="api"))
+    asking = replace(
+        config, api=api, price=PriceConfig(free=True), teacher=replace(config.teacher, kind="api")
+    )
     tokenizer = Tokenizer.from_file(config.data.tokenizer)
     local = {one.prompt.line: one.input_tokens for one in plan(config, files(config)).asked}
     for one in plan(asking, files(asking)).asked:
