@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -67,7 +66,7 @@ class AnswerReader:
         if not prompt.tools:
             return None
         try:
-            return _compiled(json.dumps(list(prompt.tools)))
+            return _compiled(prompt.tools_text)
         except ValueError as error:  # SchemaError is one
             raise DataError(str(error), str(prompt.source), prompt.line) from None
 

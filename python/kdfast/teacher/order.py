@@ -121,7 +121,7 @@ def _shared(prompt: Prompt) -> str:
     """What a prompt's text begins with: its tools and system message."""
     first: Mapping[str, Any] = prompt.messages[0] if prompt.messages else {}
     system = first if first.get("role") in ("system", "developer") else None
-    return json.dumps([prompt.tools, system], sort_keys=True)
+    return prompt.tools_text + json.dumps(system, sort_keys=True)
 
 
 def _shares(sizes: Sequence[int], count: int) -> list[int]:

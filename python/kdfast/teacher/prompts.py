@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,15 @@ class Truth:
     message: Json | None = None
     text: str | None = None
     accepted: list[Json] | None = None
+
+
+class SharedTools(list[Json]):
+    """Tools that many prompts share."""
+
+    @cached_property
+    def text(self) -> str:
+        """Them as JSON."""
+        return json.dumps(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +71,11 @@ class Prompt:
     tool_choice: str | Json | None = None
     parallel_tool_calls: bool | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def tools_text(self) -> str:
+        """The tools as JSON; written once for all prompts of a file that have the same ones."""
+        return self.tools.text if isinstance(self.tools, SharedTools) else json.dumps(list(self.tools))
 
     def to_record(self) -> Json:
         """The record's own keys, as a line of a dataset has them; the answer is missing."""
@@ -107,7 +122,7 @@ def read_prompts(path: Path, data: DataConfig, rejected: dict[int, str] | None =
         threads=data.threads,
     )
     left_out = {line["line"]: line["reason"] for line in bad}
-    shared: dict[str, Sequence[Json]] = {}  # many prompts have the same tools: keep them once
+    shared: dict[str, SharedTools] = {}  # many prompts have the same tools: keep them once
     prompts: list[Prompt] = []
     for record in records:
         try:
@@ -136,14 +151,14 @@ def check_rejected(bad: int, total: int, path: Path, data: DataConfig) -> None:
         )
 
 
-def _prompt(path: Path, index: int, record: Mapping[str, Any], shared: dict[str, Sequence[Json]]) -> Prompt:
+def _prompt(path: Path, index: int, record: Mapping[str, Any], shared: dict[str, SharedTools]) -> Prompt:
     metadata = record["metadata"]
     truth = _truth(path, record)
     said = record.get("tool_should_be_used")
     if said is None and truth is not None:
         said = _calls(truth)
-    tools = record.get("tools") or ()
-    tools = shared.setdefault(json.dumps(tools), tools)
+    given = SharedTools(record.get("tools") or ())
+    tools = shared.setdefault(given.text, given)
     choice = metadata.get("tool_choice", _modern_choice(metadata.get("function_call")))
     parallel = metadata.get("parallel_tool_calls")
     if choice is not None and not _is_choice(choice, tools):

@@ -124,14 +124,15 @@ class _Candidates:
                 place = f"{one.prompt.source.name}:{one.prompt.line}"
                 record = {**one.prompt.to_record(), **reading.answer}
                 verdict, words = reading.verdict, reading.detail
-                if verdict.kind == ACCEPTED and _content(record) in seen:
+                content = _content(record, one.prompt.tools_text)
+                if verdict.kind == ACCEPTED and content in seen:
                     verdict, words = DUPLICATE, "the same prompt has the same answer already"
                 # Two prompts may share a request: the first one decides.
                 self.outcomes.setdefault(answer.id, _Outcome(answer.verdict, verdict))
                 if verdict.kind != ACCEPTED:
                     self._leave_out(verdict, place, words)
                     continue
-                seen.add(_content(record))
+                seen.add(content)
                 record["metadata"] = {
                     **one.prompt.metadata,
                     OWN_KEY: _origin(one, answer, reading) | {"template": self.template},
@@ -180,9 +181,10 @@ def template_hash(template: Template) -> str:
     return hashlib.sha256(template.source.encode()).hexdigest()
 
 
-def _content(record: dict[str, Any]) -> bytes:
+def _content(record: dict[str, Any], tools: str) -> bytes:
     """What makes two records the same: the last bits of log-probabilities do not."""
-    return hashlib.sha256(to_line({**record, "metadata": None, "teacher_topk": None}).encode()).digest()
+    text = to_line({**record, "tools": None, "metadata": None, "teacher_topk": None})
+    return hashlib.sha256(f"{text}\n{tools}".encode()).digest()
 
 
 def _origin(asked: Asked, answer: Answer, reading: Reading) -> dict[str, Any]:
