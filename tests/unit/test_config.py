@@ -366,8 +366,8 @@ def test_student_9b_gqa():
     assert config.kd == KDConfig()
 
 
-def test_quickstart():
-    config = load_config(CONFIGS / "quickstart.yaml")
+def test_the_quickstart_of_a_language_model():
+    config = load_config(CONFIGS / "quickstart_llm.yaml")
     assert config.data.shapes == (128, 256, 384, 512)
     assert (config.train.num_steps, config.train.batch_size) == (24, 8)
     assert (config.arch.init, config.arch.layers, config.arch.freeze_embeddings) == ("teacher", None, True)

@@ -50,6 +50,14 @@ template_kwargs = click.option(
     help="Variables that the chat template reads, a JSON object such as '{\"enable_thinking\": false}'.",
 )
 
+show_tools = click.option(
+    "--hide-tools",
+    "show_tools",
+    is_flag=True,
+    callback=lambda context, parameter, hidden: not hidden,  # noqa: ARG005 - click's signature
+    help="Prompts show no tools, as with data.show_tools: false in a config.",
+)
+
 tool_call_format = click.option(
     "--tool-call-format",
     type=click.Choice(CALL_FORMATS),

@@ -14,6 +14,7 @@ from kdfast.cli.arguments import (
     Shapes,
     config_file,
     overrides,
+    show_tools,
     template,
     template_kwargs,
     tokenizer,
@@ -47,6 +48,7 @@ data.add_command(import_group)
 @tokenizer
 @template
 @template_kwargs
+@show_tools
 @tool_call_format
 @click.option(
     "--shapes",
@@ -167,9 +169,7 @@ def split(file: Path, out: Path, fraction: float, by: str, seed: int) -> int | N
     show_default=True,
     help="The student's chat template: 'hermes' (kdfast's own) or a .jinja file.",
 )
-@click.option(
-    "--hide-tools", is_flag=True, help="Prompts show no tools, as with data.show_tools: false in a config."
-)
+@show_tools
 @click.option(
     "--call-frames",
     is_flag=True,
@@ -202,8 +202,7 @@ def train_tokenizer(files: tuple[Path, ...], out: Path, vocab: int, template: st
     check_named([*problems, ("--out", folder_problem(out))])
     from kdfast.recipes.data.tokenizer import train_tokenizer as train
 
-    show_tools = not options.pop("hide_tools")
-    train(files, out, size=vocab, template=template, show_tools=show_tools, **options)
+    train(files, out, size=vocab, template=template, **options)
 
 
 @data.command()
@@ -239,14 +238,8 @@ def audit(directory: Path) -> int | None:
 @tokenizer
 @template
 @template_kwargs
-def export(
-    file: Path,
-    format_: str,
-    out: Path,
-    tokenizer: Path,
-    template: str,
-    template_kwargs: dict[str, Any] | None,
-) -> int | None:
+@show_tools
+def export(file: Path, format_: str, out: Path, tokenizer: Path, template: str, **options: Any) -> int | None:
     """Write the rows of FILE, a JSONL file, for other tools: tokens, labels, masks and metadata.
 
     \b
@@ -265,6 +258,4 @@ def export(
     check_records(file)
     from kdfast.recipes import data as prepare
 
-    return prepare.export(
-        file, out, format=format_, tokenizer=tokenizer, template=template, template_kwargs=template_kwargs
-    )
+    return prepare.export(file, out, format=format_, tokenizer=tokenizer, template=template, **options)

@@ -173,6 +173,7 @@ class InspectRequest:
         tokenizer: tokenizer.json, or the directory that holds it.
         template: "auto", "hermes", "tokenizer" or a .jinja file.
         template_kwargs: variables that the template reads, by name; None = none.
+        show_tools: whether prompts show the tools, see `data.show_tools`.
         tool_call_format: the format of the calls, or "auto".
         shapes: padded lengths in tokens, ascending.
         line: the line whose record is the example; None = the first record's.
@@ -183,6 +184,7 @@ class InspectRequest:
     tokenizer: Path
     template: str = DataConfig.template
     template_kwargs: Mapping[str, Any] | None = None
+    show_tools: bool = DataConfig.show_tools
     tool_call_format: str = DataConfig.tool_call_format
     shapes: tuple[int, ...] = DataConfig.shapes
     line: int | None = None

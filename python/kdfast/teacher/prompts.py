@@ -122,7 +122,7 @@ def read_prompts(path: Path, data: DataConfig, rejected: dict[int, str] | None =
         threads=data.threads,
     )
     left_out = {line["line"]: line["reason"] for line in bad}
-    shared: dict[str, SharedTools] = {}  # many prompts have the same tools: keep them once
+    shared: dict[int, SharedTools] = {}  # by the object: records with the same tools share one
     prompts: list[Prompt] = []
     for record in records:
         try:
@@ -151,14 +151,16 @@ def check_rejected(bad: int, total: int, path: Path, data: DataConfig) -> None:
         )
 
 
-def _prompt(path: Path, index: int, record: Mapping[str, Any], shared: dict[str, SharedTools]) -> Prompt:
+def _prompt(path: Path, index: int, record: Mapping[str, Any], shared: dict[int, SharedTools]) -> Prompt:
     metadata = record["metadata"]
     truth = _truth(path, record)
     said = record.get("tool_should_be_used")
     if said is None and truth is not None:
         said = _calls(truth)
-    given = SharedTools(record.get("tools") or ())
-    tools = shared.setdefault(given.text, given)
+    given = record.get("tools")
+    if id(given) not in shared:
+        shared[id(given)] = SharedTools(given or ())
+    tools = shared[id(given)]
     choice = metadata.get("tool_choice", _modern_choice(metadata.get("function_call")))
     parallel = metadata.get("parallel_tool_calls")
     if choice is not None and not _is_choice(choice, tools):

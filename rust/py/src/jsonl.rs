@@ -1,5 +1,6 @@
 //! `kdfast._rust.read_jsonl`.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use kdfast_core::fields::{self, Lines, Record};
@@ -44,8 +45,9 @@ fn read_jsonl<'py>(
         Ok((records, rejected))
     })?;
     let good = PyList::empty(py);
+    let mut tools = HashMap::new();
     for record in &records {
-        good.append(record_dict(py, record)?)?;
+        good.append(record_dict(py, record, &mut tools)?)?;
     }
     let bad = PyList::empty(py);
     for line in &rejected {
@@ -71,8 +73,13 @@ pub fn on_error_named(name: &str) -> PyResult<OnError> {
     }
 }
 
-/// The fields that are present, JSON as Python objects.
-fn record_dict<'py>(py: Python<'py>, record: &Record) -> PyResult<Bound<'py, PyDict>> {
+/// The fields that are present, JSON as Python objects. Records with the same tools share one object: a device's tools
+/// are in every record, and parsed they take more memory than all the rest.
+fn record_dict<'py, 'text>(
+    py: Python<'py>,
+    record: &'text Record,
+    shared_tools: &mut HashMap<&'text str, Py<PyAny>>,
+) -> PyResult<Bound<'py, PyDict>> {
     let dict = PyDict::new(py);
     let texts = [
         ("prompt", &record.prompt),
@@ -82,7 +89,6 @@ fn record_dict<'py>(py: Python<'py>, record: &Record) -> PyResult<Bound<'py, PyD
     ];
     let json = [
         ("messages", &record.messages),
-        ("tools", &record.tools),
         ("teacher_message", &record.teacher_message),
         ("truth_message", &record.truth_message),
         ("validated_arguments", &record.validated_arguments),
@@ -93,6 +99,14 @@ fn record_dict<'py>(py: Python<'py>, record: &Record) -> PyResult<Bound<'py, PyD
     }
     for (name, text) in json {
         set(&dict, name, text.as_ref().map(|text| loads(py, text)).transpose()?)?;
+    }
+    if let Some(text) = &record.tools {
+        let tools = match shared_tools.get(text.as_str()) {
+            Some(tools) => tools.clone_ref(py),
+            None => loads(py, text)?,
+        };
+        dict.set_item("tools", &tools)?;
+        shared_tools.insert(text, tools);
     }
     set(&dict, "tool_should_be_used", record.tool_should_be_used)?;
     set(&dict, "teacher_prefix_ids", record.teacher_prefix_ids.as_ref())?;

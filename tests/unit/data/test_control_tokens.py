@@ -92,5 +92,7 @@ def test_a_frame_holds_no_control_token() -> None:
 
 
 def test_a_template_without_calls_has_no_frames() -> None:
-    with pytest.raises(ConfigError, match=r"writes no call with its name before its arguments.*--call-frames"):
+    with pytest.raises(
+        ConfigError, match=r"writes no call with its name before its arguments.*--call-frames"
+    ):
         control_tokens(Template(CHATML), call_frames=True)

@@ -7,8 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet
 import pytest
 from chat_templates import MACROS
+from commands import run_command
 from tiny import CHATML, write_tokenizer
 from tiny_run import TOOL, record
 from transformers import AutoTokenizer
@@ -226,3 +228,19 @@ def test_the_same_question_about_other_tools_is_the_same_prompt(tokenizer: Path)
         train = rows_of(tokenizer, [record(3), record(1)], show_tools=show_tools)
         part = rows_of(tokenizer, [changed], "part.jsonl", show_tools=show_tools)
         assert shared_prompts(train, part) == (count, 1)
+
+
+def test_inspect_and_export_hide_them(tokenizer: Path) -> None:
+    rows_of(tokenizer, [record(1)])
+    file, given = tokenizer.parent / "train.jsonl", ("--tokenizer", tokenizer, "--template", "hermes")
+    shown = run_command("data", "inspect", file, *given)
+    hidden = run_command("data", "inspect", file, *given, "--hide-tools")
+    assert (shown.returncode, hidden.returncode) == (0, 0), hidden.stderr
+    assert "You may call these functions" in shown.stdout
+    assert "You may call these functions" not in hidden.stdout
+    out = tokenizer.parent / "rows.parquet"
+    done = run_command("data", "export", file, *given, "--hide-tools", "--out", out)
+    assert done.returncode == 0, done.stderr
+    ids = pyarrow.parquet.read_table(out)["input_ids"][0].as_py()
+    rows = rows_of(tokenizer, [record(1)])
+    assert ids == rows.store.row(0)["ids"].tolist()

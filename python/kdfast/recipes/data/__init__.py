@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,14 +64,10 @@ def export(
     format: str,  # noqa: A002
     tokenizer: Path,
     template: str = DataConfig.template,
-    template_kwargs: Mapping[str, Any] | None = None,
+    **options: Any,
 ) -> int:
     """Writes the rows of a JSONL file as Parquet or as a `datasets` directory; see `kdfast.recipes.data.stores`."""
     from kdfast.recipes.data.stores import export as write
 
-    print(
-        write(
-            path, out, format=format, tokenizer=tokenizer, template=template, template_kwargs=template_kwargs
-        )
-    )
+    print(write(path, out, format=format, tokenizer=tokenizer, template=template, **options))
     return 0

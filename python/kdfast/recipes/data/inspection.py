@@ -51,6 +51,7 @@ def inspect(request: InspectRequest) -> None:
         shapes=request.shapes,
         template=request.template,
         template_kwargs=request.template_kwargs,
+        show_tools=request.show_tools,
         on_error="quarantine",
         max_rejected_fraction=1.0,
         invalid_calls="keep",

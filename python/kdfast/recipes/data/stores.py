@@ -25,6 +25,7 @@ def export(
     tokenizer: Path,
     template: str = DataConfig.template,
     template_kwargs: Mapping[str, Any] | None = None,
+    show_tools: bool = DataConfig.show_tools,
 ) -> str:
     """Writes the whole rows of a JSONL file: ids, spans and metadata, as the token store holds them.
 
@@ -35,6 +36,7 @@ def export(
         tokenizer: tokenizer.json, or the directory that holds it.
         template: "hermes", "tokenizer" or a .jinja file.
         template_kwargs: variables that the template reads, by name; None = none.
+        show_tools: whether prompts show the tools, see `data.show_tools`.
 
     Returns:
         a line of text that says what was written.
@@ -45,7 +47,14 @@ def export(
     """
     check_new(out)
     longest = 2**31 - 1
-    dataset = KDDataset(path, tokenizer, longest, template=template, template_kwargs=template_kwargs)
+    dataset = KDDataset(
+        path,
+        tokenizer,
+        longest,
+        template=template,
+        template_kwargs=template_kwargs,
+        show_tools=show_tools,
+    )
     with pyarrow.memory_map(str(dataset.store.path)) as source, pyarrow.ipc.open_stream(source) as reader:
         table = reader.read_all().drop_columns(["row_checksum"])
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """The exit code of a run that is held to shares of right and false calls."""
 
 import io
+from pathlib import Path
 
 import pytest
 import yaml
@@ -10,6 +11,8 @@ from rich.console import Console
 from kdfast.config import load_config
 from kdfast.errors import ConfigError
 from kdfast.recipes.train.verdict import judge_calls
+
+ROOT = Path(__file__).parents[4]
 
 
 def judged(folder, limits, valid=0.9, exact=0.7, false=0.1):
@@ -80,3 +83,20 @@ def test_a_limit_of_what_is_not_measured_is_refused(tmp_path, name, value, neede
     file.write_text(yaml.safe_dump(config(**{f"train__{name}": value, f"train__{needed}": 0})))
     with pytest.raises(ConfigError, match=rf"train\.{name}: .*unless train\.{needed} is above 0"):
         load_config(file)
+
+
+def test_the_quickstart_is_held_to_its_limits():
+    """What README says of it; and that the prompts it is held to chose nothing."""
+    student, teacher = (
+        load_config(ROOT / "configs" / f"{name}.yaml") for name in ("quickstart", "quickstart_teacher")
+    )
+    limits = student.train
+    assert (limits.min_valid_calls_fraction, limits.min_exact_calls_fraction) == (0.90, 0.65)
+    assert limits.max_false_calls_fraction == 0.12
+    assert (limits.eval_prompts, limits.eval_irrelevance_prompts) == (480, 120)
+    assert str(student.data.validation).endswith("data/test.jsonl")
+    assert str(teacher.data.validation).endswith("data/validation.jsonl")
+    assert (teacher.arch.n_layers, student.arch.layers) == (8, 4)
+    for key in ("tokenizer", "template", "show_tools", "shapes"):
+        assert getattr(student.data, key) == getattr(teacher.data, key), key
+    assert not student.data.show_tools
