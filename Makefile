@@ -73,7 +73,7 @@ quickstart: build $(QUICK)/tokenizer/tokenizer.json ## distil a smart home's com
 	@echo '== The student'
 	@status=0; $(BIN)/kdfast-train $(CONFIG) --resume $(SEEDED) || status=$$?; \
 	  case $$status in 0|3) $(BIN)/kdfast report $(RUN); \
-	    echo 'talk to it:  $(BIN)/kdfast chat $(RUN) --tools $(QUICK)/data/tools.json';; esac; exit $$status
+	    echo 'talk to it:  $(BIN)/kdfast chat $(RUN) --tools $(QUICK)/data/tools.json --forget';; esac; exit $$status
 
 # ---------------------------------------------------------------- the same with a small language model
 

@@ -27,6 +27,11 @@ from kdfast.recipes.requests import ChatRequest
     show_default=True,
     help="Room for the conversation, in tokens; at most what the model reads.",
 )
+@click.option(
+    "--forget",
+    is_flag=True,
+    help="Each sentence starts a new conversation: for a student that learned single commands.",
+)
 @chat_options
 def chat(**options: Any) -> int:
     """Chat with RUN_OR_EXPORT: type a sentence, see its tokens, its tool calls and its times as they come.
@@ -42,8 +47,8 @@ def chat(**options: Any) -> int:
 
     \b
     Examples:
-      kdfast chat runs/quickstart --tools tools.json
-      kdfast chat runs/quickstart/export/gguf --tools tools.json --threads 2
+      kdfast chat runs/quickstart --tools .cache/quickstart/data/tools.json --forget
+      kdfast chat runs/quickstart-llm/export/gguf --tools tools.json --threads 2
       echo "What is the weather in Rome?" | kdfast chat models/student --tools tools.json --template hermes
 
     \b

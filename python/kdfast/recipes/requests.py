@@ -128,6 +128,7 @@ class ChatRequest(ModelSettings):
         tools: a JSON file with the list of tools; None = no tools.
         system: the system prompt; None = none.
         context: the conversation has room for this many tokens, or for as many as the model reads if that is less.
+        forget: whether each sentence starts a new conversation.
     """
 
     model: Path
@@ -135,6 +136,7 @@ class ChatRequest(ModelSettings):
     system: str | None = None
     max_new_tokens: int = 512
     context: int = 4096
+    forget: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,6 +65,16 @@ def test_null_is_an_absent_key(write: Any) -> None:
     assert loaded == {"line": 1, "prompt": "p", "truth_text": "t", "metadata": {"note": None}}
 
 
+def test_records_with_the_same_tools_share_one_object(write: Any) -> None:
+    """A device's tools are in every record; parsed anew each time they would take most of the memory."""
+    one, other = '[{"name": "f"}]', '[{"name": "g"}]'
+    lines = [f'{{"prompt": "p", "teacher_text": "t", "tools": {tools}}}' for tools in (one, other, one)]
+    (first, second, third), _ = read_jsonl(write("\n".join([*lines])))
+    assert [record["tools"] for record in (first, second, third)] == list(map(json.loads, (one, other, one)))
+    assert first["tools"] is third["tools"]
+    assert first["tools"] is not second["tools"]
+
+
 def test_a_header_is_no_record(write: Any) -> None:
     records, _ = read_jsonl(write('{"__header__": {"version": 1}}\n' + GOOD))
     assert [record["line"] for record in records] == [2]

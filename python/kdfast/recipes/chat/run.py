@@ -13,6 +13,9 @@ from kdfast.recipes.first_look.of_tools import read_tools
 from kdfast.recipes.loaded_model import Runtime, open_runtime
 from kdfast.recipes.requests import ChatRequest
 
+_SHOWN_TOOLS = 10
+"""Tools that the greeting names."""
+
 
 def run(request: ChatRequest) -> int:
     """Chats until the input ends or the user leaves.
@@ -43,6 +46,7 @@ def run(request: ChatRequest) -> int:
             max_new_tokens=request.max_new_tokens,
             conversation=conversation,
             console=console,
+            forget=request.forget,
             interactive=interactive,
         )
         session.say(_greeting(request, maker, runtime))
@@ -69,5 +73,6 @@ def _try(maker: PromptMaker, conversation: Conversation, request: ChatRequest) -
 def _greeting(request: ChatRequest, maker: PromptMaker, runtime: Runtime) -> str:
     engine = "PyTorch" if runtime.export is None else "llama.cpp"
     names = maker.schema.names if maker.schema is not None else []
-    tools = f"tools: {', '.join(names)}" if names else "no tools"
+    more = f" and {len(names) - _SHOWN_TOOLS} more" if len(names) > _SHOWN_TOOLS else ""
+    tools = f"tools: {', '.join(names[:_SHOWN_TOOLS])}{more}" if names else "no tools"
     return f"{request.model} in {engine}; {tools}; /help shows the commands"

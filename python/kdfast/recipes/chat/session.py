@@ -41,6 +41,7 @@ class Session:
         max_new_tokens: an answer is cut after this many tokens.
         conversation: what was said.
         console: where everything is shown.
+        forget: whether each sentence starts a new conversation.
         interactive: whether a person types. Else the first mistake ends the chat: a script must see it.
     """
 
@@ -51,6 +52,7 @@ class Session:
     max_new_tokens: int
     conversation: Conversation
     console: Console
+    forget: bool = False
     interactive: bool = True
     _over: bool = field(default=False, init=False)
 
@@ -75,6 +77,8 @@ class Session:
         if command is not None:
             self._obey(command[1], command[2] or "")
         elif line:
+            if self.forget:
+                self.conversation.start_again()
             length, waiting = len(self.conversation.messages), self.conversation.waiting
             self.conversation.ask(line)
             self._answer(length, waiting)

@@ -107,6 +107,17 @@ def test_new_forgets_and_quit_leaves(directory: Path) -> None:
     assert len(chat.engine.prompts) == 3
 
 
+def test_with_forget_each_sentence_starts_anew_and_results_still_go_on(directory: Path) -> None:
+    chat = Chat(directory, ["One.", CALL, "Warm.", "Four."], forget=True)
+    chat.type("first", "second", "/result 21", "third")
+    assert "first" in chat.prompt(0)
+    assert "first" not in chat.prompt(1)
+    assert "second" in chat.prompt(2)
+    assert "21" in chat.prompt(2)
+    assert "second" not in chat.prompt(3)
+    assert all("Be brief." in chat.prompt(number) for number in range(4))
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
