@@ -84,8 +84,14 @@ class Calls:
         sentence = self.sentence(template, rng)
         if sentence is None or (accept is not None and not accept(sentence)):
             return None
-        text = polite(sentence.text, rng, self._home.polite)
-        return Row(text, CALL, slice_name, template.intent, template.text, sentence.arguments)
+        text = polite(sentence.text, rng, self._home.polite, after=not self._ends_freely(sentence))
+        plain = sentence.text
+        return Row(text, CALL, slice_name, template.intent, template.text, sentence.arguments, plain=plain)
+
+    def _ends_freely(self, sentence: Sentence) -> bool:
+        """Whether it ends with free text: "announce that dinner is ready now" does not say when to announce it."""
+        last = sentence.spans[-1] if sentence.spans else None
+        return last is not None and last.end == len(sentence.text) and last.source in self._home.values
 
     def command(self, rng: random.Random) -> str:
         """A command that a timer may run, from a template of the training part."""

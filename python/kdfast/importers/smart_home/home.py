@@ -200,10 +200,12 @@ def _check_places(home: Home, node: Node) -> None:
     known = {*home.fill, *_FILLED_BY_HOME}
     for index, sentence in enumerate(home.sentences):
         try:
-            places = {name for _, name, _, _ in string.Formatter().parse(sentence) if name is not None}
+            parsed = [part for part in string.Formatter().parse(sentence) if part[1] is not None]
         except ValueError as error:
             raise node.wrong(f"[{index}]: {error}; a place is written {{name}}: {sentence!r}") from None
-        if places - known:
+        if any(form or conversion for _, _, form, conversion in parsed):
+            raise node.wrong(f"[{index}]: a place is a name alone, as in {{s}}: {sentence!r}")
+        if {name for _, name, _, _ in parsed} - known:
             names = ", ".join(sorted(known))
             raise node.wrong(
                 f"[{index}]: a place that out_of_domain.fill lacks; there are {names}: {sentence!r}"

@@ -121,6 +121,8 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(None, None, "a key must be a text", key.start_mark)
             if key.value in seen:
                 raise yaml.MarkedYAMLError(
                     None, None, f"the key {key.value!r} is given twice", key.start_mark

@@ -37,7 +37,7 @@ class Cutter:
     A cut sentence can be a whole command ("turn off the lights [in the kitchen]"). Whether it is one is read by the
     automaton of all templates: an index of the sentences that were drawn would miss most, as there are 10^12 of them.
     The automaton also knows every slot that could follow the cut, so that one beginning gets one question, whatever
-    template it was cut from: the question that most ways to go on ask for.
+    template it was cut from: the question that most ways to go on ask for. A beginning without one is not used.
 
     Args:
         reader: reads the sentences of all templates.
@@ -75,10 +75,10 @@ class Cutter:
         if len(words) <= sum(len(sentence.text[one.start : one.end].split()) for one in said):
             return None  # nothing, or names alone: "kitchen" breaks nothing off
         text = " ".join(words)
-        if self._reader.sentences_of(text):
-            return None
         own = self._questions.get(span.source) or self._questions[span.slot]
         question = own if gap else self._question(text, own)
+        if question is None or self._reader.sentences_of(text):
+            return None
         places = [*self._reader.open_slots(before), *self._reader.open_slots(text)]
         return Cut(text, question, known=any(part == TRAIN for _, _, part in places))
 
@@ -92,12 +92,14 @@ class Cutter:
         place = span.source in ("area", "floor")
         return after.startswith(" ") and span.bare and not number and not place and len(words) <= _GAP_WORDS
 
-    def _question(self, text: str, own: str) -> str:
+    def _question(self, text: str, own: str) -> str | None:
+        """The question that most ways to go on ask for; None if no question has most: "add" may lack anything."""
         ways: Counter[str] = Counter()
         for (slot, source, _), count in self._reader.open_slots(text).items():
             question = self._questions.get(source) or self._questions.get(slot)
             if question:
                 ways[question] += count
-        if not ways:
+        if not ways:  # a word comes before the slot: "set a timer", for how long?
             return own
-        return max(ways, key=lambda question: (ways[question], question))
+        best = max(ways, key=lambda question: (ways[question], question))
+        return best if 2 * ways[best] > ways.total() else None

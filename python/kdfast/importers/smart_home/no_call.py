@@ -36,6 +36,9 @@ UNKNOWN_NAME = "held_out_unknown_name"
 _INCOMPLETE_SHARE = 0.02
 """The share of whole sentences that lack a slot, where the language has such, among the training rows that do."""
 
+_WHOLE = ("irrelevant", "greeting", "nevermind", "few_words")
+"""Kinds to which no polite words are added: whole questions of other people, and what is no request."""
+
 Maker = Callable[[str, random.Random], Row | None]
 
 
@@ -211,10 +214,11 @@ class NoCalls:
         """The row of a sentence; None if the sentence is a command of this home after all."""
         if kind != "missing_slot" and self._reader.sentences_of(text):
             return None
-        if kind != "irrelevant":  # these are whole questions of other people
+        plain = text
+        if kind not in _WHOLE:
             text = polite(text, rng, self._home.polite)
         intent, source = (origin.intent, origin.text) if isinstance(origin, Template) else ("", origin)
-        return Row(text, kind, slice_name, intent, source, answer=answer)
+        return Row(text, kind, slice_name, intent, source, answer=answer, plain=plain)
 
 
 def _slice(part: str, held_out: str) -> str:

@@ -27,6 +27,7 @@ class Row:
         template: what the sentence was made from.
         arguments: the call's arguments, in the order of the tool's properties; None = no call.
         answer: what is said without a call; "" if there is a call.
+        plain: the sentence without polite words around it; "" = `text` has none.
     """
 
     text: str
@@ -36,6 +37,7 @@ class Row:
     template: str = ""
     arguments: dict[str, Any] | None = field(default=None, hash=False)
     answer: str = ""
+    plain: str = ""
 
     @property
     def meaning(self) -> tuple[Any, ...]:

@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from kdfast.errors import DataError
 from kdfast.importers.smart_home.automaton import Automaton
@@ -14,7 +15,7 @@ from kdfast.importers.smart_home.calls import Calls
 from kdfast.importers.smart_home.expand import Sentence
 from kdfast.importers.smart_home.no_call import SHARES, NoCalls
 from kdfast.importers.smart_home.records import CALL, Row
-from kdfast.importers.smart_home.sentences import fold
+from kdfast.importers.smart_home.sentences import core, fold
 from kdfast.importers.smart_home.templates import TRAIN
 
 HELD_OUT_TEMPLATE, HELD_OUT_SENTENCE = "held_out_template", "held_out_sentence"
@@ -32,6 +33,7 @@ class Demand:
 
     Attributes:
         file: the file's name.
+        part: TRAIN, VALIDATION or TEST.
         kind: the rows' category.
         count: how many.
         make: draws one row; None if the draw was of no use.
@@ -39,10 +41,20 @@ class Demand:
     """
 
     file: str
+    part: str
     kind: str
     count: int
     make: Callable[[random.Random], Row | None]
     exhausted: bool = False
+
+
+@dataclass
+class _Core:
+    """A sentence without polite words: the only part that may use it, its meaning, and the rows that have it."""
+
+    part: str
+    meaning: tuple[Any, ...]
+    keys: list[str]
 
 
 @dataclass
@@ -80,6 +92,7 @@ class Builder:
         self._rows: dict[
             str, tuple[int, Row]
         ] = {}  # by folded sentence: the number of its demand, and the row
+        self._cores: dict[str, _Core] = {}
         self._dropped: set[str] = set()
         self._ambiguous: set[str] = set()
 
@@ -97,12 +110,12 @@ class Builder:
         without = round(rows * no_call_fraction)
         calling = rows - without
         if part == TRAIN:
-            self._demands.append(Demand(file, CALL, calling, self._caller(TRAIN, TRAIN, check)))
+            self._demands.append(Demand(file, part, CALL, calling, self._caller(TRAIN, TRAIN, check)))
         else:
             held = calling // 2 if self._calls.has(part) else 0
-            self._demands.append(Demand(file, CALL, held, self._caller(part, HELD_OUT_TEMPLATE, True)))
+            self._demands.append(Demand(file, part, CALL, held, self._caller(part, HELD_OUT_TEMPLATE, True)))
             rest = self._caller(TRAIN, HELD_OUT_SENTENCE, True)
-            self._demands.append(Demand(file, CALL, calling - held, rest))
+            self._demands.append(Demand(file, part, CALL, calling - held, rest))
         makers = self._no_calls.makers
         counts = shared(without, {kind: SHARES[kind] for kind in makers})
         if part != TRAIN:
@@ -110,9 +123,9 @@ class Builder:
             known = counts["missing_slot"] if not self._calls.has(part) else counts["missing_slot"] // 2
             counts["missing_slot"] -= known
             make = functools.partial(self._no_calls.missing_slot, part, known=True)
-            self._demands.append(Demand(file, "missing_slot", known, make))
+            self._demands.append(Demand(file, part, "missing_slot", known, make))
         for kind, count in counts.items():
-            self._demands.append(Demand(file, kind, count, functools.partial(makers[kind], part)))
+            self._demands.append(Demand(file, part, kind, count, functools.partial(makers[kind], part)))
 
     def _caller(self, part: str, slice_name: str, check: bool) -> Callable[[random.Random], Row | None]:
         def accept(sentence: Sentence) -> bool:
@@ -165,17 +178,25 @@ class Builder:
         return found
 
     def _add(self, number: int, row: Row) -> bool:
-        """Takes a row if its sentence is new. A sentence with a second meaning is dropped everywhere."""
-        key = fold(row.text)
-        if key in self._dropped:
+        """Takes a row if its sentence is new.
+
+        What is asked in training is not asked in test or validation, whatever polite words are around it. A sentence
+        with a second meaning is dropped everywhere.
+        """
+        key, plain, part = fold(row.text), core(row.plain or row.text), self._demands[number].part
+        if plain in self._dropped:
             return False
-        if key not in self._rows:
-            self._rows[key] = number, row
-            return True
-        if self._rows[key][1].meaning != row.meaning:
-            del self._rows[key]
-            self._dropped.add(key)
-        return False
+        known = self._cores.setdefault(plain, _Core(part, row.meaning, []))
+        if known.meaning != row.meaning:
+            for one in known.keys:
+                del self._rows[one]
+            self._dropped.add(plain)
+            return False
+        if known.part != part or key in self._rows:
+            return False
+        known.keys.append(key)
+        self._rows[key] = number, row
+        return True
 
     def _shift(self, number: int, count: int) -> None:
         """Lets another demand of the same file make up for what one could not find."""

@@ -15,3 +15,13 @@ def fold(text: str) -> str:
         'turn on the desk lamp please'
     """
     return " ".join(_NO_WORD.sub(" ", text.casefold()).split()) or text.casefold().strip()
+
+
+def core(text: str) -> str:
+    """The letters and digits of a text: two that differ in spaces and marks alone are one sentence to a listener.
+
+    Example:
+        >>> core("What's on?") == core("whats on")
+        True
+    """
+    return _NO_WORD.sub("", text.casefold()) or text.casefold().strip()

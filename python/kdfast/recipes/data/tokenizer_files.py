@@ -51,7 +51,7 @@ def learn(texts: Iterable[list[str]], size: int, tokens: ControlTokens) -> Token
         tokens: the template's control tokens.
 
     Raises:
-        ConfigError: the texts do not give as many tokens.
+        ConfigError: the texts do not give as many tokens, or a mark is one of them.
     """
     made = Tokenizer(models.BPE())
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -64,6 +64,12 @@ def learn(texts: Iterable[list[str]], size: int, tokens: ControlTokens) -> Token
         show_progress=sys.stderr.isatty(),
     )
     made.train_from_iterator(texts, trainer)
+    learned = [mark for mark in tokens.marks if made.token_to_id(mark) is not None]
+    if learned:
+        raise ConfigError(
+            f"--call-frames: {learned[0]!r} is learned as an ordinary token too, so it cannot be a mark; leave "
+            "--call-frames out"
+        )
     made.add_tokens([AddedToken(mark, normalized=False, special=False) for mark in tokens.marks])
     found = made.get_vocab_size()
     if found != size:

@@ -62,7 +62,7 @@ def test_one_beginning_gets_one_question(cuts):
         ("add to my shopping list", "Which item?"),
         ("broadcast", "What should I say?"),
         ("kitchen volume down by", "Up or down?"),
-        ("start a", "Which timer?"),
+        ("start a", None),  # a timer, or something else: no question has most of the ways to go on
         ("turn on the lights in the", "In which room?"),
     ],
 )

@@ -93,6 +93,24 @@ def test_a_sentence_with_two_meanings_is_dropped_everywhere(small):
     assert own.build(ignore).clashes == 1
 
 
+def test_what_is_asked_in_training_is_not_asked_in_test_with_a_polite_word(small):
+    own = builder(small)
+    own.want("test", 1, TEST, 0.0)
+    own.want("train", 1, TRAIN, 0.0)
+    train = next(n for n, demand in enumerate(own._demands) if demand.part == TRAIN)
+
+    def row(text, plain, n=1):
+        return Row(text, "call", "train", "x", "", {"n": n}, plain=plain)
+
+    assert own._add(0, row("hey, what's on", "what's on"))
+    assert not own._add(train, row("whats on please", "whats on"))
+    assert not own._add(train, row("what's on", "what's on"))
+    assert own._add(0, row("please what's on", "what's on"))  # within a file polite variants stay
+    assert len(own._rows) == 2
+    assert not own._add(train, row("whats on", "whats on", n=2))  # a second meaning takes all of them
+    assert own._rows == {}
+
+
 def test_held_out_commands_that_two_templates_read_differently_are_dropped(tmp_path):
     data = language()
     data["intents"]["HassTurnOff"]["data"].append(
