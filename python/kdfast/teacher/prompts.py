@@ -157,10 +157,10 @@ def _prompt(path: Path, index: int, record: Mapping[str, Any], shared: dict[int,
     said = record.get("tool_should_be_used")
     if said is None and truth is not None:
         said = _calls(truth)
-    given = record.get("tools")
-    if id(given) not in shared:
-        shared[id(given)] = SharedTools(given or ())
-    tools = shared[id(given)]
+    given = record.get("tools") or ()
+    if given and id(given) not in shared:
+        shared[id(given)] = SharedTools(given)
+    tools: Sequence[Json] = shared[id(given)] if given else ()
     choice = metadata.get("tool_choice", _modern_choice(metadata.get("function_call")))
     parallel = metadata.get("parallel_tool_calls")
     if choice is not None and not _is_choice(choice, tools):

@@ -241,6 +241,6 @@ def test_inspect_and_export_hide_them(tokenizer: Path) -> None:
     out = tokenizer.parent / "rows.parquet"
     done = run_command("data", "export", file, *given, "--hide-tools", "--out", out)
     assert done.returncode == 0, done.stderr
-    ids = pyarrow.parquet.read_table(out)["input_ids"][0].as_py()
+    ids = pyarrow.parquet.read_table(out)["ids"][0].as_py()
     rows = rows_of(tokenizer, [record(1)])
     assert ids == rows.store.row(0)["ids"].tolist()

@@ -183,7 +183,8 @@ def template_hash(template: Template) -> str:
 
 def _content(record: dict[str, Any], tools: str) -> bytes:
     """What makes two records the same: the last bits of log-probabilities do not."""
-    text = to_line({**record, "tools": None, "metadata": None, "teacher_topk": None})
+    apart = ("tools", "metadata", "teacher_topk")
+    text = to_line({key: value for key, value in record.items() if key not in apart})
     return hashlib.sha256(f"{text}\n{tools}".encode()).digest()
 
 
