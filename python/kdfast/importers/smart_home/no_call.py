@@ -36,6 +36,9 @@ UNKNOWN_NAME = "held_out_unknown_name"
 _INCOMPLETE_SHARE = 0.02
 """The share of whole sentences that lack a slot, where the language has such, among the training rows that do."""
 
+_INVENTED_SHARE = 0.6
+"""The share of unknown names in training that are invented: a list of real ones would be learned by heart."""
+
 _WHOLE = ("irrelevant", "greeting", "nevermind", "few_words")
 """Kinds to which no polite words are added: whole questions of other people, and what is no request."""
 
@@ -161,6 +164,8 @@ class NoCalls:
         if "name" not in template.pools or not used:
             return None
         name, slice_name = _pick(groups, part, UNKNOWN_NAME, rng)
+        if part == TRAIN and rng.random() < _INVENTED_SHARE:
+            name = invented(groups[TRAIN], rng)
         return self._unknown("unknown_device", template, {"name": Texts([name])}, slice_name, rng)
 
     def _unknown_area(self, part: str, rng: random.Random) -> Row | None:
@@ -169,6 +174,8 @@ class NoCalls:
         if "area" not in template.pools or template.intent in self._named_by_text:
             return None
         name, slice_name = _pick(self._areas, part, UNKNOWN_NAME, rng)
+        if part == TRAIN and rng.random() < _INVENTED_SHARE:
+            name = invented(self._areas[TRAIN], rng)
         return self._unknown("unknown_area", template, {"area": Texts([name])}, slice_name, rng)
 
     def _unknown(
@@ -219,6 +226,21 @@ class NoCalls:
             text = polite(text, rng, self._home.polite)
         intent, source = (origin.intent, origin.text) if isinstance(origin, Template) else ("", origin)
         return Row(text, kind, slice_name, intent, source, answer=answer, plain=plain)
+
+
+def invented(names: Sequence[str], rng: random.Random) -> str:
+    """A name that nobody knows, from the beginning of one name and the end of another: words, or letters of one word.
+
+    Example:
+        >>> [invented(["lava lamp", "rice cooker"], random.Random(seed)) for seed in (4, 5)]
+        ['lava cooker', 'riker']
+    """
+    first, last = rng.choice(names).split(), rng.choice(names).split()
+    if rng.random() < 0.5 and len(first) > 1:
+        return " ".join([*first[:-1], last[-1]])
+    begin, end = first[0], last[-1]
+    word = begin[: max(1, len(begin) // 2)] + end[len(end) // 2 :]
+    return " ".join([word, *last[1:]]) if len(last) > 1 and rng.random() < 0.5 else word
 
 
 def _slice(part: str, held_out: str) -> str:
