@@ -28,11 +28,6 @@ RECORDS = 12
 MARGIN = 0.2
 """How far, in nats, the token that the server wrote must be below the runtime's own choice to count as changed by the
 grammar. Tokens decoded together are rounded otherwise than one by one: below, that decides."""
-
-_TEXT_ONLY = (
-    "the server's parser is not asked: no tools are sent, as they are baked into the student. A client reads the calls"
-    " in the answer's text, with kdfast.find_tool_calls"
-)
 _OF_THE_PARSER = (
     "equal", "missed", "forced_answers", "forced_with_calls", "forced_equal", "forced_refused",
 )  # fmt: skip
@@ -318,6 +313,7 @@ def _judge(found: _Found, answering: Answering, waivers: Collection[str]) -> Par
     figures |= {"missed": found.missed, "refused": found.refused}
     if not answering.server_reads_calls:
         figures = {name: value for name, value in figures.items() if name not in _OF_THE_PARSER}
+        figures["tools_sent"] = False
     if found.constrained is not None:
         figures["constrained"] = found.constrained
     accepted = {REFUSED: _refused(found), CALLS: _unparsed(found)}
@@ -373,9 +369,11 @@ def _reasons(found: _Found, answering: Answering) -> list[str]:
     reasons = []
     if found.refused and not found.answers:
         reasons.append(f"the answers are not measured: {_refused(found)}")
-    elif not answering.server_reads_calls:
-        reasons.append(_TEXT_ONLY)
-    elif not found.problems and not found.with_calls and not found.forced_with_calls:
+    elif (
+        answering.server_reads_calls
+        and not found.problems
+        and not (found.with_calls or found.forced_with_calls)
+    ):
         reasons.append("the calls are not measured: no answer has one")
     if found.forced_refused and not found.forced:
         reasons.append(f"right answers are not measured: {shortened(found.forced_refusal)}")

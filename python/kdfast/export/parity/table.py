@@ -90,6 +90,8 @@ def _calls(figures: Mapping[str, Any]) -> list[str]:
     if figures.get("forced_answers"):
         parsed.append(f"{figures['forced_equal']} of {figures['forced_answers']} right answers")
     parts = [f"{' and '.join(parsed)} parsed as by kdfast"] if parsed else []
+    if figures.get("tools_sent") is False:
+        parts.append("no tools are sent: they are baked in, and a client reads the calls in the text")
     if figures["ended"]:
         parts.append(f"{figures['stopped_right']} of {figures['ended']} ends right")
     else:
