@@ -115,7 +115,7 @@ def test_an_export_is_compared_and_says_how_it_is_served(run: Path, tmp_path: Pa
     assert (parity["prompt"]["status"], parity["prompt"]["figures"]["equal"]) == ("passed", 12)
     # A student that never trained may end no answer; then no end is measured.
     assert parity["calls"]["status"] in ("passed", "not_measured")
-    assert parity["calls"]["reason"].startswith("the server's parser is not asked: no tools are sent")
+    assert parity["calls"]["figures"]["tools_sent"] is False
     assert parity["calls"]["problems"] == []
     assert "**no `tools`**" in (out / "README.md").read_text()
     assert "get_weather" in (out / "tools.gbnf").read_text()
