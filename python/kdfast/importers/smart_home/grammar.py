@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,14 +52,14 @@ class Draw:
     optional_said: bool = False
 
 
-class Node:
+class Node(ABC):
     """A part of a template."""
 
     items: tuple[Node, ...] = ()
 
+    @abstractmethod
     def say(self, draw: Draw) -> str:
         """The text of this part, with chance where the template leaves a choice."""
-        raise NotImplementedError
 
     def slots(self) -> Iterator[Slot]:
         """All slots inside, also those in optional parts."""
